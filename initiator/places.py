@@ -1,0 +1,49 @@
+"""The one place that knows which folders Mooring uses.
+
+Root uses the system's folders (`/run/mooring`, `/var/lib/mooring`), everyone else their own (XDG). The environment
+can name others: `MOORING_RUNTIME_DIR`, `MOORING_STATE_DIR`, `MOORING_CONFIG_DIR`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import platformdirs
+
+from initiator.errors import PlaceError
+
+
+def runtime_dir() -> Path:
+    """Sockets, locks and FUSE mounts; gone after a reboot. Made with mode 0700.
+
+    Raises:
+        PlaceError: the folder exists but belongs to somebody else or is open to others.
+    """
+    root = "/run/mooring" if os.geteuid() == 0 else None
+    return _private("MOORING_RUNTIME_DIR", root or platformdirs.user_runtime_dir("mooring", appauthor=False))
+
+
+def state_dir() -> Path:
+    """Journals and history; survives a reboot. Made with mode 0700."""
+    root = "/var/lib/mooring" if os.geteuid() == 0 else None
+    return _private("MOORING_STATE_DIR", root or platformdirs.user_state_dir("mooring", appauthor=False))
+
+
+def config_dir() -> Path:
+    """Configuration; only read, never made."""
+    named = os.environ.get("MOORING_CONFIG_DIR")
+    return Path(named or ("/etc/mooring" if os.geteuid() == 0 else platformdirs.user_config_dir("mooring")))
+
+
+def _private(variable: str, default: str) -> Path:
+    folder = Path(os.environ.get(variable) or default)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise PlaceError(f"{folder}: {error.strerror}; set {variable} to a folder of your own") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PlaceError(f"{folder} is not a private folder of this user (owner and mode 0700); set {variable}")
+    return folder

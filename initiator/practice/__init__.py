@@ -1,0 +1,1 @@
+"""An embedded iSCSI target with switchable faults, for practice and for tests."""

@@ -1,0 +1,1 @@
+"""SCSI commands and their answers: build and parse, nothing else."""

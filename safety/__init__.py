@@ -1,0 +1,1 @@
+"""The sequence of a removal: identity, guards, plan, steps, claims, runner, journal."""
