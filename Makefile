@@ -1,0 +1,57 @@
+# What a developer types. `make practice` and `make test` are all that a new machine needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Real parts for the tests: a target, a load generator, file systems, a terminal.
+DEBS := tgt libiscsi-bin fio tmux e2fsprogs xfsprogs util-linux mount fdisk procps psmisc iproute2 librsvg2-bin fonts-firacode
+RUN_DEBS := e2fsprogs util-linux mount
+
+.PHONY: practice run test lint format bench lock screenshots debs run-debs clean
+
+practice: $(VENV)/.made run-debs ## a practice range of real iSCSI disks, and the dashboard on it
+	$(BIN)/mooring practice
+
+run: $(VENV)/.made ## the dashboard on this machine's own sessions
+	$(BIN)/mooring
+
+test: $(VENV)/.made debs ## every test; root for those with real block devices
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not serial"
+	$(BIN)/pytest -q -m serial
+
+lint: $(VENV)/.made ## style, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.made
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.made debs ## speed and memory, as the tables in the README
+	$(BIN)/python -m tests.bench
+
+screenshots: $(VENV)/.made debs ## the README's pictures, from the real dashboard on a real practice range
+	$(BIN)/python -m docs.screenshots
+
+lock: $(VENV)/.made
+	$(BIN)/pip install -q pip-tools
+	$(BIN)/pip-compile -q --extra test --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-header --annotation-style line -o requirements.lock pyproject.toml
+
+$(VENV)/.made: pyproject.toml requirements.lock
+	@$(PYTHON) -m venv $(VENV) || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+		apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install -q -r requirements.lock
+	$(BIN)/python -m pip install -q --no-deps -e .
+	touch $@
+
+debs:
+	@.ci/debs $(DEBS)
+
+run-debs:
+	@.ci/debs $(RUN_DEBS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
