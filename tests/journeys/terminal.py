@@ -1,0 +1,79 @@
+"""A real terminal (tmux on a private socket) that a test types into and reads from."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+_numbers = itertools.count()
+
+
+class Terminal:
+    """One tmux session of a size; everything is waited for by what is on the screen, never by time."""
+
+    def __init__(
+        self, argv: Sequence[str], *, width: int = 120, height: int = 40, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._socket = f"mooring-test-{os.getpid()}-{next(_numbers)}"
+        words = {"LC_ALL": "C.UTF-8", "TERM": "tmux-256color", "COLORTERM": "truecolor", **(env or {})}
+        keep = {name: value for name, value in os.environ.items() if name.startswith("MOORING_")}
+        command = shlex.join(["env", *(f"{name}={value}" for name, value in {**keep, **words}.items()), *argv])
+        # The shell keeps the pane alive after the program ended, so that its exit code can be read.
+        script = f"{command}; printf '\\nexit code %s\\n' $?; exec sleep 600"
+        self._tmux("-f", "/dev/null", "new-session", "-d", "-s", "a", "-x", str(width), "-y", str(height), script)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(f"the screen was:\n{self.text()}")
+        self.kill()
+
+    def _tmux(self, *words: str) -> str:
+        done = subprocess.run(["tmux", "-L", self._socket, *words], capture_output=True, text=True, timeout=20)
+        return done.stdout
+
+    def text(self) -> str:
+        """What is on the screen now, without colours."""
+        return self._tmux("capture-pane", "-p", "-t", "a")
+
+    def type(self, *keys: str) -> None:
+        """Press keys, by their tmux names: `Down`, `Enter`, `C-p`, `Escape`."""
+        self._tmux("send-keys", "-t", "a", *keys)
+
+    def write(self, text: str) -> None:
+        """Type text, character by character as it is."""
+        self._tmux("send-keys", "-t", "a", "-l", text)
+
+    def resize(self, width: int, height: int) -> None:
+        self._tmux("resize-window", "-t", "a", "-x", str(width), "-y", str(height))
+
+    def pid(self) -> int:
+        """The process in the pane: the shell that runs the program."""
+        return int(self._tmux("list-panes", "-t", "a", "-F", "#{pane_pid}").strip())
+
+    def wait(self, wanted: str | Callable[[str], bool], seconds: float = 20.0) -> str:
+        """Wait until the text is on the screen; returns the whole screen.
+
+        Raises:
+            AssertionError: it did not come; the message holds the last screen.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            screen = self.text()
+            if wanted in screen if isinstance(wanted, str) else wanted(screen):
+                return screen
+            assert time.monotonic() < end, f"{wanted!r} did not appear in {seconds} s; the screen:\n{screen}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the terminal as closing its window would."""
+        self._tmux("kill-server")

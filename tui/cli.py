@@ -1,0 +1,190 @@
+"""The command `mooring`: reads arguments, runs one command, turns every outcome into an exit code.
+
+Start-up time is part of the interface (scripts call it in loops), so each command imports what it needs only when it
+runs, and nothing here imports Textual.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from initiator.errors import MooringError
+from tui.exits import Exit, exit_for, say, say_error
+
+Command = Callable[[argparse.Namespace], int]
+
+EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (journal kept),
+5 not permitted, 6 outcome unknown"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the return value is the exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except MooringError as error:
+        say_error(error)
+        return exit_for(error)
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.ERROR
+    except KeyboardInterrupt:
+        say("mooring: interrupted")
+        return 130
+    except Exception as error:  # noqa: BLE001 - top loop: whatever it was, say it in one line and exit with a code
+        if os.environ.get("MOORING_DEBUG"):
+            raise
+        say(f"mooring: internal error: {type(error).__name__}: {error}", "  -> set MOORING_DEBUG=1 to see where")
+        return Exit.ERROR
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and option of `mooring`."""
+    parser = argparse.ArgumentParser(
+        prog="mooring",
+        description="See iSCSI sessions, their paths and volumes on one screen, and take a disk away safely.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mooring {importlib.metadata.version('mooring')}")
+    parser.add_argument("--read-only", action="store_true", help="show everything, change nothing")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
+    parser.add_argument("--screenshot", metavar="FILE", help="save the first full screen as SVG and leave")
+    parser.set_defaults(run=_lazy("tui.commands.dashboard", "dashboard"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_reading(commands)
+    _add_removal(commands)
+    _add_sessions(commands)
+    _add_data(commands)
+    _add_practice(commands)
+    return parser
+
+
+def _lazy(module: str, function: str) -> Command:
+    def run(arguments: argparse.Namespace) -> int:
+        command: Command = getattr(importlib.import_module(module), function)
+        return command(arguments)
+
+    return run
+
+
+class _Adder:
+    """Adds one command to a group of sub-commands."""
+
+    def __init__(self, commands: argparse._SubParsersAction[argparse.ArgumentParser], module: str) -> None:
+        self._commands = commands
+        self._module = f"tui.commands.{module}"
+
+    def add(self, name: str, function: str, text: str, *, json: bool = False) -> argparse.ArgumentParser:
+        parser = self._commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        parser.set_defaults(run=_lazy(self._module, function))
+        if json:
+            parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        return parser
+
+
+_Commands = argparse._SubParsersAction
+
+
+def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "reading")
+    group.add("list", "list_all", "everything at once: sessions, disks, paths, maps, volumes, links", json=True)
+    show = group.add("show", "show", "every detail of one thing", json=True)
+    show.add_argument("name", help="name or id; a disk also by WWID, device or mount point")
+    watch = group.add("watch", "watch", "print changes as they happen, one line each", json=True)
+    watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
+    watch.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+
+
+def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "removal")
+    plan = group.add("plan", "plan", "what removing a disk would do, and what stands in its way", json=True)
+    plan.add_argument("name", help="the disk: name, id, WWID, device or mount point")
+    remove = group.add("remove", "remove", "take a disk away safely: dismount, offline, logout", json=True)
+    remove.add_argument("name", help="the disk: name, id, WWID, device or mount point")
+    remove.add_argument("--confirm", metavar="NAME", help="the disk's name once more, instead of being asked")
+    for name, text in (
+        ("resume", "go on with a removal that was stopped part-way"),
+        ("undo", "bring a disk back whose removal was stopped part-way"),
+    ):
+        again = group.add(name, name, text, json=True)
+        again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
+
+
+def _add_chap(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chap-user", metavar="USER", help="CHAP name; the secret is asked for or read from a file")
+    parser.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
+    parser.add_argument("--initiator", metavar="NAME", help="initiator name (default: this machine's own)")
+
+
+def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "sessions")
+    discover = group.add("discover", "discover", "ask a portal which targets it has (SendTargets)", json=True)
+    discover.add_argument("portal", help="address[:port], IPv6 in brackets")
+    _add_chap(discover)
+    login = group.add("login", "login", "log in to a target with Mooring's own engine", json=True)
+    login.add_argument("target", help="the target's name (iqn.…, eui.…, naa.…)")
+    login.add_argument("--portal", action="append", required=True, help="a portal; give it again for more paths")
+    _add_chap(login)
+    attach = group.add("attach", "attach", "make a logical unit a block device of this host", json=True)
+    attach.add_argument("name", help="an available disk of the list, or a target's name together with --lun")
+    attach.add_argument("--lun", type=int, help="logical unit number (default 0)")
+    attach.add_argument("--portal", action="append", help="a portal; give it again for more paths")
+    attach.add_argument("--as", dest="label", metavar="NAME", help="what to call the disk")
+    _add_chap(attach)
+    logout = group.add("logout", "logout", "end a session that holds no attached disk", json=True)
+    logout.add_argument("name", help="a session's name or id, or a target for all its sessions")
+    engine = commands.add_parser("engine", help="the processes that hold sessions and disks")
+    actions = engine.add_subparsers(title="actions", metavar="ACTION", required=True)
+    inner = _Adder(actions, "sessions")
+    inner.add("status", "engine_status", "what the engine holds", json=True)
+    inner.add("stop", "engine_stop", "end the engine; refused while a disk is attached")
+
+
+def _add_data(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "data")
+    for name, text in (
+        ("read", "read bytes of a logical unit to stdout or a file; needs no root"),
+        ("write", "write bytes of stdin or a file to a logical unit that is not attached"),
+        ("image", "copy a whole logical unit into a file"),
+    ):
+        parser = group.add(name, name, text)
+        parser.add_argument("target", help="the target's name")
+        parser.add_argument("--portal", required=True, help="address[:port], IPv6 in brackets")
+        parser.add_argument("--lun", type=int, default=0, help="logical unit number (0)")
+        _add_chap(parser)
+        if name != "image":
+            parser.add_argument("--offset", default="0", metavar="SIZE", help="where to begin (0)")
+        if name == "read":
+            parser.add_argument("--length", metavar="SIZE", help="how much (default: to the end)")
+            parser.add_argument("--output", metavar="FILE", help="a new file instead of stdout")
+        elif name == "write":
+            parser.add_argument("--input", metavar="FILE", help="a file instead of stdin")
+            parser.add_argument("--confirm", metavar="TARGET", required=True, help="the target's name once more")
+        else:
+            parser.add_argument("file", help="the new file; holes stay holes")
+
+
+def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:
+    practice = commands.add_parser("practice", help="a practice range: a real target on loopback, three real disks")
+    practice.add_argument("--headless", action="store_true", help="start the range, print what was made, and leave it")
+    practice.add_argument("--folder", help="where its files go (default: a new temporary folder)")
+    practice.add_argument("--json", action="store_true", help="with --headless: print one JSON object on stdout")
+    practice.add_argument("--clean", action="store_true", help="clean up what a killed range left, without asking")
+    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"))
+    actions = practice.add_subparsers(title="actions", metavar="ACTION")
+    inner = _Adder(actions, "practice")
+    fault = inner.add("fault", "fault", "switch a fault on or off; without a name, list them", json=True)
+    fault.add_argument("name", nargs="?", help="the fault")
+    fault.add_argument("args", nargs="*", help="its arguments")
+    inner.add("status", "status", "what the range is made of and which faults are on", json=True)
+    inner.add("stop", "stop", "remove the disks safely, stop the target, delete the files", json=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

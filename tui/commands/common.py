@@ -1,0 +1,79 @@
+"""What several commands need: reading the host, credentials, printing."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from initiator.engine.client import EngineClient
+from initiator.errors import BadInputError, NotPermittedError
+from initiator.model import Snapshot
+from initiator.names import clean
+from tui.export import dumps
+
+
+def snapshot() -> Snapshot:
+    """One reading of this host and its engine."""
+    from initiator import inventory
+
+    return inventory.read(engine=EngineClient())
+
+
+def emit(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    print(dumps(value), flush=True)
+
+
+def need_root(what: str) -> None:
+    """Stop unless the effective user is root.
+
+    Raises:
+        NotPermittedError: with what needed it.
+    """
+    if os.geteuid() != 0:
+        raise NotPermittedError(f"{what} needs root", fix="run it with sudo", code="not-permitted")
+
+
+def credentials(arguments: argparse.Namespace) -> dict[str, str]:
+    """The CHAP name and secret as the engine wants them; empty without `--chap-user`.
+
+    The secret comes from a file or is asked for; it is never an argument, because every user can read those.
+    """
+    chosen: dict[str, str] = {}
+    if arguments.initiator:
+        from initiator.names import parse_name
+
+        chosen["initiator"] = str(parse_name(arguments.initiator))
+    if arguments.chap_secret_file and not arguments.chap_user:
+        raise BadInputError("--chap-secret-file needs --chap-user", fix="name the CHAP user")
+    if not arguments.chap_user:
+        return chosen
+    if arguments.chap_secret_file:
+        secret = _secret_from(Path(arguments.chap_secret_file))
+    elif sys.stdin.isatty():
+        secret = getpass.getpass(f"CHAP secret of {clean(arguments.chap_user)}: ")
+    else:
+        raise BadInputError("there is no terminal to ask for the CHAP secret", fix="use --chap-secret-file FILE")
+    return {**chosen, "chap_user": arguments.chap_user, "chap_secret": secret}
+
+
+def _secret_from(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                raise BadInputError(
+                    f"{path} can be read by others (mode {stat.S_IMODE(mode):04o})", fix=f"chmod 600 {path}"
+                )
+            secret = file.readline().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise BadInputError(f"cannot read the CHAP secret from {path}: {reason}") from error
+    if not secret:
+        raise BadInputError(f"the first line of {path} is empty", fix="put the CHAP secret on it")
+    return secret

@@ -1,0 +1,179 @@
+"""Snapshots as JSON for programs and as aligned text for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from initiator.model import Disk, Path, Portal, Snapshot
+from initiator.names import clean
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, enums, mappings and tuples as plain JSON values, keys in the order of the fields; portals as text."""
+    if isinstance(value, Portal):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [as_json(item) for item in value]
+    return value
+
+
+def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The object that `mooring list --json` prints; `schema` and `host` come first."""
+    body: dict[str, Any] = as_json(snapshot)
+    return {"schema": body.pop("schema"), **body}
+
+
+def dumps(value: Any) -> str:
+    """One JSON document, readable and with every non-ASCII and control character escaped."""
+    return json.dumps(as_json(value), indent=2)
+
+
+def human_size(size: int | None) -> str:
+    """A size in binary units with three significant digits; `?` when it is not known."""
+    if size is None:
+        return "?"
+    value = float(size)
+    for unit in UNITS:
+        if value < 1024 or unit == UNITS[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{size} B"
+
+
+def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Aligned columns under a title; an empty table says so. Cells are cleaned of control characters."""
+    cells = [[clean("-" if cell is None or cell == "" else str(cell)) for cell in row] for row in rows]
+    if not cells:
+        return f"{title}: none"
+    widths = [max(len(headers[i]), *(len(row[i]) for row in cells)) for i in range(len(headers))]
+    lines = [f"{title} ({len(cells)})"]
+    for row in [list(headers), *cells]:
+        lines.append(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+    return "\n".join(lines)
+
+
+def human_list(snapshot: Snapshot) -> str:
+    """What `mooring list` prints for a person: one small table for each kind of thing."""
+    names = {key: item.name for key, item in snapshot.index().items()}
+    volumes = {volume.id: volume for volume in snapshot.volumes}
+
+    def mounted(disk: Disk) -> str:
+        return ", ".join(volumes[key].mountpoint for key in disk.volumes if key in volumes)
+
+    def named(key: str | None) -> str | None:
+        return names.get(key, key) if key else None
+
+    parts = [
+        table(
+            "Disks",
+            ("NAME", "STATE", "SIZE", "DEVICE", "PATHS", "MOUNTED ON", "WWID"),
+            (
+                (
+                    d.name,
+                    d.state,
+                    human_size(d.size_bytes),
+                    d.device,
+                    _path_count(d, snapshot.paths),
+                    mounted(d),
+                    d.wwid,
+                )
+                for d in snapshot.disks
+            ),
+        ),
+        table(
+            "Sessions",
+            ("NAME", "STATE", "BY", "TARGET", "PORTAL", "LINK"),
+            ((s.name, s.state, s.source, s.target, s.portal, named(s.link)) for s in snapshot.sessions),
+        ),
+        table(
+            "Paths",
+            ("NAME", "STATE", "DISK", "SESSION", "LINK", "ACCESS", "LATENCY"),
+            (
+                (p.name, p.state, named(p.disk), named(p.session), named(p.link), p.access, human_latency(p.latency_us))
+                for p in snapshot.paths
+            ),
+        ),
+        table(
+            "Volumes",
+            ("MOUNTED ON", "STATE", "TYPE", "SIZE", "USED", "DEVICE", "DISK"),
+            (
+                (
+                    v.mountpoint,
+                    v.state,
+                    v.fstype,
+                    human_size(v.size_bytes),
+                    human_size(v.used_bytes),
+                    v.device,
+                    ", ".join(names.get(key, key) for key in v.disks),
+                )
+                for v in snapshot.volumes
+                if v.disks
+            ),
+        ),
+        table(
+            "Links",
+            ("NAME", "STATE", "KIND", "SPEED", "MTU", "ADDRESSES"),
+            (
+                (
+                    n.name,
+                    n.state,
+                    n.kind,
+                    f"{n.speed_mbps} Mb/s" if n.speed_mbps else None,
+                    n.mtu,
+                    ", ".join(n.addresses),
+                )
+                for n in snapshot.links
+            ),
+        ),
+    ]
+    if snapshot.problems:
+        parts.append(
+            table(
+                "Could not be read", ("BY", "WHAT", "WHY"), ((p.source, p.subject, p.reason) for p in snapshot.problems)
+            )
+        )
+    parts.append(f"Engine: {clean(snapshot.engine)}")
+    return "\n\n".join(parts)
+
+
+def human_latency(microseconds: float | None) -> str | None:
+    """A latency in the unit that reads best."""
+    if microseconds is None:
+        return None
+    return f"{microseconds / 1000:.1f} ms" if microseconds >= 1000 else f"{microseconds:.0f} us"
+
+
+def _path_count(disk: Disk, paths: Iterable[Path]) -> str:
+    states = [path.state for path in paths if path.disk == disk.id]
+    good = sum(state in ("active", "standby") for state in states)
+    return f"{good} of {len(states)}"
+
+
+def human_fields(value: object, indent: str = "") -> str:
+    """Every field of one object, a line each, nested ones indented."""
+    lines: list[str] = []
+    for key, item in as_json(value).items():
+        lines.extend(_field_lines(key, item, indent))
+    return "\n".join(lines)
+
+
+def _field_lines(key: str, item: Any, indent: str) -> list[str]:
+    if isinstance(item, dict) and item:
+        inner = [line for name, value in item.items() for line in _field_lines(name, value, indent + "  ")]
+        return [f"{indent}{key}:", *inner]
+    if isinstance(item, list) and item and isinstance(item[0], dict):
+        return [f"{indent}{key}:"] + [
+            line for entry in item for name, value in entry.items() for line in _field_lines(name, value, indent + "  ")
+        ]
+    if isinstance(item, list):
+        item = ", ".join(str(part) for part in item)
+    return [f"{indent}{key}: {'-' if item in (None, '', {}) else clean(str(item))}"]

@@ -1,0 +1,74 @@
+"""What a person means by a name: a disk, a session or anything else in a snapshot."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from initiator.errors import BadInputError
+from initiator.model import Disk, Session, Snapshot
+from initiator.names import clean
+
+
+class Named(Protocol):
+    """Anything with an id and a name."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=Named)
+
+
+def find_disk(snapshot: Snapshot, text: str) -> Disk:
+    """The one disk with this name, id, WWID, device node or mount point.
+
+    Raises:
+        BadInputError: none or more than one fits; the message lists what there is.
+    """
+    points = {key for volume in snapshot.volumes if volume.mountpoint == text for key in volume.disks}
+    return _only(
+        "disk",
+        text,
+        snapshot.disks,
+        lambda disk: text in (disk.name, disk.id, disk.wwid, disk.device) or disk.id in points,
+    )
+
+
+def find_session(snapshot: Snapshot, text: str) -> Session:
+    """The one session with this name or id."""
+    return _only("session", text, snapshot.sessions, lambda session: text in (session.name, session.id))
+
+
+def find_sessions(snapshot: Snapshot, text: str) -> Sequence[Session]:
+    """Every session of a target, or the one session with this name or id."""
+    of_target = [session for session in snapshot.sessions if session.target == text]
+    return of_target or [find_session(snapshot, text)]
+
+
+def find_any(snapshot: Snapshot, text: str) -> Named:
+    """Whatever carries this name or id; disks may also be named by WWID, device or mount point."""
+    everything: list[Named] = [*snapshot.index().values()]
+    if not any(text in (item.id, item.name) for item in everything):
+        return find_disk(snapshot, text)
+    return _only("object", text, everything, lambda item: text in (item.id, item.name))
+
+
+def _only(kind: str, text: str, items: Iterable[T], fits: Callable[[T], bool]) -> T:
+    known = list(items)
+    found = [item for item in known if fits(item)]
+    if len(found) == 1:
+        return found[0]
+    names = sorted({item.name for item in known})
+    if found:
+        ids = ", ".join(clean(item.id) for item in found)
+        raise BadInputError(f"{clean(text)!r} names more than one {kind}", fix=f"use an id: {ids}")
+    near = difflib.get_close_matches(text, names, n=1)
+    hint = f"did you mean {clean(near[0])!r}?" if near else ""
+    if not hint:
+        hint = f"there is: {', '.join(clean(name) for name in names[:12])}" if names else f"there is no {kind} at all"
+    raise BadInputError(f"no {kind} is called {clean(text)!r}", fix=hint)
