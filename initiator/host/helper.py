@@ -1,0 +1,229 @@
+"""The child that takes the risk: one process, started for operations that can hang in the kernel.
+
+Whoever needs such an operation calls `initiator.host.run.run_helper` or keeps an `initiator.host.run.Helper`; nothing
+else uses this file. It is imported alone by `python -I -S` and takes only the standard library, and that where it is
+needed, because its start-up time is part of every call.
+
+What goes over its standard input and output (one Unix socket) is marshal: both ends are the same interpreter and the
+same user, and marshal costs no import. A request is `(operation, arguments)`; answers are frames of four bytes length
+and `(kind, value)`, where kind is `more`, `done` or `error`; descriptors travel with the frame of `done` (SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import sys
+
+TYPE_CHECKING = False  # typing costs 6 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+
+class Done:
+    """The last value of an operation and the descriptors that go with it."""
+
+    def __init__(self, value: Any, fds: tuple[int, ...] = ()) -> None:
+        self.value = value
+        self.fds = fds
+
+
+def open_excl(path: str, read_only: bool = True) -> Done:
+    """Opens a block device so that nobody can mount, swap on or build on it while the descriptor lives.
+
+    EBUSY means that somebody already does. O_NONBLOCK: an open must not wait for a medium.
+    """
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    handle = os.open(path, access | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
+    return Done(os.stat(handle).st_rdev, (handle,))
+
+
+def fsync(fd: int) -> None:
+    """Writes back what is dirty and has the device flush its cache; the only call that reports write-back errors."""
+    os.fsync(fd)
+
+
+def flock(fd: int) -> None:
+    """Takes the lock that keeps udev away from a whole disk; EWOULDBLOCK when somebody has it."""
+    import fcntl
+
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def syncfs(path: str) -> None:
+    """Writes back the whole file system that is mounted at `path`; errors are those since the last call."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _libc("syncfs", handle)
+    finally:
+        os.close(handle)
+
+
+def umount(path: str) -> None:
+    """Unmounts what is on top at `path`. Never lazily and never by force: EBUSY is the answer that matters."""
+    _libc("umount2", os.fsencode(path), _UMOUNT_NOFOLLOW)
+
+
+def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
+    """Mounts; for taking back an unmount."""
+    options = os.fsencode(data) if data else None
+    _libc("mount", os.fsencode(source), os.fsencode(target), os.fsencode(fstype), _ulong(flags), options)
+
+
+def swapoff(path: str) -> None:
+    """Switches a swap area off; the kernel reads back what is in it, which can take long."""
+    _libc("swapoff", os.fsencode(path))
+
+
+def swapon(path: str, flags: int = 0) -> None:
+    """Switches a swap area on; for taking back a swapoff."""
+    _libc("swapon", os.fsencode(path), flags)
+
+
+def statvfs(mounts: list[tuple[str, int]]) -> Iterator[Any]:
+    """Size and free space of mounts, each answered as soon as it is known, so that a hang shows which one hangs.
+
+    Args:
+        mounts: Mount point and mount id. A mount that lies hidden under another one is left out, because a path leads
+            to the one on top.
+
+    Yields:
+        `(mount id, fragment bytes, blocks, free, available)`, or `(mount id, 0, 0, 0, 0)` where there is no answer.
+    """
+    for path, mount_id in mounts:
+        try:
+            handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = os.fstatvfs(handle) if _mount_id(handle) == mount_id else None
+            finally:
+                os.close(handle)
+        except OSError:
+            found = None
+        if found is None:
+            yield (mount_id, 0, 0, 0, 0)
+        else:
+            yield (mount_id, found.f_frsize or found.f_bsize, found.f_blocks, found.f_bfree, found.f_bavail)
+
+
+def namespace_mounts(path: str) -> bytes:
+    """mountinfo of a mount namespace that no process is in, through the file that pins it.
+
+    The descriptor on /proc is taken before the change: inside there may be no /proc at all.
+    """
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    _libc("setns", namespace, _CLONE_NEWNS)
+    with open(os.open("self/mountinfo", os.O_RDONLY, dir_fd=proc), "rb") as table:
+        return table.read()
+
+
+def loop_status(device: str) -> tuple[int, int]:
+    """Device number of the file system that holds a loop device's file, and of the block device it stands on (or 0).
+
+    From LOOP_GET_STATUS64 (linux/loop.h): the kernel's own answer, true also when the file's name is gone, hidden
+    or in another namespace.
+    """
+    import fcntl
+
+    handle = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = fcntl.ioctl(handle, 0x4C05, bytes(232))
+    finally:
+        os.close(handle)
+    # struct loop_info64 begins with lo_device, lo_inode, lo_rdevice, in the kernel's 32-bit encoding of a device number
+    return int.from_bytes(status[:8], sys.byteorder), int.from_bytes(status[16:24], sys.byteorder)
+
+
+def loop_clear(fd: int) -> None:
+    """Takes the file from a loop device (LOOP_CLR_FD); while others have it open, this happens at the last close."""
+    import fcntl
+
+    fcntl.ioctl(fd, 0x4C01)
+
+
+def openers(root: str, wanted: list[str], mounts: dict[int, str]) -> Iterator[Any]:
+    """Who uses a file system or a device: see `initiator.host.openers`, which lies beside this file."""
+    import openers as scan  # type: ignore[import-not-found]
+
+    yield from scan.scan(root, set(wanted), mounts)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    operation.__name__: operation
+    for operation in (
+        open_excl,
+        fsync,
+        flock,
+        syncfs,
+        umount,
+        mount,
+        swapoff,
+        swapon,
+        statvfs,
+        namespace_mounts,
+        loop_status,
+        loop_clear,
+        openers,
+    )
+}
+"""Everything a helper can do, by name."""
+
+_UMOUNT_NOFOLLOW = 8
+_CLONE_NEWNS = 0x20000
+
+
+def _ulong(value: int) -> Any:
+    import ctypes
+
+    return ctypes.c_ulong(value)
+
+
+def _libc(function: str, *arguments: Any) -> None:
+    import ctypes
+
+    if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _mount_id(handle: int) -> int | None:
+    with open(f"/proc/self/fdinfo/{handle}", "rb") as lines:
+        return next((int(line.split()[1]) for line in lines if line.startswith(b"mnt_id:")), None)
+
+
+def _send(kind: str, value: Any, fds: tuple[int, ...] = ()) -> None:
+    body = marshal.dumps((kind, value))
+    frame = len(body).to_bytes(4, "little") + body
+    sent = 0
+    if fds:
+        import socket
+
+        with socket.socket(fileno=os.dup(1)) as channel:
+            sent = socket.send_fds(channel, [frame], fds)
+    while sent < len(frame):
+        sent += os.write(1, frame[sent:])
+
+
+def serve() -> None:
+    """Answers requests until the other end closes."""
+    requests = os.fdopen(0, "rb")
+    while True:
+        try:
+            operation, arguments = marshal.load(requests)
+        except EOFError:
+            return
+        try:
+            result = OPERATIONS[operation](**arguments)
+            if hasattr(result, "__next__"):
+                for part in result:
+                    _send("more", part)
+                result = Done(None)
+            elif not isinstance(result, Done):
+                result = Done(result)
+        except OSError as error:
+            _send("error", (error.errno or errno.EIO, error.strerror or str(error)))
+            continue
+        _send("done", result.value, result.fds)
+        for handle in result.fds:
+            os.close(handle)
