@@ -1,0 +1,394 @@
+"""`mooring practice`: make a range, say what it is, find what a killed one left behind.
+
+Everything here blocks and is meant for a command line or a worker thread. Each thing is written to the record
+(`record.py`) before it is made. Removing an attached disk is not done here: that is the business of the removal
+sequence, for practice disks as for real ones. The order of a clean end is therefore:
+
+    remove every disk in `attached()` by the removal sequence -> `log_out()` -> `stop_target()` -> `remove_folder()`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from initiator import places
+from initiator.engine.client import EngineClient
+from initiator.errors import MooringError, RefusedError
+from initiator.model import Disk, Portal
+from initiator.practice import config as configs
+from initiator.practice import control, remains, volumes
+from initiator.practice import faults as table
+from initiator.practice.process import TargetProcess, listeners
+from initiator.practice.record import Kind, Record, Recorder
+
+CLIENT = "iqn.2026-11.io.mooring:practice"
+"""The initiator name of a range's own sessions."""
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RangeDisk:
+    """One disk of the range, and where it went. `device` and `mountpoint` are None where there is none."""
+
+    name: str
+    wwid: str
+    size_bytes: int
+    target: str
+    lun: int
+    file: str
+    device: str | None = None
+    mountpoint: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RangeInfo:
+    """What a range has made.
+
+    Attributes:
+        folder: Holds the backing files, the configuration with the CHAP secret (mode 0600), the log, the volumes.
+        pid: The target process.
+        chap: Names of the targets that ask for CHAP, and the user that they expect.
+        notes: What was left out, and why.
+    """
+
+    folder: Path
+    pid: int | None
+    portals: tuple[Portal, ...]
+    targets: tuple[str, ...]
+    disks: tuple[RangeDisk, ...]
+    chap: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# --- what is there -------------------------------------------------------------------------------------------------
+
+
+def recorder() -> Recorder:
+    """The record of this user's range."""
+    return Recorder(places.runtime_dir() / "practice.json")
+
+
+def record() -> Record | None:
+    """What the record says, or None where no range was made."""
+    return recorder().load()
+
+
+def control_socket() -> Path:
+    """Where a running target listens for orders."""
+    return places.runtime_dir() / "practice.sock"
+
+
+def running() -> bool:
+    """True while the target process of the record lives and answers."""
+    found = record()
+    if found is None or not TargetProcess.alive_in(found):
+        return False
+    try:
+        control.ask(control_socket(), "status", timeout=2.0)
+    except MooringError:
+        return False
+    return True
+
+
+def current() -> RangeInfo | None:
+    """What the range of the record is, whether or not it still lives; None where there is no record."""
+    found = record()
+    if found is None or not Path(found.config).exists():
+        return None
+    return _info(found, configs.load(Path(found.config)))
+
+
+def attached(engine: EngineClient | None = None) -> tuple[Disk, ...]:
+    """The disks of this range that the engine has as block devices now: each has to be removed by the sequence."""
+    found = record()
+    client = engine or EngineClient()
+    if found is None or not client.running():
+        return ()
+    wwids = {thing.text("wwid") for thing in found.of(Kind.ATTACH)}
+    return tuple(disk for disk in client.snapshot().disks if disk.wwid in wwids and disk.device is not None)
+
+
+def leftovers() -> tuple[remains.Leftover, ...]:
+    """What a range that is not running any more left behind; empty while one is running or none was made."""
+    found = record()
+    if found is None or running():
+        return ()
+    return remains.find(found, EngineClient())
+
+
+# --- faults --------------------------------------------------------------------------------------------------------
+
+
+def faults() -> tuple[table.Fault, ...]:
+    """The table of faults: each with `name`, `args`, `usage` and an explanation, `text`."""
+    return table.FAULTS
+
+
+def fault(name: str, args: Sequence[str] = ()) -> str:
+    """Give the running range a fault and return one sentence that says what holds now.
+
+    Raises:
+        BadInputError: no such fault, portal, disk or value; the text offers the nearest.
+        NotRunningError: no range is running.
+        PracticeError: the fault cannot be had now, with the reason.
+    """
+    table.find(name)
+    return str(control.ask(control_socket(), "fault", name=name, args=list(args)))
+
+
+def status() -> dict[str, object]:
+    """What the running target says of itself: portals, disks, sessions and the faults in force."""
+    answer = control.ask(control_socket(), "status")
+    return dict(answer)
+
+
+# --- make ----------------------------------------------------------------------------------------------------------
+
+
+def start(folder: Path | None = None, *, attach: bool | None = None, say: Say = lambda text: None) -> RangeInfo:
+    """Make a range: the target, sessions over both portals, and when root the disks with two volumes.
+
+    Args:
+        folder: An empty or missing folder to make it in; None for a fresh temporary one.
+        attach: False leaves out block devices and volumes; None means "when root".
+        say: Told each step in one sentence.
+
+    Raises:
+        RefusedError: a range is running (`practice-running`), one left things behind (`leftovers`), or the folder is
+            not empty.
+        MooringError: a step failed. What was made until then stays in the record; without an attached disk it is
+            cleaned up at once.
+    """
+    with _only_one():
+        _refuse_second()
+        base = _folder(folder)
+        notes = [] if os.geteuid() == 0 else ["not root: sessions only, no block device and no volume"]
+        wanted = os.geteuid() == 0 if attach is None else attach
+        try:
+            built = _serve(base, say)
+            engine = EngineClient()
+            engine.ensure()
+            if wanted:
+                _attach(built, engine, say)
+                _make_volumes(built, engine, say)
+            else:
+                _log_in(built, engine, say)
+        except MooringError:
+            _give_up()
+            raise
+        found = record()
+        assert found is not None, "the record was just written"
+        return dataclasses.replace(_info(found, built), notes=tuple(notes))
+
+
+def _refuse_second() -> None:
+    if running():
+        raise RefusedError("a practice range is already running", code="practice-running", fix="mooring practice stop")
+    if left := leftovers():
+        listed = "; ".join(item.text for item in left)
+        raise RefusedError(
+            f"an earlier range left things behind: {listed}", code="leftovers", fix="mooring practice stop"
+        )
+    recorder().end()
+
+
+def _folder(wanted: Path | None) -> Path:
+    if wanted is None:
+        base = Path(tempfile.mkdtemp(prefix="mooring-practice-"))
+    else:
+        base = wanted.absolute()
+        if base.exists() and (not base.is_dir() or any(base.iterdir())):
+            raise RefusedError(f"{base} is not an empty folder; a range is only made in one", code="not-empty")
+    book = recorder()
+    book.begin(base, base / "range.json")
+    book.add(Kind.FOLDER, str(base))
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    book.done(Kind.FOLDER, str(base))
+    return base
+
+
+def _serve(base: Path, say: Say) -> configs.RangeConfig:
+    book = recorder()
+    with listeners() as (sockets, portals):
+        built = configs.standard(base, portals, control_socket(), secrets.token_hex(12))
+        for path in (base / "range.json", *(Path(disk.path) for disk in built.disks), base / "target.log"):
+            book.add(Kind.FILE, str(path))
+        built.save(base / "range.json")
+        book.add(Kind.PROCESS, "target")
+        say(f"starting the target on {' and '.join(map(str, portals))}")
+        process = TargetProcess.start(base / "range.json", base / "target.log", sockets)
+        book.done(Kind.PROCESS, "target", pid=process.pid, started=process.started)
+    process.wait_ready(control_socket())
+    return built
+
+
+def _log_in(built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
+    for target in built.targets:
+        say(f"logging in to {target.name} over {len(built.portals)} portals")
+        recorder().add(Kind.SESSIONS, target.name)
+        engine.call("login", timeout=30.0, **_login_args(built, target))
+        recorder().done(Kind.SESSIONS, target.name)
+
+
+def _attach(built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
+    for target in built.targets:
+        for lun, name in sorted(target.luns.items()):
+            disk = built.disk(name)
+            volumes.write_token(disk)
+            say(f"attaching {name} over {len(built.portals)} portals")
+            recorder().add(Kind.ATTACH, name, wwid=disk.wwid, target=target.name, lun=lun)
+            engine.call("attach", timeout=60.0, lun=lun, name=name, **_login_args(built, target))
+            device = volumes.identify(disk, engine)
+            recorder().done(Kind.ATTACH, name, **device.details())
+
+
+def _make_volumes(built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
+    for name in volumes.MOUNTED:
+        disk = built.disk(name)
+        device = volumes.identify(disk, engine)
+        volumes.prove(disk, device)
+        say(f"making an ext4 file system on {name} ({device.path})")
+        recorder().add(Kind.FILESYSTEM, name, device=device.path)
+        volumes.make_filesystem(device, name)
+        recorder().done(Kind.FILESYSTEM, name)
+        point = Path(disk.path).parent / "volumes" / name
+        recorder().add(Kind.FOLDER, str(point.parent))
+        recorder().add(Kind.FOLDER, str(point))
+        point.mkdir(mode=0o755, parents=True, exist_ok=True)
+        say(f"mounting {name} on {point}")
+        recorder().add(Kind.MOUNT, str(point), device=device.path, dev=device.dev, disk=name)
+        volumes.mount(device, point)
+        recorder().done(Kind.MOUNT, str(point))
+        volumes.fill(point, name)
+
+
+def _login_args(built: configs.RangeConfig, target: configs.TargetConfig) -> dict[str, object]:
+    args: dict[str, object] = {"target": target.name, "portals": [str(portal) for portal in built.portals]}
+    if target.chap is not None:
+        args |= {"chap_user": target.chap.user, "chap_secret": target.chap.secret}
+    return args
+
+
+def _give_up() -> None:
+    """After a failed start: take away what needs no removal sequence."""
+    found = record()
+    if found is not None and not found.of(Kind.ATTACH):
+        with contextlib.suppress(MooringError):
+            log_out()
+            stop_target()
+            remove_folder()
+
+
+# --- end -----------------------------------------------------------------------------------------------------------
+
+
+def log_out(engine: EngineClient | None = None) -> tuple[str, ...]:
+    """End the engine's sessions to this range that carry no attached disk; returns their names.
+
+    The engine itself refuses the logout of a session with an attached disk, and that refusal is passed on.
+    """
+    found = record()
+    client = engine or EngineClient()
+    if found is None or not client.running():
+        return ()
+    built = configs.load(Path(found.config))
+    targets = {target.name for target in built.targets}
+    portals = {(portal.host, portal.port) for portal in built.portals}
+    names = []
+    for session in client.snapshot().sessions:
+        if session.target in targets and (session.portal.host, session.portal.port) in portals:
+            client.call("logout", timeout=20.0, session=session.id)
+            names.append(session.name)
+    return tuple(names)
+
+
+def stop_target(engine: EngineClient | None = None) -> None:
+    """End the target process of the record and see it gone.
+
+    Raises:
+        RefusedError: a disk of the range is still attached (`attached`), or the engine does not say (`unknown`).
+    """
+    found = record()
+    if found is None:
+        return
+    try:
+        held = attached(engine)
+    except MooringError as error:
+        raise RefusedError(f"whether a practice disk is attached is not known: {error}", code="unknown") from error
+    if held:
+        names = ", ".join(disk.name for disk in held)
+        raise RefusedError(f"still attached: {names}", code="attached", fix=f"mooring remove {held[0].name}")
+    remains.refuse_mounted(found)
+    process = TargetProcess.of(found)
+    if process is not None:
+        process.stop(control_socket())
+    recorder().forget(Kind.PROCESS, "target")
+
+
+def remove_folder() -> tuple[str, ...]:
+    """Delete what the record says was made in the folder, then the record; returns what was kept as not ours.
+
+    Raises:
+        RefusedError: the target still runs, or a volume of the range is still mounted.
+    """
+    found = record()
+    if found is None:
+        return ()
+    if TargetProcess.of(found) is not None:
+        raise RefusedError("the practice target still runs", code="practice-running", fix="mooring practice stop")
+    remains.refuse_mounted(found)
+    kept = remains.remove_files(found)
+    recorder().end()
+    return kept
+
+
+def cleanup_dead() -> tuple[str, ...]:
+    """After a killed engine: take away mounts and devices of the record that nothing serves any more.
+
+    Returns:
+        What was done, one sentence each. What could not be proved dead is left alone; `leftovers` still names it.
+    """
+    found = record()
+    return () if found is None else remains.cleanup_dead(found, EngineClient())
+
+
+# --- small ---------------------------------------------------------------------------------------------------------
+
+
+def _info(found: Record, built: configs.RangeConfig) -> RangeInfo:
+    disks = []
+    for target in built.targets:
+        for lun, name in sorted(target.luns.items()):
+            disk = built.disk(name)
+            attach = found.find(Kind.ATTACH, name)
+            point = next((thing.name for thing in found.of(Kind.MOUNT) if thing.text("disk") == name), None)
+            device = attach.text("device") or None if attach else None
+            disks.append(RangeDisk(name, disk.wwid, disk.size_bytes, target.name, lun, disk.path, device, point))
+    process = TargetProcess.of(found)
+    return RangeInfo(
+        folder=Path(found.folder),
+        pid=process.pid if process else None,
+        portals=built.portals,
+        targets=tuple(target.name for target in built.targets),
+        disks=tuple(disks),
+        chap=tuple((target.name, target.chap.user) for target in built.targets if target.chap),
+    )
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Hold the lock of `start`: two starts at once would both find no record."""
+    with open(places.runtime_dir() / "practice.lock", "w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RefusedError("another `mooring practice` is starting", code="practice-running") from error
+        yield

@@ -1,0 +1,187 @@
+"""What a killed practice range left behind: find it, say it precisely, take away what is proved dead.
+
+Only things of the record are looked at, and the kernel's state is believed, not the record: a device number that now
+belongs to somebody else is not ours any more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import re
+from pathlib import Path
+
+from initiator.engine.client import EngineClient
+from initiator.errors import MooringError, RefusedError
+from initiator.host.run import run, run_helper
+from initiator.practice.process import TargetProcess
+from initiator.practice.record import Kind, Record, Thing, boot_id
+from initiator.practice.volumes import describe
+
+_DEADLINE_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leftover:
+    """One thing that is still there.
+
+    Attributes:
+        name: A path, a disk's name, a target's name.
+        text: What remains, in one sentence fit for the screen.
+        dead: True when nothing serves it any more, so that `cleanup_dead` may take it away.
+        fix: The command that takes it away.
+    """
+
+    kind: Kind
+    name: str
+    text: str
+    dead: bool
+    fix: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mounted:
+    """One line of mountinfo, as far as it matters here."""
+
+    point: str
+    dev: str
+    source: str
+
+
+def mounts(root: Path = Path("/")) -> tuple[Mounted, ...]:
+    """The mounts of our own namespace, in the order in which they were made (proc(5), mountinfo)."""
+    found = []
+    for line in (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        fields = line.split(" ")
+        source = fields[fields.index("-") + 2]
+        found.append(Mounted(_plain(fields[4]), fields[2], _plain(source)))
+    return tuple(found)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def find(record: Record, engine: EngineClient) -> tuple[Leftover, ...]:
+    """Everything of the record that is still there, in the order in which it has to go."""
+    found: list[Leftover] = []
+    if record.boot == boot_id():
+        found += _mounted(record, engine)
+        found += _attached(record, engine)
+        process = TargetProcess.of(record)
+        if process is not None:
+            text = f"the practice target still runs (process {process.pid})"
+            found.append(Leftover(Kind.PROCESS, "target", text, False, "mooring practice stop"))
+    for thing in (*record.of(Kind.FILE), *reversed(record.of(Kind.FOLDER))):
+        if os.path.lexists(thing.name):
+            text = f"the {thing.kind} {thing.name} is still there"
+            found.append(Leftover(thing.kind, thing.name, text, False, "mooring practice stop"))
+    return tuple(found)
+
+
+def refuse_mounted(record: Record) -> None:
+    """Say no while anything is mounted at or below the folder of the range.
+
+    Raises:
+        RefusedError: naming the mount.
+    """
+    inside = record.folder.rstrip("/") + "/"
+    for mount in mounts():
+        if mount.point.startswith(inside) or mount.point == record.folder:
+            text = f"{mount.source} is still mounted on {mount.point}"
+            raise RefusedError(text, code="mounted", fix="mooring practice stop")
+
+
+def _mounted(record: Record, engine: EngineClient) -> list[Leftover]:
+    found = []
+    now = {mount.point: mount for mount in reversed(mounts())}
+    for thing in reversed(record.of(Kind.MOUNT)):
+        mount = now.get(thing.name)
+        if mount is not None and mount.dev == thing.text("dev"):
+            disk = thing.text("disk")
+            attach = record.find(Kind.ATTACH, disk)
+            dead = attach is not None and _is_dead(attach, engine)
+            what = "; nothing serves it any more" if dead else ""
+            text = f"the volume {mount.point} of disk {disk} is still mounted from {mount.source}{what}"
+            fix = "mooring practice stop" if dead else f"mooring remove {disk}"
+            found.append(Leftover(Kind.MOUNT, thing.name, text, dead, fix))
+    return found
+
+
+def _attached(record: Record, engine: EngineClient) -> list[Leftover]:
+    found = []
+    for thing in reversed(record.of(Kind.ATTACH)):
+        if not _same_device(thing):
+            continue
+        dead = _is_dead(thing, engine)
+        what = "but nothing serves it any more" if dead else "and is still served"
+        text = f"disk {thing.name} is still attached as {thing.text('device')}, {what}"
+        fix = "mooring practice stop" if dead else f"mooring remove {thing.name}"
+        found.append(Leftover(Kind.ATTACH, thing.name, text, dead, fix))
+    return found
+
+
+def _same_device(attach: Thing) -> bool:
+    """True if the recorded loop device still is what it was: same number, same disk, same backing file."""
+    if not attach.text("device"):
+        return False
+    try:
+        device = describe(attach.text("device"))
+    except RefusedError:
+        return False
+    return device.details() == {key: attach.details.get(key) for key in device.details()}
+
+
+def _is_dead(attach: Thing, engine: EngineClient) -> bool:
+    """True only if no engine runs and the FUSE file below the loop device answers "not connected" (ENOTCONN).
+
+    A child asks, with a deadline: a frozen FUSE server makes the question hang.
+    """
+    if not attach.text("backing") or engine.running():
+        return False
+    try:
+        run_helper("statvfs", {"path": os.path.dirname(attach.text("backing"))}, _DEADLINE_S)
+    except MooringError as error:
+        return getattr(error, "errno", None) == errno.ENOTCONN
+    return False
+
+
+def cleanup_dead(record: Record, engine: EngineClient) -> tuple[str, ...]:
+    """Unmount, detach and unmount the FUSE file of disks that nothing serves any more. Never lazy, never forced."""
+    done: list[str] = []
+    for attach in record.of(Kind.ATTACH) if record.boot == boot_id() else ():
+        if not (_same_device(attach) and _is_dead(attach, engine)):
+            continue
+        recorded = {thing.name for thing in record.of(Kind.MOUNT) if thing.text("dev") == attach.text("dev")}
+        points = [m.point for m in reversed(mounts()) if m.point in recorded and m.dev == attach.text("dev")]
+        if not all(_done(["umount", point], done) for point in points):
+            continue
+        if not _done(["losetup", "-d", attach.text("device")], done) or _same_device(attach):
+            continue
+        fuse = str(Path(attach.text("backing")).parent)
+        if any(mount.point == fuse for mount in mounts()):
+            _done(["umount", fuse], done)
+    return tuple(done)
+
+
+def _done(argv: list[str], log: list[str]) -> bool:
+    finished = run(argv, _DEADLINE_S)
+    ok = finished.returncode == 0
+    log.append(" ".join(argv) if ok else f"{' '.join(argv)}: {' '.join(finished.stderr.split())}")
+    return ok
+
+
+def remove_files(record: Record) -> tuple[str, ...]:
+    """Delete the recorded files, then the recorded folders if they are empty; returns the folders that are not."""
+    kept = []
+    for thing in record.of(Kind.FILE):
+        Path(thing.name).unlink(missing_ok=True)
+    for thing in reversed(record.of(Kind.FOLDER)):
+        try:
+            Path(thing.name).rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            kept.append(f"{thing.name} is kept: {error.strerror}")
+    return tuple(kept)
