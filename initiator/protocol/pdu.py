@@ -1,7 +1,7 @@
 """The PDU codec: every PDU of RFC 7143, for initiator and target alike, and a de-framer.
 
 `decode` and `Framer` build an object for each PDU. That is the slow path: login, text, discovery, tests and the
-practice target. The engine's data path reads headers in place with `BHS`, writes them with `SCSI_COMMAND` and `DATA_OUT`.
+practice target. The engine's data path reads headers in place with `BHS`; `SCSI_COMMAND` and `DATA_OUT` write them.
 """
 
 from __future__ import annotations
