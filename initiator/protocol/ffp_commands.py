@@ -1,0 +1,327 @@
+"""SCSI commands and their data in the full feature phase (RFC 7143, 4.2, 11.2 to 11.4, 11.7, 11.8).
+
+This is the hot path: headers are packed and unpacked by one precompiled struct each, and no object is made for a PDU.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+
+from initiator.protocol.errors import LocalProtocolError, RemoteProtocolError
+from initiator.protocol.ffp_numbers import HALF, MASK, Numbers
+from initiator.protocol.ffp_outbox import Outbox
+from initiator.protocol.ffp_task import CHECK_CONDITION, Counters, Pieces, Task, TaskError
+from initiator.protocol.keys import Params
+from initiator.protocol.pdu import DATA_OUT, NO_TAG, SCSI_COMMAND
+
+Fields = tuple[int, int, int, int, int, bytes, int, int, int, int, int, int, int, int]
+"""A header of a target's PDU: opcode, flags, two bytes, lengths of AHS and data, LUN, ITT, words from byte 20 on."""
+
+HEADER = struct.Struct(">BBBBI8sIIIIIIII")
+"""The same bytes as `pdu.BHS`, with the LUN as it is: it is only compared."""
+LENGTH = 0xFFFFFF
+
+_FINAL, _READ, _WRITE, _SIMPLE = 0x80, 0x40, 0x20, 0x01
+_ACKNOWLEDGE, _OVERFLOW, _UNDERFLOW, _STATUS = 0x40, 0x04, 0x02, 0x01
+_TASK_TAGS = 0x7FFFFFFF
+
+
+class Commands:
+    """The tasks of one connection: sent within the command window, fed with data, completed by their status.
+
+    Attributes:
+        numbers: The counters of the session.
+        live: Tasks whose command was sent, by initiator task tag, in the order of sending.
+        pending: Tasks that wait for the command window.
+        closed: True when nothing may happen any more; set by the owner.
+        now: The time of the current call, on the caller's clock.
+    """
+
+    def __init__(self, params: Params, numbers: Numbers, outbox: Outbox, counters: Counters) -> None:
+        self.numbers = numbers
+        self.outbox = outbox
+        self.counters = counters
+        self.live: dict[int, Task] = {}
+        self.pending: deque[Task] = deque()
+        self.closed = False
+        self.now = 0.0
+        self._next_tag = 0
+        self._max_xmit = params.max_xmit_data_segment_length
+        self._first_burst = params.first_burst_length
+        self._max_burst = params.max_burst_length
+        self._immediate = params.immediate_data
+        self._unsolicited = not params.initial_r2t
+        self._in_order = params.data_pdu_in_order and params.data_sequence_in_order
+        self._r2t_in_order = params.data_sequence_in_order
+
+    def submit(self, task: Task) -> None:
+        """Send a command, or keep it until the target's command window opens (4.2.2.1).
+
+        Raises:
+            LocalProtocolError: the task is not one that this session can carry.
+        """
+        if len(task.cdb) > 16 or len(task.lun) != 8 or (task.data_in is not None and task.data_out is not None):
+            raise LocalProtocolError("a task has a LUN of 8 bytes, a CDB of at most 16, and data in one direction only")
+        numbers = self.numbers
+        if self.pending or (numbers.max_cmd_sn - numbers.cmd_sn) & MASK >= HALF:
+            self.pending.append(task)
+        else:
+            self._issue(task)
+
+    def release(self) -> None:
+        """Send what waits, as far as the window goes."""
+        pending, numbers = self.pending, self.numbers
+        while pending and not self.closed and numbers.is_open:
+            self._issue(pending.popleft())
+
+    def _issue(self, task: Task) -> None:
+        live, numbers = self.live, self.numbers
+        tag = self._next_tag
+        while tag in live:
+            tag = (tag + 1) & _TASK_TAGS
+        self._next_tag = (tag + 1) & _TASK_TAGS
+        live[tag] = task
+        task.itt = tag
+        cmd_sn = task.cmd_sn = numbers.cmd_sn
+        numbers.cmd_sn = (cmd_sn + 1) & MASK
+        task.sent_at = self.now
+        self.counters.commands += 1
+        data = task.data_out
+        if data is not None:
+            self._issue_write(task, data)
+            return
+        data_in = task.data_in
+        flags, expected = (_FINAL | _SIMPLE, 0) if data_in is None else (_FINAL | _READ | _SIMPLE, len(data_in))
+        self.outbox.add(
+            SCSI_COMMAND.pack(0x01, flags, 0, task.lun, tag, expected, cmd_sn, numbers.exp_stat_sn, task.cdb)
+        )
+
+    def _issue_write(self, task: Task, data: memoryview) -> None:
+        """A write and the data that may go with it unasked (the four cases of 13.11's table)."""
+        expected = len(data)
+        burst = min(self._first_burst, expected)
+        now = min(burst, self._max_xmit) if self._immediate else 0
+        later = burst if self._unsolicited else now
+        flags = _WRITE | _SIMPLE if later > now else _FINAL | _WRITE | _SIMPLE
+        header = SCSI_COMMAND.pack(
+            0x01, flags, now, task.lun, task.itt, expected, task.cmd_sn, self.numbers.exp_stat_sn, task.cdb
+        )
+        self.outbox.add(header, data[:now])
+        if later > now:
+            self._send_data(task, data, NO_TAG, now, later)
+        task.sent = later
+        task.tail = self.outbox.tail
+
+    def _send_data(self, task: Task, data: memoryview, transfer_tag: int, start: int, end: int) -> None:
+        """One sequence of Data-Out PDUs: DataSN from 0, F on the last one (11.7.1, 11.7.4)."""
+        outbox, step, data_sn = self.outbox, self._max_xmit, 0
+        lun, tag, exp_stat_sn = task.lun, task.itt, self.numbers.exp_stat_sn
+        while start < end:
+            stop = min(start + step, end)
+            header = DATA_OUT.pack(
+                0x05, _FINAL if stop == end else 0, stop - start, lun, tag, transfer_tag, exp_stat_sn, data_sn, start
+            )
+            outbox.add(header, data[start:stop])
+            start = stop
+            data_sn += 1
+
+    def place(self, fields: Fields) -> memoryview | None:
+        """Check the header of a Data-In PDU before a byte of it is kept.
+
+        Returns:
+            Where its data goes, or None if the PDU was seen before and is to be discarded.
+
+        Raises:
+            RemoteProtocolError: it belongs to no task, leaves the buffer, or is out of order.
+        """
+        _, flags, _, _, length, lun, tag, transfer_tag, stat_sn, _, _, data_sn, offset, _ = fields
+        if flags & _STATUS:
+            if not flags & _FINAL:
+                raise RemoteProtocolError("Data-In with the S bit but without the F bit (RFC 7143, 11.7.3)")
+            due = self.numbers.exp_stat_sn
+            if stat_sn != due and (due - stat_sn) & MASK < HALF:
+                return None
+        task = self.live.get(tag)
+        if task is None:
+            raise RemoteProtocolError(f"Data-In for task tag {tag:#x}, which is not in use (RFC 7143, 11.2.1.8)")
+        data = task.data_in
+        if data is None:
+            raise RemoteProtocolError("Data-In for a command that reads nothing (RFC 7143, 11.7)")
+        if data_sn != task.data_sn:
+            raise RemoteProtocolError(f"Data-In with DataSN {data_sn} where {task.data_sn} was due (RFC 7143, 7.9)")
+        end = offset + (length & LENGTH)
+        if end > len(data):
+            raise RemoteProtocolError("Data-In beyond the expected data transfer length (RFC 7143, 4.2.5.3)")
+        if self._in_order:
+            if offset != task.received:
+                raise RemoteProtocolError(f"Data-In at offset {offset}, {task.received} was due (RFC 7143, 13.18)")
+            task.received = end
+        else:
+            self._note_piece(task, offset, end)
+        if flags & _ACKNOWLEDGE and transfer_tag != NO_TAG and lun != task.lun:
+            raise RemoteProtocolError("Data-In with a LUN that is not the command's (RFC 7143, 4.2.5.3)")
+        task.data_sn = data_sn + 1
+        return data[offset:end]
+
+    def landed(self, fields: Fields) -> None:
+        """The data of a Data-In PDU is in its place, and its digest was right."""
+        _, flags, _, status, length, _, tag, _, stat_sn, exp_cmd_sn, max_cmd_sn, _, _, count = fields
+        numbers = self.numbers
+        self.counters.read_bytes += length & LENGTH
+        if max_cmd_sn != numbers.max_cmd_sn:
+            numbers.window(exp_cmd_sn, max_cmd_sn)
+        if flags & _STATUS:
+            if stat_sn == numbers.exp_stat_sn:
+                numbers.exp_stat_sn = (stat_sn + 1) & MASK
+            else:
+                numbers.status(stat_sn)
+            task = self.live[tag]
+            task.status = status
+            task.residual = self._residual(task, flags, count)
+            self.finish(task)
+        if self.pending:
+            self.release()
+
+    def response(self, fields: Fields, data: bytes) -> None:
+        """A SCSI Response PDU with its data segment: sense or nothing (11.4).
+
+        Raises:
+            RemoteProtocolError: it answers no task, is malformed, or tells of data that never came.
+        """
+        _, flags, response, status, _, _, tag, _, stat_sn, exp_cmd_sn, max_cmd_sn, exp_data_sn, _, count = fields
+        numbers = self.numbers
+        if not numbers.status(stat_sn):
+            return
+        task = self.live.get(tag)
+        if task is None:
+            raise RemoteProtocolError(f"response for task tag {tag:#x}, which is not in use (RFC 7143, 11.2.1.8)")
+        if max_cmd_sn != numbers.max_cmd_sn:
+            numbers.window(exp_cmd_sn, max_cmd_sn)
+        if response:
+            task.response = response
+            task.error = TaskError(
+                f"the target could not deliver the command (iSCSI response {response:#04x})", code="service-delivery"
+            )
+        else:
+            if data or status == CHECK_CONDITION:
+                task.sense = _sense(data)
+            if exp_data_sn > (task.r2t_sn if task.data_out is not None else task.data_sn):
+                raise RemoteProtocolError("the target has sent more data PDUs than arrived (RFC 7143, 7.9)")
+            task.residual = self._residual(task, flags, count)
+            task.status = status
+        self.finish(task)
+        if self.pending:
+            self.release()
+
+    def r2t(self, fields: Fields) -> None:
+        """The target is ready for a part of a write (11.8).
+
+        Raises:
+            RemoteProtocolError: it asks for what is not there or not due.
+        """
+        _, _, _, _, _, lun, tag, transfer_tag, _, exp_cmd_sn, max_cmd_sn, r2t_sn, offset, wanted = fields
+        task = self.live.get(tag)
+        if task is None or task.data_out is None:
+            raise RemoteProtocolError(f"R2T for task tag {tag:#x}, which is no write in progress (RFC 7143, 11.8)")
+        if r2t_sn != task.r2t_sn:
+            if r2t_sn < task.r2t_sn:
+                return
+            raise RemoteProtocolError(f"R2T with R2TSN {r2t_sn} where {task.r2t_sn} was due (RFC 7143, 7.9)")
+        data = task.data_out
+        if not 0 < wanted <= self._max_burst or offset + wanted > len(data) or transfer_tag == NO_TAG:
+            raise RemoteProtocolError(f"R2T for {wanted} bytes at {offset} of {len(data)} (RFC 7143, 11.8.4, 11.8.5)")
+        if lun != task.lun:
+            raise RemoteProtocolError("R2T with a LUN that is not the command's (RFC 7143, 4.2.5.3)")
+        if self._r2t_in_order and offset != task.sent:
+            raise RemoteProtocolError(f"R2T at offset {offset} where {task.sent} was due (RFC 7143, 13.19)")
+        self.numbers.window(exp_cmd_sn, max_cmd_sn)
+        task.r2t_sn = r2t_sn + 1
+        task.sent += wanted
+        self.counters.r2ts += 1
+        self._send_data(task, data, transfer_tag, offset, offset + wanted)
+        task.tail = self.outbox.tail
+        if self.pending:
+            self.release()
+
+    def finish(self, task: Task) -> None:
+        """Take the task out of the table and tell its owner, who has the buffers back from here on."""
+        del self.live[task.itt]
+        if self.outbox.gone < task.tail:
+            # Answered before all of its data has left (11.4.2): the rest goes out as it was, from a copy.
+            self._keep_unsent(task)
+        task.finished_at = self.now
+        counters = self.counters
+        counters.completed += 1
+        counters.write_bytes += task.sent
+        task.done(task)
+
+    def withdraw(self, task: Task, error: TaskError) -> bool:
+        """End a task that nobody has heard of yet; False if it was sent or is done."""
+        if task not in self.pending:
+            return False
+        self.pending.remove(task)
+        task.error = error
+        task.finished_at = self.now
+        task.done(task)
+        return True
+
+    def expired(self) -> list[Task]:
+        """Tasks whose deadline has passed and that are not being aborted yet."""
+        now = self.now
+        return [
+            task
+            for task in (*self.live.values(), *self.pending)
+            if task.deadline is not None and task.deadline <= now and task.verdict is None
+        ]
+
+    def abandon(self) -> list[Task]:
+        """The connection is gone: hand back every task without an answer, oldest first.
+
+        Tasks that were to be aborted anyway are ended with the reason for that.
+        """
+        self.closed = True
+        tasks = [*self.live.values(), *self.pending]
+        self.live.clear()
+        self.pending.clear()
+        self.outbox.vectors.clear()
+        condemned = [task for task in tasks if task.verdict is not None]
+        for task in condemned:
+            task.error = task.verdict
+            task.finished_at = self.now
+            task.done(task)
+        return [task for task in tasks if task.verdict is None]
+
+    def _keep_unsent(self, task: Task) -> None:
+        if task.data_out is not None:
+            self.outbox.detach(task.data_out)
+
+    @staticmethod
+    def _note_piece(task: Task, start: int, end: int) -> None:
+        pieces = task.pieces
+        if pieces is None:
+            pieces = task.pieces = Pieces()
+        if not pieces.add(start, end):
+            raise RemoteProtocolError(f"Data-In at offset {start} repeats data that came before (RFC 7143, 13.18)")
+        task.received += end - start
+
+    @staticmethod
+    def _residual(task: Task, flags: int, count: int) -> int:
+        """Bytes not moved (11.4.5.1). Without a flag the target claims to have moved all, so the difference counts."""
+        if flags & (_OVERFLOW | _UNDERFLOW):
+            if flags & _OVERFLOW and flags & _UNDERFLOW:
+                raise RemoteProtocolError("overflow and underflow at the same time (RFC 7143, 11.4.1)")
+            return count if flags & _UNDERFLOW else -count
+        if task.data_in is not None:
+            return len(task.data_in) - task.received
+        return 0 if task.data_out is None else len(task.data_out) - task.sent
+
+
+def _sense(data: bytes) -> bytes:
+    """Sense data out of the data segment of a response (11.4.7)."""
+    if len(data) < 2:
+        raise RemoteProtocolError("CHECK CONDITION without sense data (RFC 7143, 11.4.7)")
+    size = int.from_bytes(data[:2], "big")
+    if size > len(data) - 2:
+        raise RemoteProtocolError(f"sense data of {size} bytes in a segment of {len(data)} (RFC 7143, 11.4.7)")
+    return data[2 : 2 + size]

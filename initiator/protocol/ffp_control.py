@@ -1,0 +1,377 @@
+"""Everything in the full feature phase that is neither a SCSI command nor its data.
+
+Pings both ways, asynchronous messages, rejects, task management with its escalation, text, logout (RFC 7143, 11.5,
+11.6, 11.9 to 11.11, 11.14, 11.15, 11.17 to 11.19). None of this is frequent, so PDUs are objects here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+from initiator.protocol.errors import ConnectionLost, RemoteProtocolError
+from initiator.protocol.ffp_commands import Commands
+from initiator.protocol.ffp_numbers import MASK, at_most
+from initiator.protocol.ffp_task import (
+    AsyncEvent,
+    Event,
+    LoggedOut,
+    Management,
+    Pong,
+    Rejected,
+    Task,
+    TaskError,
+    TextAnswer,
+)
+from initiator.protocol.pdu import (
+    NO_LUN,
+    NO_TAG,
+    AsyncMessage,
+    LogoutRequest,
+    LogoutResponse,
+    NopIn,
+    NopOut,
+    Pdu,
+    Reject,
+    Response,
+    TaskManagement,
+    TaskManagementResponse,
+    TextRequest,
+    TextResponse,
+    decode,
+)
+
+ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET, TARGET_WARM_RESET, TARGET_COLD_RESET = 1, 2, 4, 5, 6, 7
+_OF_A_UNIT = (ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET)
+_OF_THE_TARGET = (TARGET_WARM_RESET, TARGET_COLD_RESET)
+COMPLETE, NO_SUCH_TASK = 0, 1
+
+ACKNOWLEDGE_AFTER = 1.0
+"""Seconds after which received statuses are acknowledged by a NOP-Out if nothing else goes out (11.18)."""
+TEXT_LIMIT = 1 << 20
+"""Bytes that one text exchange may bring."""
+
+_TAGS = 0x80000000
+"""Control PDUs use the upper half of the initiator task tags, commands the lower."""
+_DATA_DIGEST_ERROR, _NEGOTIATION_RESET = 0x02, 0x0B
+
+
+class Control:
+    """The control PDUs of one connection.
+
+    Attributes:
+        events: What the target said; the driver empties it.
+        logging_out: True once a logout was sent; nothing new is sent after it (11.14).
+    """
+
+    def __init__(self, commands: Commands, *, cid: int, management_timeout: float) -> None:
+        self.events: deque[Event] = deque()
+        self.logging_out = False
+        self._commands = commands
+        self._numbers = commands.numbers
+        self._cid = cid
+        self._management_timeout = management_timeout
+        self._next_tag = _TAGS
+        self._ping: tuple[int, float, bytes] | None = None
+        self._managed: dict[int, Management] = {}
+        self._text: tuple[int, bytearray] | None = None
+        self._logout_tag: int | None = None
+        self._idle_since = (commands.outbox.tail, commands.now)
+        self._acknowledged = commands.numbers.exp_stat_sn
+
+    @property
+    def waiting(self) -> bool:
+        """True if the target owes an answer to a control PDU."""
+        return bool(self._ping or self._managed or self._text or self._logout_tag is not None)
+
+    @property
+    def text_pending(self) -> bool:
+        """True while a text exchange is under way."""
+        return self._text is not None
+
+    # Sending
+
+    def ping(self) -> bool:
+        """Send a NOP-Out that has to be answered; False if one is under way already (11.18)."""
+        if self._ping is not None:
+            return False
+        tag = self._tag()
+        data = tag.to_bytes(4, "big") + b"Mooring?"
+        self._ping = (tag, self._commands.now, data)
+        self._commands.counters.pings += 1
+        self._nop(tag, data=data)
+        return True
+
+    def manage(
+        self,
+        function: int,
+        lun: bytes,
+        *,
+        done: Callable[[Management], None] | None = None,
+        task: Task | None = None,
+        escalates: bool = False,
+    ) -> Management:
+        """Send a task management request; RefCmdSN and the referenced tag belong to ABORT TASK (11.5.4, 11.5.5)."""
+        numbers = self._numbers
+        tag = self._tag()
+        management = Management(
+            function,
+            lun,
+            tag,
+            cmd_sn=numbers.cmd_sn,
+            deadline=self._commands.now + self._management_timeout,
+            done=done,
+            task=task,
+            escalates=escalates,
+        )
+        self._managed[tag] = management
+        self._send(
+            TaskManagement(
+                function=function,
+                lun=NO_LUN if function in _OF_THE_TARGET else lun,
+                initiator_task_tag=tag,
+                referenced_task_tag=NO_TAG if task is None else task.itt,
+                cmd_sn=numbers.cmd_sn,
+                exp_stat_sn=numbers.exp_stat_sn,
+                ref_cmd_sn=0 if task is None else task.cmd_sn,
+            )
+        )
+        return management
+
+    def condemn(self, task: Task, error: TaskError) -> None:
+        """End a task that was sent: ABORT TASK, then LOGICAL UNIT RESET, then the connection (7.11)."""
+        task.verdict = error
+        self._commands.counters.aborts += 1
+        self.manage(ABORT_TASK, task.lun, task=task, escalates=True)
+
+    def text(self, data: bytes) -> None:
+        """Send the only request of a text exchange; the answer comes as one event."""
+        tag = self._tag()
+        self._text = (tag, bytearray())
+        self._send_text(tag, NO_LUN, NO_TAG, data)
+
+    def logout(self, reason: int) -> None:
+        """Send the logout; after it nothing else is sent."""
+        self._logout_tag = self._tag()
+        numbers = self._numbers
+        self._send(
+            LogoutRequest(
+                reason=reason,
+                cid=self._cid if reason else 0,
+                initiator_task_tag=self._logout_tag,
+                cmd_sn=numbers.cmd_sn,
+                exp_stat_sn=numbers.exp_stat_sn,
+            )
+        )
+        self.logging_out = True
+
+    def tick(self) -> None:
+        """Escalate what was not answered in time, and acknowledge what has been received.
+
+        Raises:
+            ConnectionLost: a reset was not answered; only a new login helps.
+        """
+        now = self._commands.now
+        if not self.logging_out:
+            for management in [each for each in self._managed.values() if each.deadline <= now]:
+                # It stays in the table: a late answer is still an answer.
+                management.deadline = math.inf
+                self._fail(management)
+        self._acknowledge(now)
+
+    def abandon(self) -> None:
+        """The connection is gone: tell those who wait for task management."""
+        managed = list(self._managed.values())
+        self._managed.clear()
+        for management in managed:
+            if management.done is not None:
+                management.done(management)
+
+    # Receiving
+
+    def received(self, bhs: bytes, data: bytes) -> None:
+        """One PDU of the target that is no Data-In, SCSI Response or R2T.
+
+        Raises:
+            RemoteProtocolError: it breaks a rule, or has no place in this phase.
+        """
+        pdu = decode(bhs, b"", data)
+        if not isinstance(pdu, Response):
+            raise _misplaced(pdu)
+        # A NOP-In that asks for nothing, or only asks, shows the next StatSN without using it up (11.19).
+        uncounted = isinstance(pdu, NopIn) and pdu.initiator_task_tag == NO_TAG
+        if not uncounted and not self._numbers.status(pdu.stat_sn):
+            return
+        self._numbers.window(pdu.exp_cmd_sn, pdu.max_cmd_sn)
+        self._handle(pdu)
+        self._commands.release()
+
+    def _handle(self, pdu: Response) -> None:
+        match pdu:
+            case NopIn():
+                self._nop_in(pdu)
+            case AsyncMessage():
+                parameters = (pdu.parameter1, pdu.parameter2, pdu.parameter3)
+                self.events.append(AsyncEvent(pdu.async_event, pdu.async_vcode, *parameters, pdu.lun, pdu.data))
+            case Reject():
+                self._rejected(pdu)
+            case TaskManagementResponse():
+                self._management_answer(pdu)
+            case TextResponse():
+                self._text_answer(pdu)
+            case LogoutResponse():
+                if pdu.initiator_task_tag != self._logout_tag:
+                    raise RemoteProtocolError("answer to a logout that was never sent (RFC 7143, 11.15)")
+                self._logout_tag = None
+                self.events.append(LoggedOut(pdu.response, pdu.time2wait, pdu.time2retain))
+            case _:
+                raise _misplaced(pdu)
+
+    def _nop_in(self, pdu: NopIn) -> None:
+        if pdu.initiator_task_tag == NO_TAG:
+            if pdu.target_transfer_tag != NO_TAG and not self.logging_out:
+                self._nop(NO_TAG, transfer_tag=pdu.target_transfer_tag, lun=pdu.lun)
+            return
+        if pdu.target_transfer_tag != NO_TAG:
+            raise RemoteProtocolError("NOP-In that is both question and answer (RFC 7143, 11.19)")
+        if self._ping is None or self._ping[0] != pdu.initiator_task_tag:
+            raise RemoteProtocolError("NOP-In answers a ping that was never sent (RFC 7143, 11.19)")
+        _, asked_at, data = self._ping
+        if pdu.data != data:
+            raise RemoteProtocolError("NOP-In brings other data than the ping had (RFC 7143, 11.18.1)")
+        self._ping = None
+        self.events.append(Pong(self._commands.now - asked_at))
+
+    def _rejected(self, pdu: Reject) -> None:
+        """A PDU was refused (11.17). What it was about ends in the way that leaves no hole in CmdSN."""
+        if len(pdu.data) < 48:
+            raise RemoteProtocolError("Reject without the header that it rejects (RFC 7143, 11.17)")
+        if pdu.reason == _NEGOTIATION_RESET:
+            raise RemoteProtocolError("the target resets a negotiation (RFC 7143, 11.17.1)")
+        self._commands.counters.rejects += 1
+        self.events.append(Rejected(pdu.reason, pdu.data[:48]))
+        tag = int.from_bytes(pdu.data[16:20], "big")
+        task = self._commands.live.get(tag)
+        if task is not None:
+            # After a digest error the target still answers with CHECK CONDITION (11.17.1). Otherwise ABORT TASK both
+            # ends the task and fills the hole that its CmdSN may have left (7.3).
+            if pdu.reason != _DATA_DIGEST_ERROR and task.verdict is None:
+                error = TaskError(f"the target rejected the command (reason {pdu.reason:#04x})", code="rejected")
+                self.condemn(task, error)
+        elif tag in self._managed:
+            self._end(self._managed[tag], None)
+        elif self._ping is not None and self._ping[0] == tag:
+            self._ping = None
+        elif self._text is not None and self._text[0] == tag:
+            self._text = None
+            self.events.append(TextAnswer(b"", f"the target rejected it (reason {pdu.reason:#04x})"))
+
+    def _management_answer(self, pdu: TaskManagementResponse) -> None:
+        management = self._managed.get(pdu.initiator_task_tag)
+        if management is None:
+            raise RemoteProtocolError("answer to a task management request that was never sent (RFC 7143, 11.6)")
+        self._end(management, pdu.response)
+
+    def _end(self, management: Management, response: int | None) -> None:
+        del self._managed[management.itt]
+        management.response = response
+        if response == COMPLETE or (response == NO_SUCH_TASK and management.function == ABORT_TASK):
+            for task in self._ended_by(management):
+                task.error = task.verdict or TaskError("the task was ended by task management", code="aborted")
+                self._commands.finish(task)
+        else:
+            self._fail(management)
+        if management.done is not None:
+            management.done(management)
+
+    def _ended_by(self, management: Management) -> list[Task]:
+        """Tasks for which no answer will come after this function (11.6.1): those sent before it."""
+        live = self._commands.live
+        if management.task is not None:
+            return [management.task] if live.get(management.task.itt) is management.task else []
+        before = (management.cmd_sn - 1) & MASK
+        older = [task for task in live.values() if at_most(task.cmd_sn, before)]
+        if management.function in _OF_A_UNIT:
+            return [task for task in older if task.lun == management.lun]
+        return older if management.function in _OF_THE_TARGET else []
+
+    def _fail(self, management: Management) -> None:
+        """A function was refused or not answered; if a task hangs on it, the next stronger one follows."""
+        if not management.escalates:
+            return
+        if management.function != ABORT_TASK:
+            raise ConnectionLost("the target answers neither the command nor a reset", code="reset-failed")
+        task = management.task
+        if task is not None and self._commands.live.get(task.itt) is task:
+            self.manage(LU_RESET, task.lun, escalates=True)
+
+    def _text_answer(self, pdu: TextResponse) -> None:
+        if self._text is None or self._text[0] != pdu.initiator_task_tag:
+            raise RemoteProtocolError("answer to a text request that was never sent (RFC 7143, 11.11)")
+        tag, text = self._text
+        text += pdu.data
+        if len(text) > TEXT_LIMIT:
+            raise RemoteProtocolError("the answer to a text request does not end")
+        if pdu.final and not pdu.continued:
+            self._text = None
+            self.events.append(TextAnswer(bytes(text)))
+        elif pdu.final or pdu.target_transfer_tag == NO_TAG:
+            raise RemoteProtocolError("Text Response that goes on without a transfer tag (RFC 7143, 11.11.4)")
+        elif not self.logging_out:
+            self._send_text(tag, pdu.lun, pdu.target_transfer_tag, b"")
+
+    # Helpers
+
+    def _tag(self) -> int:
+        tag = self._next_tag
+        while tag in self._managed or tag == NO_TAG:
+            tag = _TAGS | (tag + 1) & MASK
+        self._next_tag = _TAGS | (tag + 1) & MASK
+        return tag
+
+    def _send(self, pdu: Pdu) -> None:
+        self._commands.outbox.add(pdu.encode()[:48], pdu.data)
+
+    def _send_text(self, tag: int, lun: bytes, transfer_tag: int, data: bytes) -> None:
+        numbers = self._numbers
+        self._send(
+            TextRequest(
+                immediate=True,
+                lun=lun,
+                initiator_task_tag=tag,
+                target_transfer_tag=transfer_tag,
+                cmd_sn=numbers.cmd_sn,
+                exp_stat_sn=numbers.exp_stat_sn,
+                data=data,
+            )
+        )
+
+    def _nop(self, tag: int, *, transfer_tag: int = NO_TAG, lun: bytes = NO_LUN, data: bytes = b"") -> None:
+        numbers = self._numbers
+        self._send(
+            NopOut(
+                immediate=True,
+                lun=lun,
+                initiator_task_tag=tag,
+                target_transfer_tag=transfer_tag,
+                cmd_sn=numbers.cmd_sn,
+                exp_stat_sn=numbers.exp_stat_sn,
+                data=data,
+            )
+        )
+
+    def _acknowledge(self, now: float) -> None:
+        """Any PDU carries ExpStatSN; if none goes out for a while, a NOP-Out that asks for nothing does (11.18)."""
+        tail, since = self._idle_since
+        if tail != self._commands.outbox.tail:
+            self._idle_since = (self._commands.outbox.tail, now)
+        elif now - since >= ACKNOWLEDGE_AFTER and self._acknowledged != self._numbers.exp_stat_sn:
+            if not self.logging_out:
+                self._nop(NO_TAG)
+            self._acknowledged = self._numbers.exp_stat_sn
+            self._idle_since = (self._commands.outbox.tail, now)
+
+
+def _misplaced(pdu: Pdu) -> RemoteProtocolError:
+    return RemoteProtocolError(f"{type(pdu).__name__} has no place in the full feature phase (RFC 7143, 11.2.1.2)")

@@ -1,0 +1,161 @@
+"""From bytes to PDUs in the full feature phase, with as few copies and system calls as the traffic allows.
+
+The driver asks where to put the next bytes. Usually that is the staging buffer, and every PDU that is complete in it is
+handled in one go. When the payload of a big Data-In is cut off at the end, its rest goes straight into the buffer of
+the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from initiator.protocol.digest import crc32c
+from initiator.protocol.errors import DigestError, RemoteProtocolError
+from initiator.protocol.ffp_commands import HEADER, LENGTH, Commands, Fields
+from initiator.protocol.pdu import TARGET_OPS
+
+STAGING = 256 * 1024
+DIRECT = 16 * 1024
+"""A missing rest below this many bytes is cheaper to stage, together with what follows it."""
+
+_DATA_IN, _RESPONSE, _R2T = 0x25, 0x21, 0x31
+_OPCODE = 0x3F
+
+
+class Receiver:
+    """De-framing with digests. A header is believed only after its digest, data only after its own (RFC 7143, 13.1)."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        control: Callable[[bytes, bytes], None],
+        *,
+        header_digest: bool,
+        data_digest: bool,
+        max_data: int,
+    ) -> None:
+        """`control` gets header and data of every PDU that is no Data-In, SCSI Response or R2T."""
+        self._commands = commands
+        self._control = control
+        self._header_digest = 4 if header_digest else 0
+        self._data_digest = 4 if data_digest else 0
+        self._max_data = max_data
+        # Room for the longest PDU: header, AHS, two digests, padding.
+        self._staging = bytearray(max(STAGING, max_data + 48 + 1020 + 12))
+        self._view = memoryview(self._staging)
+        self._start = 0
+        self._filled = 0
+        self._direct: memoryview | None = None
+        self._cut: tuple[Fields, memoryview, int] | None = None
+
+    def receive_into(self) -> memoryview:
+        """Where the next bytes of the connection go; never empty."""
+        if self._direct is not None:
+            return self._direct
+        start, filled = self._start, self._filled
+        if start:
+            left = filled - start
+            if left:
+                self._view[:left] = self._view[start:filled]
+            self._start, self._filled = 0, left
+        return self._view[self._filled :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes were put there.
+
+        Raises:
+            RemoteProtocolError: the target broke a rule; the connection is of no use any more.
+        """
+        direct = self._direct
+        if direct is None:
+            self._filled += count
+        elif count < len(direct):
+            self._direct = direct[count:]
+            return
+        else:
+            self._direct = None
+        if self._cut is None or self._end_cut(self._cut):
+            self._parse()
+
+    def _parse(self) -> None:
+        staging, view, commands = self._staging, self._view, self._commands
+        header_digest, data_digest, max_data = self._header_digest, self._data_digest, self._max_data
+        filled = self._filled
+        while filled - self._start >= 48 and not commands.closed:
+            start = self._start
+            fields: Fields = HEADER.unpack_from(staging, start)
+            lengths = fields[4]
+            body = start + 48
+            if lengths > LENGTH:
+                body += (lengths >> 24) * 4
+            if header_digest:
+                if filled < body + 4:
+                    return
+                self._check(view[start:body], body, header=True)
+                body += 4
+            length = lengths & LENGTH
+            if length > max_data:
+                raise RemoteProtocolError(f"data segment of {length} bytes, {max_data} were agreed (RFC 7143, 13.12)")
+            stop = body + length
+            end = stop + (-length & 3)
+            if length:
+                end += data_digest
+            opcode = fields[0] & _OPCODE
+            if end > filled:
+                if opcode not in TARGET_OPS:
+                    raise RemoteProtocolError(f"a target has no PDU with opcode {opcode:#04x} (RFC 7143, 11.2.1.2)")
+                if opcode == _DATA_IN and end - filled >= DIRECT and filled >= body:
+                    self._begin_cut(fields, body, length)
+                return
+            if data_digest and length:
+                self._check(view[body : end - 4], end - 4, header=False)
+            self._start = end
+            if opcode == _DATA_IN:
+                place = commands.place(fields)
+                if place is not None:
+                    place[:] = view[body:stop]
+                    commands.landed(fields)
+            elif opcode == _RESPONSE:
+                commands.response(fields, bytes(view[body:stop]) if length else b"")
+            elif opcode == _R2T:
+                commands.r2t(fields)
+            else:
+                self._control(bytes(view[start : start + 48]), bytes(view[body:stop]))
+
+    def _begin_cut(self, fields: Fields, body: int, length: int) -> None:
+        """Move the head of a cut payload into its place and ask for the rest to be received there."""
+        place = self._commands.place(fields)
+        if place is None:
+            return  # seen before: it is staged whole and then thrown away
+        have = min(self._filled - body, length)
+        place[:have] = self._view[body : body + have]
+        self._start = self._filled = 0
+        trailer = (-length & 3) + self._data_digest
+        self._cut = (fields, place, trailer)
+        self._direct = place[have:] if have < length else None
+
+    def _end_cut(self, cut: tuple[Fields, memoryview, int]) -> bool:
+        """Padding and digest behind a payload that was received directly; False while they are incomplete."""
+        fields, place, trailer = cut
+        if trailer:
+            start = self._start
+            if self._filled - start < trailer:
+                return False
+            if self._data_digest:
+                padding = trailer - 4
+                crc = crc32c(place)
+                if padding:
+                    crc = crc32c(self._view[start : start + padding], crc)
+                self._compare(crc, start + padding, header=False)
+            self._start = start + trailer
+        self._cut = None
+        self._commands.landed(fields)
+        return True
+
+    def _check(self, covered: memoryview, at: int, *, header: bool) -> None:
+        self._compare(crc32c(covered), at, header=header)
+
+    def _compare(self, crc: int, at: int, *, header: bool) -> None:
+        if crc != int.from_bytes(self._view[at : at + 4], "little"):
+            kind = "header" if header else "data"
+            raise DigestError(f"the {kind} digest of a PDU is wrong (RFC 7143, 7.8)", header=header)

@@ -1,0 +1,250 @@
+"""The full feature phase of a session with one connection, as a pure state machine (RFC 7143, 4.2, 7, 11).
+
+Bytes go in through `receive_into` and `received`, bytes come out through `take_out` and `sent`; time is an argument.
+Tasks are completed by callback from inside. When the target breaks a rule, a method raises; the driver then closes the
+socket, calls `abandon`, and recovers by logging in again: that is all there is at ErrorRecoveryLevel 0 (7.1.4.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from initiator.protocol.errors import LocalProtocolError
+from initiator.protocol.ffp_commands import Commands
+from initiator.protocol.ffp_control import ABORT_TASK, LU_RESET, TARGET_WARM_RESET, Control
+from initiator.protocol.ffp_numbers import Numbers
+from initiator.protocol.ffp_outbox import Outbox
+from initiator.protocol.ffp_receive import Receiver
+from initiator.protocol.ffp_task import (
+    AsyncEvent,
+    Counters,
+    Event,
+    LoggedOut,
+    Management,
+    Pong,
+    Rejected,
+    Task,
+    TaskError,
+    TextAnswer,
+)
+from initiator.protocol.keys import Params
+
+__all__ = [
+    "ABORT_TASK",
+    "LU_RESET",
+    "TARGET_WARM_RESET",
+    "AsyncEvent",
+    "Counters",
+    "Event",
+    "FullFeature",
+    "LoggedOut",
+    "Management",
+    "Pong",
+    "Rejected",
+    "Start",
+    "Task",
+    "TaskError",
+    "TextAnswer",
+]
+
+
+class Start(Protocol):
+    """What the login leaves behind for the full feature phase; `LoginResult` is one."""
+
+    @property
+    def params(self) -> Params:
+        """What was negotiated."""
+
+    @property
+    def cmd_sn(self) -> int:
+        """CmdSN of the first command."""
+
+    @property
+    def exp_stat_sn(self) -> int:
+        """The next StatSN."""
+
+    @property
+    def exp_cmd_sn(self) -> int:
+        """ExpCmdSN of the last Login Response."""
+
+    @property
+    def max_cmd_sn(self) -> int:
+        """MaxCmdSN of the last Login Response."""
+
+
+class FullFeature:
+    """One connection in the full feature phase.
+
+    Attributes:
+        params: What was negotiated.
+        counters: What has gone through so far.
+        events: What the target said beside answering tasks; the driver empties it.
+        last_received: When bytes came in last.
+        receive_into: `() -> memoryview`: where the next bytes of the connection go; never empty.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        start: Start,
+        now: float,
+        *,
+        cid: int = 0,
+        management_timeout: float = 5.0,
+        counters: Counters | None = None,
+    ) -> None:
+        self.params = params
+        self.counters = Counters() if counters is None else counters
+        self.last_received = now
+        numbers = Numbers(start.cmd_sn, start.exp_stat_sn, start.exp_cmd_sn, start.max_cmd_sn)
+        self._outbox = Outbox(header_digest=params.header_digest, data_digest=params.data_digest)
+        self._commands = Commands(params, numbers, self._outbox, self.counters)
+        self._commands.now = now
+        self._control = Control(self._commands, cid=cid, management_timeout=management_timeout)
+        self._receiver = Receiver(
+            self._commands,
+            self._control.received,
+            header_digest=params.header_digest,
+            data_digest=params.data_digest,
+            max_data=params.max_recv_data_segment_length,
+        )
+        self.events = self._control.events
+        self.receive_into = self._receiver.receive_into
+
+    # What the driver does
+
+    def received(self, count: int, now: float) -> None:
+        """`count` bytes were put where `receive_into` said.
+
+        Raises:
+            RemoteProtocolError: the target broke a rule of the RFC; the connection has to be dropped.
+            ConnectionLost: it refuses the reset that a hanging task needs; the connection has to be dropped.
+        """
+        self._commands.now = self.last_received = now
+        self._receiver.received(count)
+
+    @property
+    def out(self) -> bool:
+        """True if something waits to be sent."""
+        return bool(self._outbox.vectors)
+
+    def take_out(self) -> list[bytes | memoryview]:
+        """The next buffers for one `sendmsg`; the list must not be changed."""
+        return self._outbox.take()
+
+    def sent(self, count: int) -> None:
+        """The socket took `count` bytes of `take_out`."""
+        self._outbox.sent(count)
+
+    def tick(self, now: float) -> None:
+        """Look at deadlines; to be called a few times a second.
+
+        Raises:
+            ConnectionLost: a hanging task outlived abort and reset; the connection has to be dropped (7.11).
+        """
+        self._commands.now = now
+        for task in self._commands.expired():
+            self.counters.timeouts += 1
+            self.abort(task, TaskError("the target did not answer the command in time", code="timeout"))
+        self._control.tick()
+
+    def abandon(self) -> list[Task]:
+        """The connection is gone: hand back the tasks without an answer, in the order they were submitted.
+
+        Tasks that were being aborted are ended here, with the reason for that. Afterwards the object is of no use.
+        """
+        tasks = self._commands.abandon()
+        self._control.abandon()
+        return tasks
+
+    # What the user of a session does
+
+    def submit(self, task: Task, now: float) -> None:
+        """Send a SCSI command, or queue it until the target's command window opens.
+
+        Raises:
+            LocalProtocolError: the session is being logged out or is gone, or the task is malformed.
+        """
+        commands = self._commands
+        if self._control.logging_out or commands.closed:
+            raise LocalProtocolError("a command for a session that is being closed (RFC 7143, 11.14)")
+        commands.now = now
+        commands.submit(task)
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks without an answer, sent or waiting for the command window."""
+        return len(self._commands.live) + len(self._commands.pending)
+
+    @property
+    def waiting(self) -> bool:
+        """True if the target owes an answer to anything that was sent."""
+        return bool(self._commands.live) or self._control.waiting
+
+    @property
+    def logging_out(self) -> bool:
+        """True once a logout was sent."""
+        return self._control.logging_out
+
+    @property
+    def sendable(self) -> bool:
+        """True while new PDUs may be sent."""
+        return not (self._control.logging_out or self._commands.closed)
+
+    def ping(self, now: float) -> bool:
+        """Send a NOP-Out that has to be answered; a `Pong` event tells of the answer (11.18).
+
+        Returns:
+            False if a ping is under way already, or nothing may be sent.
+        """
+        if not self.sendable:
+            return False
+        self._commands.now = now
+        return self._control.ping()
+
+    def abort(self, task: Task, error: TaskError) -> None:
+        """Have a task forgotten. It ends with `error` when the target has confirmed, or with its status if that is
+        faster; a task that was never sent ends at once.
+        """
+        if not self._commands.withdraw(task, error) and task.verdict is None and self.sendable:
+            self._control.condemn(task, error)
+
+    def task_management(
+        self,
+        function: int,
+        lun: bytes,
+        now: float,
+        done: Callable[[Management], None] | None = None,
+        task: Task | None = None,
+    ) -> Management:
+        """Send a task management request (11.5); `task` is the one that ABORT TASK means.
+
+        When the function is complete, the tasks that it ended come back with the code `aborted`, before `done`.
+
+        Raises:
+            LocalProtocolError: the session is being closed.
+        """
+        if not self.sendable:
+            raise LocalProtocolError("task management for a session that is being closed (RFC 7143, 11.14)")
+        self._commands.now = now
+        return self._control.manage(function, lun, done=done, task=task)
+
+    def text(self, data: bytes, now: float) -> None:
+        """Send a text request (11.10); its answer, joined from all its PDUs, comes as a `TextAnswer` event.
+
+        Raises:
+            LocalProtocolError: another one is under way, or the text does not fit into one PDU.
+        """
+        if not self.sendable or self._control.text_pending:
+            raise LocalProtocolError("only one text request can be outstanding (RFC 7143, 11.10)")
+        if len(data) > self.params.max_xmit_data_segment_length:
+            raise LocalProtocolError("the text does not fit into one PDU")
+        self._commands.now = now
+        self._control.text(data)
+
+    def logout(self, reason: int, now: float) -> None:
+        """Ask for the end of the session (reason 0) or of the connection (1); a `LoggedOut` event answers (11.14)."""
+        if self.sendable:
+            self._commands.now = now
+            self._control.logout(reason)
