@@ -24,7 +24,7 @@ from typing import Any, Self
 from initiator.errors import MooringError, OutcomeUnknownError
 from initiator.names import clean
 
-_PATIENCE = 0.5
+_PATIENCE = 0.2
 """Seconds that a killed child gets to die."""
 _LARGEST_FRAME = 64 << 20
 _HERE = os.path.dirname(os.path.abspath(__file__))

@@ -1,0 +1,146 @@
+"""Network interfaces from sysfs, their addresses from psutil; and which of them a connection leaves through."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from initiator.host import sysfs
+from initiator.model import Link, LinkState, Problem
+
+_ARPHRD_LOOPBACK = 772
+_IFF_UP = 1
+_COUNTERS = ("rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped")
+
+Addresses = Mapping[str, tuple[str, ...]]
+"""IP addresses by interface, without prefix length; link-local IPv6 ones with their scope."""
+
+
+def read_links(
+    root: Path = Path("/"), addresses: Addresses | None = None
+) -> tuple[tuple[Link, ...], tuple[Problem, ...]]:
+    """Reads every network interface of the reader's network namespace.
+
+    Args:
+        root: Where `sys` is.
+        addresses: The interfaces' addresses; asked from the kernel when None.
+
+    Returns:
+        The links, sorted by id, and what could not be read.
+    """
+    folder = f"{sysfs.base(root)}/sys/class/net"
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        return (), (Problem("links", "/sys/class/net", error.strerror or "cannot be read"),)
+    known = own_addresses() if addresses is None else addresses
+    found = (_read_link(f"{folder}/{name}", name, known.get(name, ())) for name in names)
+    return tuple(link for link in found if link is not None), ()
+
+
+def own_addresses() -> dict[str, tuple[str, ...]]:
+    """The IP addresses of this host by interface."""
+    import socket
+
+    import psutil
+
+    wanted = (socket.AF_INET, socket.AF_INET6)
+    return {
+        name: tuple(sorted(entry.address for entry in entries if entry.family in wanted))
+        for name, entries in psutil.net_if_addrs().items()
+    }
+
+
+def _read_link(place: str, name: str, addresses: tuple[str, ...]) -> Link | None:
+    flags = sysfs.read_int(f"{place}/flags", 16)
+    entries = sysfs.names(place)
+    if flags is None or not entries:
+        return None  # not an interface (bonding_masters), or gone meanwhile
+    carrier = sysfs.read_int(f"{place}/carrier")  # EINVAL while the interface is switched off
+    speed = sysfs.read_int(f"{place}/speed")
+    duplex = sysfs.read_text(f"{place}/duplex")
+    counters = {name: sysfs.read_int(f"{place}/statistics/{name}") for name in _COUNTERS}
+    return Link(
+        id=f"link:{name}",
+        name=name,
+        state=_state(flags, carrier),
+        kind=_kind(place, name, entries),
+        carrier=None if carrier is None else bool(carrier),
+        carrier_changes=sysfs.read_int(f"{place}/carrier_changes"),
+        speed_mbps=speed if speed is not None and 0 < speed < 2**31 else None,  # -1: unknown
+        duplex=duplex if duplex != "unknown" else None,
+        mtu=sysfs.read_int(f"{place}/mtu"),
+        master=_basename(sysfs.read_link(f"{place}/master")),
+        lower=tuple(entry.removeprefix("lower_") for entry in entries if entry.startswith("lower_")),
+        addresses=addresses,
+        mac=sysfs.read_text(f"{place}/address"),
+        driver=_basename(sysfs.read_link(f"{place}/device/driver")),
+        **counters,
+    )
+
+
+def _state(flags: int, carrier: int | None) -> LinkState:
+    if not flags & _IFF_UP or carrier == 0:
+        return LinkState.DOWN
+    return LinkState.UNKNOWN if carrier is None else LinkState.UP
+
+
+def _kind(place: str, name: str, entries: tuple[str, ...]) -> str:
+    """loopback, bond, bridge, vlan and what else the kernel names; ethernet for hardware without a name of its own."""
+    if sysfs.read_int(f"{place}/type") == _ARPHRD_LOOPBACK:
+        return "loopback"
+    if devtype := sysfs.read_pairs(f"{place}/uevent").get("DEVTYPE"):
+        return devtype
+    for entry, kind in (("bonding", "bond"), ("bridge", "bridge"), ("tun_flags", "tun"), ("device", "ethernet")):
+        if entry in entries:
+            return kind
+    # a veth has no device and its iflink names its other end, in whichever namespace that is
+    peer = sysfs.read_int(f"{place}/iflink")
+    if peer not in (None, sysfs.read_int(f"{place}/ifindex")) and name.startswith("veth"):
+        return "veth"
+    return "virtual"
+
+
+def _basename(target: str | None) -> str | None:
+    return None if target is None else os.path.basename(target)
+
+
+def link_for(local_address: str | None, links: Iterable[Link]) -> str | None:
+    """The id of the interface that has a connection's local address.
+
+    The whole of 127.0.0.0/8 belongs to the loopback interface, whichever of its addresses are listed. A scope
+    (`fe80::1%eth0`) decides; without one a link-local address that two interfaces have belongs to neither.
+
+    Returns:
+        None where the address is not known or is no address of this host.
+    """
+    wanted = _parsed(local_address)
+    if wanted is None:
+        return None
+    every = tuple(links)
+    if wanted.is_loopback:
+        return next((link.id for link in every if link.kind == "loopback"), None)
+    scope = wanted.scope_id if isinstance(wanted, ipaddress.IPv6Address) else None
+    found = [
+        link.id
+        for link in every
+        if scope in (None, link.name) and any(_same(wanted, _parsed(address)) for address in link.addresses)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _parsed(text: str | None) -> _Address | None:
+    try:
+        address = ipaddress.ip_address(text or "")
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _same(one: _Address, other: _Address | None) -> bool:
+    return other is not None and one.packed == other.packed

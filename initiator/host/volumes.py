@@ -1,0 +1,202 @@
+"""Mounted file systems that matter to a person: mounts joined with labels, sizes and the disks they stand on."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from initiator.host import mounts as mounts_
+from initiator.host import sysfs
+from initiator.host.mounts import Mount
+from initiator.host.run import Helper, HelperFailed, Stuck, still_stuck
+from initiator.model import BlockNode, Problem, Volume, VolumeState
+
+
+class Size(NamedTuple):
+    """How big a file system is and how much of it is taken, in bytes; free is what a plain user can still write."""
+
+    size: int
+    used: int
+    free: int
+
+
+class Label(NamedTuple):
+    """What a file system is called."""
+
+    label: str | None
+    uuid: str | None
+
+
+_ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")
+
+
+def read_labels(root: Path, nodes: Iterable[BlockNode]) -> dict[str, Label]:
+    """Labels and UUIDs by `major:minor`, as udev has noted them; empty where there is no udev.
+
+    The device itself is never read for it: it may be dead, and a read is a use.
+    """
+    prefix = sysfs.base(root)
+    by_label = _links(f"{prefix}/dev/disk/by-label")
+    by_uuid = _links(f"{prefix}/dev/disk/by-uuid")
+    database = f"{prefix}/run/udev/data"
+    has_database = os.path.isdir(database)
+    found = {}
+    for node in nodes:
+        lines = (sysfs.read_text(f"{database}/b{node.dev}") or "").splitlines() if has_database else []
+        noted = dict(line[2:].split("=", 1) for line in lines if line.startswith("E:ID_FS_") and "=" in line)
+        label = _plain(noted.get("ID_FS_LABEL_ENC")) or by_label.get(node.kname)
+        uuid = _plain(noted.get("ID_FS_UUID_ENC")) or noted.get("ID_FS_UUID") or by_uuid.get(node.kname)
+        if label or uuid:
+            found[node.dev] = Label(label, uuid)
+    return found
+
+
+def _links(folder: str) -> dict[str, str]:
+    targets = ((name, sysfs.read_link(f"{folder}/{name}")) for name in sysfs.names(folder))
+    return {os.path.basename(target): _plain(name) or name for name, target in targets if target}
+
+
+def _plain(text: str | None) -> str | None:
+    """Undoes udev's escapes, which stand for bytes of UTF-8."""
+    if text is None:
+        return None
+    raw = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    try:
+        return raw.encode("latin-1").decode()
+    except UnicodeError:
+        return raw
+
+
+class Sizes:
+    """Asks how full mounts are, in a helper child, and survives mounts that never answer.
+
+    A mount that hung is not asked again before its child has come back and `retry_after` seconds are over.
+
+    Args:
+        deadline: Seconds that one round of questions may take.
+        retry_after: Seconds during which a mount that hung is left alone.
+        clock: A monotonic clock.
+    """
+
+    def __init__(
+        self, deadline: float = 1.0, retry_after: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._deadline = deadline
+        self._retry_after = retry_after
+        self._clock = clock
+        self._helper = Helper()
+        self._suspects: dict[str, tuple[int, float]] = {}
+
+    def start(self) -> None:
+        """Starts the child early, so that it is ready when `read` needs it."""
+        self._helper.start()
+
+    def read(self, mounts: Iterable[Mount]) -> tuple[dict[str, Size], tuple[Problem, ...]]:
+        """The sizes of the file systems behind mounts of the own namespace.
+
+        Returns:
+            By device number of mountinfo, and a Problem for each mount that does not answer. A file system that cannot
+            be asked (its mount point is covered, or permission is missing) has no entry.
+        """
+        waiting: dict[int, Mount] = {}
+        silent: dict[str, Mount] = {}
+        for mount in mounts:
+            if mount.namespace is None:
+                if self._suspected(mount.dev):
+                    silent.setdefault(mount.dev, mount)
+                else:
+                    waiting[mount.mount_id] = mount
+        found: dict[str, Size] = {}
+        until = self._clock() + self._deadline
+        while waiting and (left := until - self._clock()) > 0:
+            if hung := self._round(waiting, found, left):
+                silent[hung.dev] = hung
+        silent |= {mount.dev: mount for mount in waiting.values() if mount.dev not in found}
+        reason = "the file system does not answer"
+        return found, tuple(Problem("sizes", mount.mountpoint, reason) for mount in silent.values())
+
+    def _round(self, waiting: dict[int, Mount], found: dict[str, Size], seconds: float) -> Mount | None:
+        """Asks `waiting` in order and takes out who answers, and all mounts of the one that hangs, which it gives."""
+        questions = [(mount.mountpoint, mount.mount_id) for mount in waiting.values()]
+        try:
+            for mount_id, fragment, blocks, free, available in self._helper.stream(
+                "statvfs", {"mounts": questions}, max(seconds / 2, 0.05)
+            ):
+                mount = waiting.pop(mount_id)
+                if fragment:
+                    found[mount.dev] = Size(blocks * fragment, (blocks - free) * fragment, available * fragment)
+        except Stuck as stuck:
+            hung = next(iter(waiting.values()))
+            self._suspects[hung.dev] = (stuck.pid, self._clock() + self._retry_after)
+            for mount_id in [mount_id for mount_id, mount in waiting.items() if mount.dev == hung.dev]:
+                del waiting[mount_id]
+            return hung
+        except HelperFailed:
+            waiting.clear()
+        return None
+
+    def _suspected(self, dev: str) -> bool:
+        if dev not in self._suspects:
+            return False
+        pid, until = self._suspects[dev]
+        if still_stuck(pid) or self._clock() < until:
+            return True
+        del self._suspects[dev]
+        return False
+
+    def close(self) -> None:
+        """Ends the child."""
+        self._helper.close()
+
+
+def relevant(mounts: Iterable[Mount], behind: Mapping[str, tuple[str, ...]], ours: frozenset[str]) -> tuple[Mount, ...]:
+    """The mounts to show: those on block devices, and all that hang below one on a disk of ours.
+
+    Args:
+        mounts: All mounts.
+        behind: The block devices of each mountinfo device number (see `initiator.host.mounts.real_devices`).
+        ours: `major:minor` of our disks and of all that stands on them.
+    """
+    every = tuple(mounts)
+    on_ours = [mount for mount in every if ours.intersection(behind.get(mount.dev, ()))]
+    below = {(mount.namespace, mount.mount_id) for mount in mounts_.below(every, on_ours)}
+    return tuple(
+        mount
+        for mount in every
+        if mount.dev in behind or mount.fstype == "fuseblk" or (mount.namespace, mount.mount_id) in below
+    )
+
+
+def to_volume(mount: Mount, disks: tuple[str, ...], size: Size | None, label: Label | None) -> Volume:
+    """One mount as the model knows it."""
+    return Volume(
+        id=volume_id(mount),
+        name=(label.label if label else None) or mount.mountpoint,
+        state=VolumeState.READ_ONLY if mount.read_only else VolumeState.MOUNTED,
+        mountpoint=mount.mountpoint,
+        fstype=mount.fstype,
+        device=mount.source,
+        dev=mount.dev,
+        disks=disks,
+        options=mount.options,
+        root=mount.root,
+        mount_id=mount.mount_id,
+        parent_id=mount.parent_id,
+        namespace=mount.namespace,
+        namespace_pid=mount.namespace_pid,
+        propagation=mount.propagation,
+        size_bytes=size.size if size else None,
+        used_bytes=size.used if size else None,
+        free_bytes=size.free if size else None,
+        label=label.label if label else None,
+        uuid=label.uuid if label else None,
+    )
+
+
+def volume_id(mount: Mount) -> str:
+    """Unique among all namespaces, for as long as the mount exists."""
+    return f"volume:{mount.namespace}:{mount.mount_id}" if mount.namespace else f"volume:{mount.mount_id}"
