@@ -1,7 +1,7 @@
 """Every text key of RFC 7143 section 13: who may send it, its range, its default, and how its result is found.
 
-`answer` is the responder's half of a negotiation and `resolve` the proposer's; initiator and target use both. `Offer` is
-what one side wants, `Params` what both have agreed on.
+`answer` is the responder's half of a negotiation and `resolve` the proposer's; initiator and target use both. `Offer`
+is what one side wants, `Params` what both have agreed on.
 """
 
 from __future__ import annotations
@@ -324,7 +324,8 @@ def resolve(name: str, offered: Value, value: str) -> Value | None:
     """
     key = KEYS[name]
     if value in ANSWERS_ONLY:
-        return _refused(key, value)
+        _check_refusal(key, value)
+        return None
     result = parse(key, value)
     if key.rule is Rule.FIRST:
         items = offered if isinstance(offered, tuple) else ()
@@ -345,7 +346,7 @@ def resolve(name: str, offered: Value, value: str) -> Value | None:
     return result
 
 
-def _refused(key: Key, value: str) -> None:
+def _check_refusal(key: Key, value: str) -> None:
     if value == IRRELEVANT or key.newer:
         return
     if value == NOT_UNDERSTOOD:
