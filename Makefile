@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Real parts for the tests: a target, a load generator, file systems, a terminal.
 DEBS := tgt libiscsi-bin fio tmux e2fsprogs xfsprogs util-linux mount fdisk procps psmisc iproute2 librsvg2-bin fonts-firacode
+LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
 
-.PHONY: practice run test lint format bench lock screenshots debs run-debs clean
+
+.PHONY: practice run test lab lab-shell lint format bench lock screenshots debs run-debs clean
 
 practice: $(VENV)/.made run-debs ## a practice range of real iSCSI disks, and the dashboard on it
 	$(BIN)/mooring practice
@@ -18,6 +20,14 @@ run: $(VENV)/.made ## the dashboard on this machine's own sessions
 test: $(VENV)/.made debs ## every test; root for those with real block devices
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not serial"
 	$(BIN)/pytest -q -m serial
+
+lab: $(VENV)/.made debs ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
+	@.ci/debs $(LAB_DEBS)
+	$(BIN)/pytest -q --timeout 1500 tests/lab
+
+lab-shell: $(VENV)/.made ## the same machine, with a shell in it
+	@.ci/debs $(LAB_DEBS)
+	$(BIN)/python -m tests.lab
 
 lint: $(VENV)/.made ## style, types, direction of imports
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from typing import Any
 
 from initiator.engine.client import EngineClient
 from initiator.errors import BadInputError
-from initiator.model import Disk, DiskState, Snapshot
+from initiator.model import Disk, DiskState, Portal, Snapshot
 from initiator.names import clean, parse_name, parse_portal
 from tui.commands.common import credentials, emit, need_root, snapshot
 from tui.exits import Exit, say
@@ -21,7 +21,11 @@ LOGIN_DEADLINE = 60.0
 def discover(arguments: argparse.Namespace) -> int:
     """`mooring discover PORTAL`."""
     portal = parse_portal(arguments.portal)
-    found = _engine().call("discover", timeout=LOGIN_DEADLINE, portal=str(portal), **credentials(arguments))
+    answer = _engine().call("discover", timeout=LOGIN_DEADLINE, portal=str(portal), **credentials(arguments))
+    found = [
+        {"name": target["name"], "portals": [str(Portal(**where)) for where in target["portals"]]}
+        for target in answer["targets"]
+    ]
     if arguments.json:
         emit({"schema": 1, "portal": str(portal), "targets": found})
     else:
@@ -37,6 +41,8 @@ def login(arguments: argparse.Namespace) -> int:
     portals = [str(parse_portal(text)) for text in arguments.portal]
     answer = _engine().call("login", timeout=LOGIN_DEADLINE, target=target, portals=portals, **credentials(arguments))
     found = snapshot()
+    for refused in answer["failed"]:
+        say(f"no session over {refused['portal']}: {refused['reason']}")
     seen = [disk for disk in found.disks if disk.target == target]
     if arguments.json:
         emit({"schema": 1, **answer})

@@ -1,0 +1,1 @@
+"""Programs that run inside the lab's guest; they use nothing but Debian's Python."""

@@ -1,0 +1,143 @@
+"""A booted guest that runs shell scripts on order."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import select
+import shlex
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.lab.image import image
+from tests.lab.recipe import CHECKOUT
+
+BOOT_SECONDS = 300.0
+"""Under emulation on a busy machine; usually it takes 30 to 60."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ran:
+    """What one script in the guest did."""
+
+    script: str
+    code: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"$ {self.script}\nexit code {self.code}\n{self.out}\n{self.err}"
+
+
+class Machine:
+    """One boot of the image; nothing that it writes outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        built = image()
+        self.console = folder / "console.log"
+        with open(folder / "qemu.log", "wb") as log:
+            self._qemu = subprocess.Popen(_command(built, folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._port = self._connect()
+        try:
+            self.run("true", seconds=BOOT_SECONDS)
+            self._install()
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self, script: str, *, seconds: float = 120.0, check: bool = True) -> Ran:
+        """Run a bash script as root in the guest.
+
+        Raises:
+            AssertionError: it failed and `check` is set, or the guest is gone.
+        """
+        number = next(self._numbers)
+        order = {"id": number, "script": script, "timeout": seconds}
+        self._port.sendall((json.dumps(order) + "\n").encode())
+        end = time.monotonic() + seconds + 30
+        while True:
+            answer = self._line(end)
+            if answer.get("id") == number:
+                done = Ran(script, answer["code"], answer["out"], answer["err"])
+                assert not check or done.code == 0, str(done)
+                return done
+
+    def mooring(self, *words: str, seconds: float = 120.0, check: bool = True) -> Ran:
+        """Run Mooring's own command in the guest."""
+        return self.run(shlex.join(["/opt/mooring/bin/mooring", *words]), seconds=seconds, check=check)
+
+    def stop(self) -> None:
+        """Switch the guest off."""
+        self._port.close()
+        if self._qemu.poll() is None:
+            self._qemu.kill()
+        self._qemu.wait()
+
+    def _install(self) -> None:
+        """The project from the checkout, by pip, as a user would."""
+        self.run(
+            "mkdir -p /mnt/checkout /root/mooring && modprobe -a 9pnet_virtio 9p 2>/dev/null || true; "
+            "mount -t 9p -o trans=virtio,version=9p2000.L,ro checkout /mnt/checkout && "
+            "cd /mnt/checkout && cp -r initiator safety tui pyproject.toml README.md LICENSE /root/mooring/ && "
+            "mkdir -p /opt/lab && cp -r tests/lab/guest/*.py /opt/lab/ && cd / && umount /mnt/checkout && "
+            "/opt/mooring/bin/pip install -q --no-deps --no-build-isolation --no-index /root/mooring",
+            seconds=240,
+        )
+
+    def _connect(self) -> socket.socket:
+        end = time.monotonic() + 30
+        while True:
+            port = socket.socket(socket.AF_UNIX)
+            with contextlib.suppress(OSError):
+                port.connect(str(self._folder / "lab.sock"))
+                self._rest = b""
+                return port
+            port.close()
+            assert self._qemu.poll() is None, (self._folder / "qemu.log").read_text(errors="replace")
+            assert time.monotonic() < end, "qemu made no socket"
+            time.sleep(0.05)
+
+    def _line(self, end: float) -> dict[str, Any]:
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self._port], [], [], max(0.0, end - time.monotonic()))
+            data = self._port.recv(1 << 20) if ready else b""
+            assert data, f"the guest does not answer; its console ends:\n{self._tail()}"
+            self._rest += data
+        line, self._rest = self._rest.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _tail(self) -> str:
+        return self.console.read_text(errors="replace")[-3000:] if self.console.exists() else "(no console)"
+
+
+def accelerator() -> str:
+    """KVM where a guest really starts under it, else emulation.
+
+    The node alone proves nothing: in a virtual machine without nested virtualisation it exists and a guest stalls.
+    """
+    flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    usable = os.access("/dev/kvm", os.R_OK | os.W_OK) and (" vmx " in flags or " svm " in flags)
+    return "kvm" if usable and os.environ.get("MOORING_LAB_KVM") != "no" else "tcg,thread=multi"
+
+
+def _command(built: Path, folder: Path) -> list[str]:
+    return [
+        "qemu-system-x86_64",
+        *("-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "2048", "-nodefaults", "-nographic", "-no-reboot"),
+        *("-serial", f"file:{folder / 'console.log'}"),
+        *("-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd.img")),
+        *("-append", "console=ttyS0 root=/dev/vda rw panic=-1 loglevel=4"),
+        *("-drive", f"file={built / 'disk.img'},if=virtio,format=raw,snapshot=on"),
+        *("-device", "virtio-serial", "-chardev", f"socket,id=lab,path={folder / 'lab.sock'},server=on,wait=off"),
+        *("-device", "virtserialport,chardev=lab,name=lab"),
+        *("-virtfs", f"local,path={CHECKOUT},mount_tag=checkout,security_model=none,readonly=on"),
+    ]
