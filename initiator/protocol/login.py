@@ -139,8 +139,13 @@ class LoginMachine:
         if pdu.initiator_task_tag != request.initiator_task_tag:
             raise RemoteProtocolError("a login response has another task tag than its request (RFC 7143, 11.2.1.8)")
         if pdu.status_class:
-            proving = self._auth is _Auth.PROOF and self._stage is Stage.SECURITY
-            raise login_status.error(pdu, self._config.target, proving=proving, algorithm=self._algorithm())
+            raise login_status.error(
+                pdu,
+                self._config.target,
+                chap=self._chap is not None,
+                proving=self._auth is _Auth.PROOF,
+                algorithm=self._algorithm(),
+            )
         if pdu.version_active:
             raise RemoteProtocolError(f"the target speaks version {pdu.version_active}, not 0 (RFC 7143, 11.13.2)")
         if pdu.continued and pdu.transit:

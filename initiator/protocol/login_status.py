@@ -5,6 +5,7 @@ from __future__ import annotations
 from initiator.protocol import address, text
 from initiator.protocol.chap import SHA256
 from initiator.protocol.errors import AuthError, LoginError, RedirectError, RemoteProtocolError
+from initiator.protocol.login_config import MAX_NAME
 from initiator.protocol.pdu import LoginResponse
 
 REDIRECT, INITIATOR_ERROR, TARGET_ERROR = 1, 2, 3
@@ -33,12 +34,15 @@ _WORDS: dict[tuple[int, int], tuple[str, str, str]] = {
 }
 
 
-def error(pdu: LoginResponse, target: str | None, *, proving: bool, algorithm: int | None) -> LoginError:
+def error(
+    pdu: LoginResponse, target: str | None, *, chap: bool, proving: bool = False, algorithm: int | None = None
+) -> LoginError:
     """The error for a response whose Status-Class is not 0.
 
     Args:
         pdu: The response; its sequence numbers mean nothing (11.13.5).
         target: Whom we tried to log in to.
+        chap: True if we have a CHAP name and secret.
         proving: True if the request carried our CHAP proof: some targets answer a wrong one with 0x0200.
         algorithm: The CHAP algorithm in use.
     """
@@ -49,14 +53,21 @@ def error(pdu: LoginResponse, target: str | None, *, proving: bool, algorithm: i
     # An unknown detail is judged by its class alone.
     code, words, fix = _WORDS.get((status, detail), _WORDS.get((status, 0), general))
     message = f"{words} (status 0x{status:02x}{detail:02x})"
-    if target:
-        message = f"{text.shorten(target, 230)}: {message}"
+    if status == INITIATOR_ERROR and detail == 1 and not chap:
+        code, fix = "authentication-required", "give the CHAP name and secret that the target has for this initiator"
+        message = f"the target asks for authentication (status 0x{status:02x}{detail:02x})"
+        return AuthError(_of(target, message), status, detail, code=code, fix=fix)
+    message = _of(target, message)
     if status == INITIATOR_ERROR and (detail == 1 or (detail == 0 and proving)):
         code, fix = "authentication", "check the CHAP name and secret on both sides"
         if algorithm == SHA256:
             fix += "; the target chose CHAP algorithm 7, which tgt gets wrong: offer 5 before 7 to such a target"
         return AuthError(message, status, detail, code=code, fix=fix)
     return LoginError(message, status, detail, code=code, fix=fix)
+
+
+def _of(target: str | None, message: str) -> str:
+    return f"{text.shorten(target, MAX_NAME)}: {message}" if target else message
 
 
 def _redirect(pdu: LoginResponse) -> LoginError:
