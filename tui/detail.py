@@ -1,0 +1,344 @@
+"""The right pane: everything worth knowing about the selected thing, as lines of text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from initiator.model import Disk, Link, Map, Path, Session, TcpInfo, Volume
+from tui import charts
+from tui.layout import labelled, paragraph, width_of
+from tui.rowtext import Samples, speed, used
+from tui.tree import Group, Item, Row, Target, World, works
+from tui.words import Glyphs, Line, Mark, Piece, clock, count, latency, mark, say, short_target, size, span
+
+TREND_HEIGHT = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """What a detail page is made with."""
+
+    world: World
+    samples: Samples
+    glyphs: Glyphs
+    width: int
+    now: float
+    """Unix time, for ages."""
+
+    def heading(self, text: str) -> Line:
+        """A section title with a rule behind it."""
+        rule = self.glyphs.rule * max(0, self.width - len(text) - 1)
+        return (Piece(f"{text} ", "heading"), Piece(rule, "rule"))
+
+    def section(self, text: str, lines: list[Line]) -> list[Line]:
+        """A titled block with a blank line before it; nothing when there is nothing in it."""
+        return [(), self.heading(text), *lines] if lines else []
+
+    def title(self, text: str, state: Mark) -> Line:
+        """The first line: what it is, and its state at the right edge."""
+        state_pieces = state.pieces(self.glyphs)
+        name = Piece(text, "title")
+        gap = self.width - width_of((name,)) - width_of(state_pieces)
+        return (name, Piece(" " * max(2, gap)), *state_pieces)
+
+    def time(self, microseconds: float | None) -> str:
+        """A latency, or an empty string."""
+        return latency(microseconds, self.glyphs)
+
+    def join(self, *parts: str) -> str:
+        """The parts that are there, with a dot between them."""
+        return f" {self.glyphs.dot} ".join(part for part in parts if part)
+
+
+def lines(row: Row, page: Page) -> list[Line]:
+    """The page of whatever a row stands for."""
+    return _lines(row.item, page)
+
+
+def _lines(item: Item, page: Page) -> list[Line]:
+    if isinstance(item, Target):
+        return _target(item, page)
+    if isinstance(item, Group):
+        return _group(item, page)
+    if isinstance(item, Disk):
+        return _disk(item, page)
+    if isinstance(item, Volume):
+        return _volume(item, page)
+    if isinstance(item, Path):
+        return _path(item, page)
+    return _session(item, page) if isinstance(item, Session) else _link(item, page)
+
+
+def _target(target: Target, page: Page) -> list[Line]:
+    portals = list(dict.fromkeys(say(str(session.portal)) for session in target.sessions))
+    aliases = dict.fromkeys(say(session.alias) for session in target.sessions if session.alias)
+    initiators = dict.fromkeys(say(session.initiator) for session in target.sessions if session.initiator)
+    facts: list[tuple[str, str | Line]] = [
+        ("Target", say(target.name) or "no session tells which target serves these disks"),
+        ("Alias", ", ".join(aliases)),
+        ("Initiator", ", ".join(initiators)),
+        ("Portals", ", ".join(portals)),
+    ]
+    disks = [_disk_line(disk, page) for disk in target.disks]
+    sessions = [_session_line(session, page) for session in target.sessions]
+    return [
+        page.title(say(short_target(target.name)) or "no target known", target.mark),
+        *labelled(facts, page.width),
+        *page.section(f"Disks {len(disks)}", disks),
+        *page.section(f"Sessions {len(sessions)}", sessions),
+    ]
+
+
+def _group(group: Group, page: Page) -> list[Line]:
+    if group.id == "links":
+        body = [_link_line(link, page) for link in page.world.links]
+        about = "Network interfaces that carry iSCSI, and the rest of this host's hardware links."
+    else:
+        body = [_session_line(session, page) for session in page.world.sessions_of(group.target)]
+        about = f"Sessions of this host with {say(group.target)}."
+    return [(Piece(group.name.capitalize(), "title"),), *paragraph(about, page.width, "dim"), (), *body]
+
+
+def _disk_line(disk: Disk, page: Page) -> Line:
+    facts = page.join(size(disk.size_bytes), say(disk.device or ""), f"LUN {disk.lun}" if disk.lun is not None else "")
+    return (*mark(disk.state).pieces(page.glyphs), Piece("  "), Piece(say(disk.name), "strong"), Piece(f"  {facts}"))
+
+
+def _session_line(session: Session, page: Page) -> Line:
+    return (*mark(session.state).pieces(page.glyphs), Piece(f"  {say(str(session.portal))}  "), *_dim(session.source))
+
+
+def _link_line(link: Link, page: Page) -> Line:
+    facts = page.join(speed(link), say(link.addresses[0] if link.addresses else link.kind))
+    return (*mark(link.state).pieces(page.glyphs), Piece(f"  {say(link.name)}  "), *_dim(facts))
+
+
+def _dim(text: str) -> Line:
+    return (Piece(text, "dim"),)
+
+
+def _disk(disk: Disk, page: Page) -> list[Line]:
+    paths = page.world.paths_of(disk)
+    working = sum(works(path) for path in paths)
+    body = [line for path in paths for line in _path_lines(path, page)]
+    volumes = [line for volume in page.world.volumes_of(disk) for line in _volume_lines(volume, page)]
+    joined = page.world.index.get(disk.map or "")
+    return [
+        page.title(say(disk.name), mark(disk.state)),
+        *(paragraph(say(disk.reason), page.width, "warn") if disk.reason else []),
+        *labelled(_identity(disk, page), page.width),
+        *page.section(f"Paths {working} of {len(paths)} work", body),
+        *page.section("Volumes", volumes),
+        *page.section("Map", _map_lines(joined, page) if isinstance(joined, Map) else []),
+    ]
+
+
+def _identity(disk: Disk, page: Page) -> list[tuple[str, str | Line]]:
+    exact = f"{disk.size_bytes:,} bytes" if disk.size_bytes is not None else ""
+    blocks = f"{disk.block_bytes}-byte blocks" if disk.block_bytes else ""
+    product = " ".join(say(text).strip() for text in (disk.vendor, disk.product, disk.revision) if text)
+    cache = {None: "", True: "write cache on", False: "no write cache"}[disk.write_cache]
+    unflushed = {None: "", True: "some writes not flushed yet", False: "everything flushed"}[disk.unflushed]
+    flags = page.join("read-only" if disk.read_only else "", "thin" if disk.thin else "", cache, unflushed)
+    return [
+        ("Target", say(page.world.target_of(disk))),
+        ("LUN", "" if disk.lun is None else str(disk.lun)),
+        ("WWID", say(disk.wwid or "none: the target gives this disk no identity")),
+        ("Product", product),
+        ("Serial", say(disk.serial or "")),
+        ("Size", page.join(size(disk.size_bytes), exact, blocks)),
+        ("Device", page.join(say(disk.device or "none: not attached"), say(disk.dev or ""))),
+        ("Cache", flags),
+        ("Source", f"{disk.source.value} initiator"),
+    ]
+
+
+def _path_lines(path: Path, page: Page) -> list[Line]:
+    """Two lines of a path: how it does, and what carries it."""
+    spark = charts.sparkline(page.samples.get(path.id, ()), 16, page.glyphs)
+    first = (
+        *mark(path.state).pieces(page.glyphs),
+        Piece("  via ", "dim"),
+        Piece(say(page.world.portal_of(path))),
+        Piece(f"  {page.time(path.latency_us)}", "strong"),
+        Piece(f"  {spark.strip()}", "spark"),
+    )
+    link = page.world.link(path.link)
+    tcp = _tcp_of(path, page.world)
+    facts = page.join(
+        say(path.reason or ""),
+        path.access.value if path.access != "unknown" else "",
+        "in use" if path.in_use else "",
+        say(link.name) if link else "",
+        f"TCP round trip {page.time(tcp.rtt_us)}" if tcp and tcp.rtt_us is not None else "",
+    )
+    return [first, *paragraph(facts, page.width, "warn" if path.reason else "dim", indent=2)]
+
+
+def _volume_lines(volume: Volume, page: Page) -> list[Line]:
+    first: Line = (*mark(volume.state).pieces(page.glyphs), Piece(f"  {say(volume.mountpoint)}", "volume"))
+    where = f"in mount namespace {say(volume.namespace)}" if volume.namespace is not None else ""
+    facts = page.join(say(volume.fstype), say(volume.label or ""), where)
+    return [first, *paragraph(facts, page.width, "dim", indent=2), *_usage_line(volume, page)]
+
+
+def _usage_line(volume: Volume, page: Page) -> list[Line]:
+    if not volume.size_bytes or volume.used_bytes is None:
+        return []
+    share = volume.used_bytes / volume.size_bytes
+    drawn = charts.bar(share, min(24, max(8, page.width - 30)), page.glyphs)
+    text = f" {used(volume)} of {size(volume.size_bytes)}"
+    return [(Piece("  "), Piece(drawn, "bad" if share > 0.95 else "bar"), Piece(text))]
+
+
+def _map_lines(joined: Map, page: Page) -> list[Line]:
+    facts: list[tuple[str, str | Line]] = [
+        ("Name", say(joined.name)),
+        ("State", mark(joined.state).pieces(page.glyphs)),
+        ("Paths", f"{joined.active} of {joined.total} work"),
+        ("Policy", say(joined.policy or "")),
+        ("No path", say(joined.queueing or "")),
+        ("Held by", f"{joined.source.value} initiator"),
+    ]
+    return labelled(facts, page.width)
+
+
+def _volume(volume: Volume, page: Page) -> list[Line]:
+    names = (say(disk.name) for disk in map(page.world.disk, volume.disks) if disk)
+    facts: list[tuple[str, str | Line]] = [
+        ("Mounted", say(volume.mountpoint)),
+        ("From", page.join(say(volume.device), say(volume.dev))),
+        ("Kind", say(volume.fstype)),
+        ("Label", say(volume.label or "")),
+        ("UUID", say(volume.uuid or "")),
+        ("Subtree", say(volume.root) if volume.root != "/" else ""),
+        ("Options", say(volume.options)),
+        ("On disk", ", ".join(names)),
+        ("Namespace", "" if volume.namespace is None else f"{say(volume.namespace)}, process {volume.namespace_pid}"),
+        ("Free", size(volume.free_bytes) if volume.free_bytes is not None else ""),
+    ]
+    title = page.title(say(volume.name), mark(volume.state))
+    return [title, *labelled(facts, page.width), *page.section("Usage", _usage_line(volume, page))]
+
+
+def _path(path: Path, page: Page) -> list[Line]:
+    disk = page.world.disk(path.disk)
+    session = page.world.session_of(path)
+    samples = page.samples.get(path.id, ())
+    facts: list[tuple[str, str | Line]] = [
+        ("Disk", say(disk.name) if disk else ""),
+        ("Portal", say(page.world.portal_of(path))),
+        ("Device", say(path.device or "")),
+        ("LUN", str(path.lun)),
+        ("Access", path.access.value),
+        ("In use", "yes" if path.in_use else "no"),
+        ("Since", f"{clock(path.since)}, {span(page.now - path.since)}" if path.since is not None else ""),
+    ]
+    measured = [value for value in samples if value is not None]
+    graph = [(Piece(line, "spark"),) for line in charts.trend(samples, min(page.width, 60), TREND_HEIGHT, page.glyphs)]
+    caption = f"now {page.time(path.latency_us) or '?'}, at most {page.time(max(measured))}" if measured else ""
+    tcp = _tcp_of(path, page.world)
+    link = page.world.link(path.link)
+    return [
+        page.title(f"via {say(page.world.portal_of(path))}", mark(path.state)),
+        *(paragraph(say(path.reason), page.width, "warn") if path.reason else []),
+        *labelled(facts, page.width),
+        *page.section("Latency", [*graph, _dim(caption)] if measured else []),
+        *page.section("I/O", labelled(_counters(path), page.width)),
+        *page.section("Session", labelled(_session_facts(session, page), page.width) if session else []),
+        *page.section("TCP", labelled(_tcp_facts(tcp, page), page.width) if tcp else []),
+        *page.section("Link", labelled(_link_facts(link, page), page.width) if link else []),
+    ]
+
+
+def _counters(path: Path) -> list[tuple[str, str | Line]]:
+    def done(commands: int | None, moved: int | None) -> str:
+        return "" if commands is None else f"{commands:,} ({size(moved)})"
+
+    return [
+        ("Reads", done(path.reads, path.read_bytes)),
+        ("Writes", done(path.writes, path.write_bytes)),
+        ("In flight", "" if path.in_flight is None else str(path.in_flight)),
+        ("Errors", "" if path.errors is None else str(path.errors)),
+        ("Timeouts", "" if path.timeouts is None else str(path.timeouts)),
+        ("Failures", "" if path.failures is None else str(path.failures)),
+    ]
+
+
+def _tcp_of(path: Path, world: World) -> TcpInfo | None:
+    session = world.session_of(path)
+    return next((c.tcp for c in session.connections if c.tcp), None) if session else None
+
+
+def _tcp_facts(tcp: TcpInfo, page: Page) -> list[tuple[str, str | Line]]:
+    spread = f"(varies by {page.time(tcp.rttvar_us)})" if tcp.rttvar_us is not None else ""
+    rate = f"{size(tcp.delivery_rate_bytes_s)}/s" if tcp.delivery_rate_bytes_s is not None else ""
+    return [
+        ("State", say(tcp.state)),
+        ("Round trip", f"{page.time(tcp.rtt_us)} {spread}".strip() if tcp.rtt_us is not None else ""),
+        ("Sent again", "" if tcp.retransmits is None else count(tcp.retransmits, "segment")),
+        ("Unacked", "" if tcp.unacked is None else count(tcp.unacked, "segment")),
+        ("Delivers", rate),
+    ]
+
+
+def _session(session: Session, page: Page) -> list[Line]:
+    names = (f"{say(key)}={say(value)}" for key, value in sorted(session.negotiated.items()))
+    link = page.world.link(session.link)
+    tcp = next((c.tcp for c in session.connections if c.tcp), None)
+    agreed = [line for name in names for line in paragraph(name, page.width)]
+    return [
+        page.title(say(str(session.portal)), mark(session.state)),
+        *(paragraph(say(session.reason), page.width, "warn") if session.reason else []),
+        *labelled([("Target", say(session.target)), ("Alias", say(session.alias or ""))], page.width),
+        *labelled([("Initiator", say(session.initiator or "")), *_session_facts(session, page)], page.width),
+        *page.section("TCP", labelled(_tcp_facts(tcp, page), page.width) if tcp else []),
+        *page.section("Link", labelled(_link_facts(link, page), page.width) if link else []),
+        *page.section("Negotiated", agreed),
+    ]
+
+
+def _session_facts(session: Session, page: Page) -> list[tuple[str, str | Line]]:
+    first = session.connections[0] if session.connections else None
+    digests = page.join(say(first.header_digest or ""), say(first.data_digest or "")) if first else ""
+    ends = ""
+    if first and first.local_host and first.peer_host:
+        arrow = page.glyphs.arrow
+        ends = say(f"{first.local_host}:{first.local_port} {arrow} {first.peer_host}:{first.peer_port}")
+    return [
+        ("State", mark(session.state).pieces(page.glyphs)),
+        ("Held by", f"{session.source.value} initiator"),
+        ("ISID", page.join(say(session.isid or ""), "" if session.tsih is None else f"TSIH {session.tsih}")),
+        ("Wire", ends),
+        ("Digests", digests),
+        ("CHAP", f"as {say(session.chap_user)}" if session.chap_user else ""),
+        ("LUNs", ", ".join(map(str, session.luns))),
+        ("Reconnects", str(session.reconnects) if session.reconnects else ""),
+    ]
+
+
+def _link(link: Link, page: Page) -> list[Line]:
+    carried = [session for session in page.world.snapshot.sessions if session.link == link.id]
+    return [
+        page.title(say(link.name), mark(link.state)),
+        *labelled(_link_facts(link, page)[1:], page.width),
+        *page.section(f"Carries {count(len(carried), 'session')}", [_session_line(s, page) for s in carried]),
+    ]
+
+
+def _link_facts(link: Link, page: Page) -> list[tuple[str, str | Line]]:
+    def pair(received: int | None, sent: int | None) -> str:
+        return "" if received is None and sent is None else f"{received} received, {sent} sent"
+
+    return [
+        ("Link", (Piece(f"{say(link.name)} "), *mark(link.state).pieces(page.glyphs))),
+        ("Kind", page.join(say(link.kind), speed(link), f"{link.duplex} duplex" if link.duplex else "")),
+        ("MTU", "" if link.mtu is None else str(link.mtu)),
+        ("Addresses", ", ".join(map(say, link.addresses))),
+        ("Part of", say(link.master or "")),
+        ("Made of", ", ".join(map(say, link.lower))),
+        ("Traffic", f"{size(link.rx_bytes)} received, {size(link.tx_bytes)} sent" if link.rx_bytes is not None else ""),
+        ("Errors", pair(link.rx_errors, link.tx_errors)),
+        ("Dropped", pair(link.rx_dropped, link.tx_dropped)),
+        ("Carrier", "" if not link.carrier_changes else f"changed {link.carrier_changes} times since start"),
+    ]

@@ -1,0 +1,71 @@
+"""Fitting text into cells: cutting, padding and wrapping by what a terminal shows, not by characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+from tui.words import Line, Piece
+
+
+def width_of(line: Line) -> int:
+    """Cells that a line takes."""
+    return sum(cell_len(piece.text) for piece in line)
+
+
+def fit(line: Line, width: int, more: str, *, right: bool = False) -> Line:
+    """Exactly `width` cells: cut with a sign that something is missing, or padded."""
+    have = width_of(line)
+    if have <= width:
+        padding = Piece(" " * (width - have))
+        return (padding, *line) if right else (*line, padding)
+    kept: list[Piece] = []
+    left = max(0, width - cell_len(more))
+    for piece in line:
+        have = cell_len(piece.text)
+        if have > left:
+            kept.append(Piece(set_cell_size(piece.text, left), piece.role))
+            break
+        kept.append(piece)
+        left -= have
+    return (*kept, Piece(set_cell_size(more, min(width, cell_len(more))), "dim"))
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Lines of at most `width` cells, broken at spaces where that is possible."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        candidate = f"{line} {word}" if line else word
+        if cell_len(candidate) <= width:
+            line = candidate
+            continue
+        if line:
+            lines.append(line)
+        pieces = chop_cells(word, max(1, width)) or [""]
+        lines += pieces[:-1]
+        line = pieces[-1]
+    lines.append(line)
+    return lines
+
+
+def paragraph(text: str, width: int, role: str = "", indent: int = 0) -> list[Line]:
+    """Wrapped text in one role."""
+    margin = " " * indent
+    return [(Piece(margin + line, role),) for line in wrap(text, max(8, width - indent))]
+
+
+def labelled(pairs: Iterable[tuple[str, str | Line]], width: int, label_width: int = 11) -> list[Line]:
+    """Names to the left, values to the right, long values continued below themselves; empty values left out."""
+    lines: list[Line] = []
+    room = max(8, width - label_width)
+    for label, value in pairs:
+        if isinstance(value, tuple):
+            lines.append((Piece(label.ljust(label_width), "dim"), *value))
+            continue
+        if not value:
+            continue
+        for number, part in enumerate(wrap(value, room)):
+            lines.append((Piece(("" if number else label).ljust(label_width), "dim"), Piece(part)))
+    return lines

@@ -1,0 +1,62 @@
+"""From pieces with roles to what Textual puts on the screen. The only place that turns text into segments.
+
+Text reaches the terminal as segments, never as markup: a bracket in a name is a bracket.
+"""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.layout import fit
+from tui.words import Line
+
+ROLES = (
+    "good",
+    "warn",
+    "bad",
+    "calm",
+    "dim",
+    "strong",
+    "title",
+    "heading",
+    "rule",
+    "volume",
+    "spark",
+    "bar",
+    "key",
+    "practice",
+)
+"""Each is a component class of the same name in the style sheet."""
+
+COMPONENTS = {f"role--{role}" for role in ROLES}
+
+
+class Painter:
+    """Turns lines into strips with the colours of one widget; made anew when its styles change."""
+
+    def __init__(self, widget: Widget, background: Style | None = None) -> None:
+        """`background` covers the background of every role: a cursor line keeps the colours of its states."""
+        self._widget = widget
+        base = widget.rich_style
+        self.base = base + background if background else base
+        self._background = background
+        self._styles: dict[str, Style] = {"": self.base}
+
+    def style(self, role: str) -> Style:
+        """The colours of one role."""
+        found = self._styles.get(role)
+        if found is None:
+            partial = self._widget.get_component_rich_style(f"role--{role}", partial=True)
+            found = self._widget.rich_style + partial
+            if self._background is not None:
+                found += self._background
+            self._styles[role] = found
+        return found
+
+    def strip(self, line: Line, width: int, more: str) -> Strip:
+        """One line of exactly `width` cells."""
+        style = self.style
+        return Strip([Segment(text, style(role)) for text, role in fit(line, width, more) if text], width)

@@ -1,0 +1,299 @@
+"""One snapshot as the rows of the left pane: targets, their disks with volumes and paths, their sessions, the links.
+
+Pure: the same snapshot, the same open branches and the same filter give the same rows. Rows are cheap, because they are
+made anew for every snapshot; what a row says is worked out only when it is on screen (see `rowtext`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from initiator.model import (
+    Disk,
+    DiskState,
+    Link,
+    LinkState,
+    Map,
+    Path,
+    PathState,
+    Session,
+    SessionState,
+    Snapshot,
+    Volume,
+)
+from tui import query as filters
+from tui.words import Mark, mark, natural
+
+
+class Kind(enum.StrEnum):
+    """What a row stands for."""
+
+    TARGET = "target"
+    DISK = "disk"
+    VOLUME = "volume"
+    PATH = "path"
+    SESSIONS = "sessions"
+    SESSION = "session"
+    LINKS = "links"
+    LINK = "link"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """What the host knows of one target, summed up."""
+
+    id: str
+    name: str
+    sessions: tuple[Session, ...]
+    disks: tuple[Disk, ...]
+    mark: Mark
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """A heading with a count, over sessions or links."""
+
+    id: str
+    name: str
+    total: int
+    working: int
+    target: str = ""
+
+
+Item = Target | Group | Disk | Volume | Path | Session | Link
+Thing = Session | Disk | Path | Map | Volume | Link
+
+
+class Row(NamedTuple):
+    """One line of the tree."""
+
+    key: str
+    kind: Kind
+    item: Item
+    guide: str
+    """The branches to the left, one letter for each level: `t`ee, `l`ast, `s`tem, or a space where nothing runs."""
+    opened: bool | None
+    """None where nothing can be opened."""
+
+
+class World:
+    """A snapshot with the questions answered that the screen asks over and over."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.index: dict[str, Thing] = dict(snapshot.index())
+        rank = {s.id: n for n, s in enumerate(sorted(snapshot.sessions, key=lambda s: natural(str(s.portal))))}
+        self._paths: dict[str, list[Path]] = defaultdict(list)
+        for path in sorted(snapshot.paths, key=lambda path: rank.get(path.session, -1)):
+            self._paths[path.disk].append(path)
+        by_target: dict[str, tuple[list[Session], list[Disk]]] = defaultdict(lambda: ([], []))
+        for session in snapshot.sessions:
+            by_target[session.target][0].append(session)
+        for disk in snapshot.disks:
+            by_target[self.target_of(disk)][1].append(disk)
+        self.targets = tuple(
+            _target(name, *by_target[name]) for name in sorted(by_target, key=lambda name: (name == "", natural(name)))
+        )
+        self.links = _links(snapshot)
+
+    def paths_of(self, disk: Disk) -> list[Path]:
+        """The paths of a disk, by portal."""
+        return self._paths.get(disk.id, [])
+
+    def volumes_of(self, disk: Disk) -> list[Volume]:
+        """The mounts on a disk, by mount point, Mooring's own namespace first."""
+        if not disk.volumes:
+            return []
+        found = [self.index.get(key) for key in disk.volumes]
+        return sorted(
+            (volume for volume in found if isinstance(volume, Volume)),
+            key=lambda volume: (volume.namespace is not None, natural(volume.mountpoint), volume.id),
+        )
+
+    def session_of(self, path: Path) -> Session | None:
+        """The session that carries a path."""
+        found = self.index.get(path.session)
+        return found if isinstance(found, Session) else None
+
+    def disk(self, key: str | None) -> Disk | None:
+        """The disk with this id."""
+        found = self.index.get(key) if key else None
+        return found if isinstance(found, Disk) else None
+
+    def link(self, key: str | None) -> Link | None:
+        """The link with this id."""
+        found = self.index.get(key) if key else None
+        return found if isinstance(found, Link) else None
+
+    def portal_of(self, path: Path) -> str:
+        """Where a path leads, as `address:port`; the path's own name where its session is not known."""
+        session = self.session_of(path)
+        return str(session.portal) if session else path.name
+
+    def sessions_of(self, target: str) -> tuple[Session, ...]:
+        """The sessions with a target, by portal."""
+        return next((found.sessions for found in self.targets if found.name == target), ())
+
+    def carried_by(self, session: Session) -> list[Disk]:
+        """The disks that have a path over a session."""
+        return [disk for disk in map(self.disk, self._carried.get(session.id, ())) if disk]
+
+    @functools.cached_property
+    def _carried(self) -> dict[str, dict[str, None]]:
+        """Disk ids by session id, in the order of the paths."""
+        carried: dict[str, dict[str, None]] = defaultdict(dict)
+        for path in self.snapshot.paths:
+            carried[path.session][path.disk] = None
+        return carried
+
+    def target_of(self, disk: Disk) -> str:
+        """The iSCSI name of the target that serves a disk; empty when nothing tells."""
+        if disk.target:
+            return disk.target
+        sessions = (self.session_of(path) for path in self._paths.get(disk.id, ()))
+        return next((session.target for session in sessions if session), "")
+
+
+def _target(name: str, sessions: list[Session], disks: list[Disk]) -> Target:
+    states = {disk.state for disk in disks}
+    if states & {DiskState.NO_PATH, DiskState.DEAD}:
+        summary = Mark("bad", "failing", "bad")
+    elif sessions and not any(session.state is SessionState.LOGGED_IN for session in sessions):
+        summary = Mark("bad", "no session", "bad")
+    elif DiskState.DEGRADED in states or any(session.state is not SessionState.LOGGED_IN for session in sessions):
+        summary = Mark("warn", "degraded", "warn")
+    elif states & {DiskState.OFFLINE, DiskState.UNKNOWN}:
+        summary = Mark("warn", "attention", "warn")
+    else:
+        summary = Mark("good", "ok", "good")
+    return Target(
+        id=f"target:{name}",
+        name=name,
+        sessions=tuple(sorted(sessions, key=lambda session: (natural(str(session.portal)), natural(session.id)))),
+        disks=tuple(sorted(disks, key=lambda disk: (natural(disk.name), disk.id))),
+        mark=summary,
+    )
+
+
+def _links(snapshot: Snapshot) -> tuple[Link, ...]:
+    """The links that iSCSI uses, what they stand on, and other hardware; the veths of containers would be noise."""
+    by_name = {link.name: link for link in snapshot.links}
+    by_id = {link.id: link for link in snapshot.links}
+    used: set[str] = set()
+    carriers = {*(s.link for s in snapshot.sessions), *(p.link for p in snapshot.paths)}
+    waiting = [by_id[key] for key in carriers if key in by_id]
+    while waiting:
+        link = waiting.pop()
+        if link.id not in used:
+            used.add(link.id)
+            waiting += [by_name[name] for name in (*link.lower, link.master) if name in by_name]
+    shown = (link for link in snapshot.links if link.id in used or link.kind in ("ethernet", "bond", "vlan"))
+    return tuple(sorted(shown, key=lambda link: (link.id not in used, natural(link.name))))
+
+
+Opened = Callable[[str, Kind], bool]
+"""Whether the branch with this key is open."""
+
+
+def rows(world: World, opened: Opened, query: filters.Query = ()) -> list[Row]:
+    """The visible rows, top to bottom. A filter shows what fits, its ancestors, and what is below it."""
+    found: list[Row] = []
+    for target in world.targets:
+        top = Row(target.id, Kind.TARGET, target, "", opened(target.id, Kind.TARGET))
+        _add(found, top, world, opened, query)
+    if world.links:
+        working = sum(link.state is LinkState.UP for link in world.links)
+        group = Group("links", "links", len(world.links), working)
+        _add(found, Row(group.id, Kind.LINKS, group, "", opened(group.id, Kind.LINKS)), world, opened, query)
+    return _redrawn(found) if query else found
+
+
+def _add(found: list[Row], row: Row, world: World, opened: Opened, query: filters.Query) -> bool:
+    """Add a row and what is visible below it; returns whether anything was added."""
+    fits = not query or filters.fits(query, fields(world, row.kind, row.item))
+    at = len(found)
+    found.append(row)
+    if fits and not row.opened:
+        return True
+    below = False
+    for child in _children(world, row, opened):
+        if fits and not child.opened:
+            found.append(child)
+        else:
+            below |= _add(found, child, world, opened, () if fits else query)
+    if fits or below:
+        if row.opened is False:
+            found[at] = row._replace(opened=True)
+        return True
+    del found[at:]
+    return False
+
+
+def _redrawn(found: list[Row]) -> list[Row]:
+    """The branches drawn anew after a filter took rows away: from the bottom up it is known what goes on below."""
+    drawn: list[Row] = []
+    going_on: set[int] = set()
+    for row in reversed(found):
+        depth = len(row.guide)
+        stems = "".join("s" if level in going_on else " " for level in range(1, depth))
+        end = ("t" if depth in going_on else "l") if depth else ""
+        drawn.append(row._replace(guide=stems + end))
+        going_on = {level for level in going_on if level < depth} | {depth}
+    drawn.reverse()
+    return drawn
+
+
+def _children(world: World, row: Row, opened: Opened) -> list[Row]:
+    item = row.item
+    if isinstance(item, Target):
+        below: list[tuple[str, Kind, Item, bool | None]] = []
+        for disk in item.disks:
+            leaf = not disk.paths and not disk.volumes
+            below.append((disk.id, Kind.DISK, disk, None if leaf else opened(disk.id, Kind.DISK)))
+        if item.sessions:
+            working = sum(session.state is SessionState.LOGGED_IN for session in item.sessions)
+            group = Group(f"sessions:{item.name}", "sessions", len(item.sessions), working, item.name)
+            below.append((group.id, Kind.SESSIONS, group, opened(group.id, Kind.SESSIONS)))
+    elif isinstance(item, Disk):
+        below = [(f"{item.id}/{volume.id}", Kind.VOLUME, volume, None) for volume in world.volumes_of(item)]
+        below += [(path.id, Kind.PATH, path, None) for path in world.paths_of(item)]
+    elif row.kind is Kind.LINKS:
+        below = [(link.id, Kind.LINK, link, None) for link in world.links]
+    else:
+        target = item.target if isinstance(item, Group) else ""
+        below = [(session.id, Kind.SESSION, session, None) for session in world.sessions_of(target)]
+    stem = row.guide[:-1] + {"t": "s", "l": " ", "": ""}[row.guide[-1:]]
+    more, last = stem + "t", len(below) - 1
+    return [Row(k, kind, i, stem + "l" if n == last else more, o) for n, (k, kind, i, o) in enumerate(below)]
+
+
+def fields(world: World, kind: Kind, item: Item) -> dict[str, str]:
+    """What a filter sees of a row, in lower case."""
+    found: dict[str, str | None] = {"kind": kind.value, "name": item.name}
+    if isinstance(item, Target):
+        found |= {"target": item.name, "state": item.mark.word}
+    elif isinstance(item, Group):
+        found["name"] = ""
+    else:
+        found["state"] = f"{item.state} {mark(item.state).word}"
+        if isinstance(item, Disk):
+            found |= {"target": world.target_of(item), "device": item.device, "wwid": item.wwid, "source": item.source}
+            found["mount"] = " ".join(volume.mountpoint for volume in world.volumes_of(item))
+        elif isinstance(item, Volume):
+            found |= {"device": item.device, "mount": item.mountpoint, "fs": item.fstype}
+        elif isinstance(item, Path):
+            link = world.link(item.link)
+            found |= {"portal": world.portal_of(item), "device": item.device, "link": link.name if link else None}
+        elif isinstance(item, Session):
+            found |= {"target": item.target, "portal": str(item.portal), "source": item.source}
+    return {name: text.casefold() for name, text in found.items() if text}
+
+
+def works(path: Path) -> bool:
+    """Whether a path can carry I/O now."""
+    return path.state in (PathState.ACTIVE, PathState.STANDBY)

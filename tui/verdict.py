@@ -1,0 +1,91 @@
+"""The two lines at the top: what there is, and what is wrong first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initiator.model import Disk, DiskState, LinkState, Path, PathState, Session, SessionState, Severity
+from tui.tree import World, works
+from tui.words import count, say, short_target, span
+
+
+def counts(world: World) -> tuple[str, ...]:
+    """How many of each kind there are. A file system that is mounted twice is one volume."""
+    snapshot = world.snapshot
+    return (
+        count(len([target for target in world.targets if target.name]), "target"),
+        count(len(snapshot.sessions), "session"),
+        count(len(snapshot.disks), "disk"),
+        count(len(snapshot.paths), "path"),
+        count(len({volume.dev for volume in snapshot.volumes if volume.disks}), "volume"),
+    )
+
+
+def troubles(world: World) -> Iterator[tuple[Severity, str, str]]:
+    """What is wrong, worst first: severity, one sentence, and the id of the thing to look at.
+
+    A disk that is in trouble speaks for its paths, and a path for its session, so that one pulled cable is not told
+    three times.
+    """
+    disks = world.snapshot.disks
+    for disk in disks:
+        if disk.state is DiskState.DEAD:
+            yield Severity.BAD, f"{say(disk.name)} is dead: nothing serves {say(disk.device or 'it')} any more", disk.id
+    for disk in disks:
+        if disk.state is DiskState.NO_PATH:
+            yield Severity.BAD, f"{say(disk.name)} has no working path: I/O to it waits or fails", disk.id
+    for disk in disks:
+        if disk.state is DiskState.DEGRADED:
+            yield Severity.WARN, _degraded(world, disk), disk.id
+    known = {path.session for path in world.snapshot.paths}
+    for session in world.snapshot.sessions:
+        if session.id not in known and session.state in (SessionState.FAILED, SessionState.FREE):
+            yield Severity.WARN, _session(session), session.id
+    for disk in disks:
+        if disk.state is DiskState.OFFLINE:
+            yield Severity.WARN, f"{say(disk.name)} is offline: a removal is under way", disk.id
+    used = {path.link for path in world.snapshot.paths} | {session.link for session in world.snapshot.sessions}
+    for link in world.links:
+        if link.state is LinkState.DOWN and link.id in used:
+            yield Severity.WARN, f"link {say(link.name)} is down", link.id
+    for problem in world.snapshot.problems:
+        text = f"could not read {say(problem.source)}: {say(problem.subject)}: {say(problem.reason)}"
+        yield Severity.WARN, text, ""
+
+
+def verdict(world: World, now: float) -> tuple[Severity, str, str]:
+    """The worst trouble with how many more there are, or that all is well; and the id of the thing to look at."""
+    found = list(troubles(world))
+    if not found:
+        return Severity.NOTE, _well(world), ""
+    severity, text, key = found[0]
+    failed = [p for p in world.snapshot.paths if p.state is PathState.FAILED and p.disk == key and p.since is not None]
+    if failed:
+        text += f", {span(now - max(path.since or now for path in failed))} ago"
+    more = len(found) - 1
+    return severity, text + (f" (and {more} more: n)" if more else ""), key
+
+
+def _degraded(world: World, disk: Disk) -> str:
+    paths = world.paths_of(disk)
+    broken = [path for path in paths if not works(path)]
+    if not broken:
+        return f"{say(disk.name)} is degraded"
+    text = f"{say(disk.name)}: {len(broken)} of {len(paths)} paths lost, {_where(world, broken[0])}"
+    return text + (f": {say(broken[0].reason)}" if broken[0].reason else "")
+
+
+def _where(world: World, path: Path) -> str:
+    return f"{path.state.value} via {say(world.portal_of(path))}"
+
+
+def _session(session: Session) -> str:
+    text = f"session with {say(short_target(session.target))} over {say(str(session.portal))} is lost"
+    return text + (f": {say(session.reason)}" if session.reason else "")
+
+
+def _well(world: World) -> str:
+    working = sum(works(path) for path in world.snapshot.paths)
+    if not world.snapshot.paths:
+        return "nothing is wrong"
+    return "the only path works" if working == 1 else f"all {working} paths work"
