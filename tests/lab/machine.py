@@ -87,7 +87,7 @@ class Machine:
             "mkdir -p /mnt/checkout /root/mooring && modprobe -a 9pnet_virtio 9p 2>/dev/null || true; "
             "mount -t 9p -o trans=virtio,version=9p2000.L,ro checkout /mnt/checkout && "
             "cd /mnt/checkout && cp -r initiator safety tui pyproject.toml README.md LICENSE /root/mooring/ && "
-            "mkdir -p /opt/lab && cp -r tests/lab/guest/*.py /opt/lab/ && cd / && umount /mnt/checkout && "
+            "mkdir -p /opt/lab && cp -r tests/lab/guest/. /opt/lab/ && cd / && umount /mnt/checkout && "
             "/opt/mooring/bin/pip install -q --no-deps --no-build-isolation --no-index /root/mooring",
             seconds=240,
         )
