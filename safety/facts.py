@@ -1,0 +1,93 @@
+"""What the guards need to know beyond the snapshot, as plain values.
+
+A field of `Facts` that could not be read leaves an entry in `problems`; a guard never takes an empty tuple for "no"
+when the reader behind it had a problem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from initiator.host.mounts import Mount
+from initiator.model import Problem
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class User:
+    """A process that uses a file system of the disk, or the disk itself."""
+
+    pid: int
+    command: str
+    how: str
+    """`open file`, `current folder`, `root folder`, `program`, `mapped file`, `open device`, …"""
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoopUse:
+    """A loop device made of a file on the disk."""
+
+    kname: str
+    dev: str
+    file: str
+    on: str
+    """`major:minor` of the file system that holds the file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Export:
+    """Something that the kernel serves to other machines."""
+
+    kind: str
+    """`nfs`, `lio`, `nvme`, `scst`."""
+    name: str
+    path: str
+    """An absolute path: a folder or file, or the node of a block device."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SystemUse:
+    """Something that this host, or Mooring itself, cannot run without."""
+
+    what: str
+    dev: str
+    """`major:minor` of the file system that holds it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """How much room the kernel has for writing back what is dirty."""
+
+    total_bytes: int
+    available_bytes: int
+    stalled_percent: float | None = None
+    """Share of the last ten seconds in which some task waited for memory (PSI); None where the kernel does not tell."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Other:
+    """Another removal of the same disk."""
+
+    journal: str
+    running: bool
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """One reading of everything that can use a disk. Mounts are those of every namespace that can be read."""
+
+    mounts: tuple[Mount, ...] = ()
+    users: tuple[User, ...] = ()
+    loops: tuple[LoopUse, ...] = ()
+    superblocks: tuple[str, ...] = ()
+    """Kernel names of devices with a living superblock (`/sys/fs/ext4/loop3`), whether a mount is seen or not."""
+    exports: tuple[Export, ...] = ()
+    system: tuple[SystemUse, ...] = ()
+    memory: Memory | None = None
+    others: tuple[Other, ...] = ()
+    filesystem_devs: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Block devices behind the device numbers of mountinfo, where they are not the same (btrfs)."""
+    permitted: bool = True
+    """True for root: nobody else can unmount, claim and detach."""
+    problems: tuple[Problem, ...] = ()

@@ -1,0 +1,64 @@
+"""All guards, and the one function that asks them.
+
+A guard is a pure function of a `Scene`. It yields findings; a finding of level `block` forbids the removal, and
+nothing overrides it. A guard that cannot know yields `block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from initiator.model import Snapshot
+from safety import guard_disk, guard_use
+from safety.facts import Facts
+from safety.findings import Finding, Level, blocks, in_order
+from safety.scene import Scene, find_disk, view
+
+__all__ = ["GUARDS", "Facts", "Finding", "Level", "blocks", "check", "examine"]
+
+Guard = Callable[[Scene], Iterable[Finding]]
+
+GUARDS: tuple[Guard, ...] = (
+    guard_disk.permitted,
+    guard_disk.readable,
+    guard_disk.attached,
+    guard_disk.identity,
+    guard_use.system,
+    guard_disk.only_one,
+    guard_use.users,
+    guard_use.mounts,
+    guard_use.overlays,
+    guard_use.invisible,
+    guard_use.swap,
+    guard_use.above,
+    guard_use.loops,
+    guard_use.exports,
+    guard_disk.paths,
+    guard_disk.neighbours,
+    guard_use.automounts,
+    guard_disk.memory,
+)
+"""In the order in which their findings are shown, within one level."""
+
+_STANDING = {guard_disk.attached, guard_disk.paths, guard_disk.only_one}
+
+
+def check(snapshot: Snapshot, facts: Facts, disk_id: str) -> tuple[Finding, ...]:
+    """What speaks against removing a disk, the worst first.
+
+    Raises:
+        BadInputError: there is no such disk.
+    """
+    return examine(view(snapshot, facts, find_disk(snapshot, disk_id)))
+
+
+def examine(scene: Scene, *, resuming: bool = False) -> tuple[Finding, ...]:
+    """As `check`, for a scene that was worked out already.
+
+    Args:
+        scene: The disk and what stands on it.
+        resuming: Leave out the guards that the begun removal itself would trip: that it is offline by now, and that
+            a removal of it was begun. The steps check what they need of it themselves.
+    """
+    asked = (guard for guard in GUARDS if not (resuming and guard in _STANDING))
+    return in_order(finding for guard in asked for finding in guard(scene))
