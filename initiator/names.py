@@ -10,8 +10,6 @@ import dataclasses
 import enum
 import ipaddress
 import re
-import unicodedata
-from fractions import Fraction
 
 from initiator.errors import BadInputError
 from initiator.model import Portal
@@ -20,8 +18,9 @@ NAME_BYTES = 223
 """Longest iSCSI name in bytes of UTF-8 (RFC 7143, 4.2.7.1)."""
 DEFAULT_PORT = 3260
 
-_SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
-_UNSEEN = re.compile(
+# The patterns are texts and not compiled here: `re` keeps what it has compiled, and most commands need few of them.
+_SPACES = r"[\t\n\v\f\r\x85\u2028\u2029]+"
+_UNSEEN = (
     "["
     "\x00-\x1f\x7f-\x9f"  # C0 with ESC, DEL, C1 with the one-byte CSI
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers without a shape
@@ -42,7 +41,7 @@ def clean(text: str, limit: int | None = None) -> str:
         text: Anything from outside: a target's alias, a volume's label, a file name, an error.
         limit: Longest result in characters; what is longer ends in `…`.
     """
-    shown = _UNSEEN.sub("", _SPACES.sub(" ", text))
+    shown = text if text.isascii() and text.isprintable() else re.sub(_UNSEEN, "", re.sub(_SPACES, " ", text))
     return shown if limit is None or len(shown) <= limit else shown[: max(limit - 1, 0)] + "…"
 
 
@@ -75,8 +74,8 @@ class IscsiName:
         return self.text
 
 
-_IQN = re.compile(r"iqn\.(\d{4}-(\d{2}))\.([^:]+)(?::(.*))?", re.ASCII)
-_HEX = re.compile(r"[0-9a-f]+")
+_IQN = r"iqn\.(\d{4}-(\d{2}))\.([^:]+)(?::(.*))?"
+_HEX = r"[0-9a-f]+"
 
 
 def parse_name(text: str, *, tolerant: bool = False) -> IscsiName:
@@ -96,7 +95,7 @@ def parse_name(text: str, *, tolerant: bool = False) -> IscsiName:
     if kind == NameKind.IQN:
         return _iqn(name, text)
     lengths = (16,) if kind == NameKind.EUI else (16, 32)
-    if len(rest) not in lengths or not _HEX.fullmatch(rest):
+    if len(rest) not in lengths or not re.fullmatch(_HEX, rest):
         wanted = " or ".join(str(length) for length in lengths)
         raise _bad_name(text, f"after {kind}. come {wanted} hexadecimal digits")
     return IscsiName(name, NameKind(kind))
@@ -117,7 +116,7 @@ def _bad_name(text: str, reason: str) -> BadInputError:
 
 
 def _iqn(name: str, text: str) -> IscsiName:
-    found = _IQN.fullmatch(name)
+    found = re.fullmatch(_IQN, name, re.ASCII)
     if not found:
         raise _bad_name(text, "after iqn. come a date yyyy-mm, a dot and a reversed domain name")
     date, month, authority, unique = found.groups()
@@ -149,6 +148,7 @@ def _prepared(name: str, text: str, tolerant: bool) -> str:
 def _mapped(name: str) -> str:
     """Mapping and normalisation (RFC 3722, 3 and 4); stringprep is imported here because nearly no name needs it."""
     import stringprep
+    import unicodedata
 
     kept = (char for char in name if not stringprep.in_table_b1(char))
     return unicodedata.ucd_3_2_0.normalize("NFKC", "".join(stringprep.map_table_b2(char) for char in kept))
@@ -176,9 +176,9 @@ def _prohibited(char: str) -> bool:
     )
 
 
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_SCOPE = re.compile(r"[A-Za-z0-9_.:-]{1,15}", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_SCOPE = r"[A-Za-z0-9_.:-]{1,15}"
+_NUMBER = r"[0-9]{1,5}"
 
 
 def parse_portal(text: str, default_port: int = DEFAULT_PORT) -> Portal:
@@ -211,7 +211,7 @@ def _bad_portal(text: str, reason: str) -> BadInputError:
 
 
 def _number(digits: str, highest: int, text: str, what: str) -> int:
-    if not _NUMBER.fullmatch(digits) or int(digits) > highest:
+    if not re.fullmatch(_NUMBER, digits) or int(digits) > highest:
         raise _bad_portal(text, f"{what} has to be a number up to {highest}")
     return int(digits)
 
@@ -228,7 +228,7 @@ def _ipv6(host: str, text: str) -> str:
         address = ipaddress.IPv6Address(host)
     except ValueError:
         raise _bad_portal(text, f"{_quoted(host)} is no IPv6 address") from None
-    if address.scope_id is not None and not _SCOPE.fullmatch(address.scope_id):
+    if address.scope_id is not None and not re.fullmatch(_SCOPE, address.scope_id):
         raise _bad_portal(text, "what follows the % is no interface")
     return _reachable(address, text)
 
@@ -250,12 +250,12 @@ def _host(host: str, text: str) -> str:
             raise _bad_portal(text, f"{_quoted(host)} is no IPv4 address") from None
     if not name:
         raise _bad_portal(text, "the host is missing")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(name) > 253 or not all(re.fullmatch(_LABEL, label) for label in labels):
         raise _bad_portal(text, f"{_quoted(host)} is no host name")
     return name
 
 
-_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?) ?(?:([kmgtpe])(i?b)?|b)?", re.ASCII | re.IGNORECASE)
+_SIZE = r"([0-9]{1,19})(?:\.([0-9]{1,9}))? ?(?:([kmgtpe])(i?b)?|b)?"
 _LARGEST = 2**63 - 1
 
 
@@ -267,17 +267,18 @@ def parse_size(text: str) -> int:
     Raises:
         BadInputError: no size, no whole number of bytes, or more than 2**63-1 bytes.
     """
-    found = _SIZE.fullmatch(text.strip(" "))
+    found = re.fullmatch(_SIZE, text.strip(" "), re.IGNORECASE | re.ASCII)
     if not found:
         raise _bad_size(text, "a number, then B, K, M, G, T, P or E, with iB or B after it, is expected")
-    number, letter, unit = found.groups()
-    base = 1000 if (unit or "").lower() == "b" else 1024
-    size = Fraction(number) * base ** (" kmgtpe".index(letter.lower()) if letter else 0)
-    if size.denominator != 1:
+    whole, decimals, letter, unit = found.groups("")
+    base = 1000 if unit.lower() == "b" else 1024
+    scale: int = pow(base, " kmgtpe".index(letter.lower() or " "))
+    size, remainder = divmod(int(whole + decimals) * scale, 10 ** len(decimals))
+    if remainder:
         raise _bad_size(text, "it is no whole number of bytes")
     if size > _LARGEST:
         raise _bad_size(text, "it is more than any device can have")
-    return int(size)
+    return size
 
 
 def _bad_size(text: str, reason: str) -> BadInputError:
