@@ -266,14 +266,15 @@ class Commands:
         task.done(task)
         return True
 
-    def expired(self) -> list[Task]:
-        """Tasks whose deadline has passed and that are not being aborted yet."""
+    def expired(self, limit: float) -> list[Task]:
+        """Tasks past their deadline, or sent more than `limit` seconds ago without one, that are not being aborted."""
         now = self.now
-        return [
+        late = [
             task
-            for task in (*self.live.values(), *self.pending)
-            if task.deadline is not None and task.deadline <= now and task.verdict is None
+            for task in self.live.values()
+            if task.verdict is None and now >= (task.deadline or (task.sent_at or now) + limit)
         ]
+        return late + [task for task in self.pending if task.deadline is not None and now >= task.deadline]
 
     def abandon(self) -> list[Task]:
         """The connection is gone: hand back every task without an answer, oldest first.

@@ -91,10 +91,23 @@ class FullFeature:
         now: float,
         *,
         cid: int = 0,
+        task_timeout: float = 60.0,
         management_timeout: float = 5.0,
         counters: Counters | None = None,
     ) -> None:
+        """Begin right after the login.
+
+        Args:
+            params: What was negotiated.
+            start: The counters as the login left them.
+            now: The time on the caller's clock, as in every other call.
+            cid: Of the connection.
+            task_timeout: Seconds that a command without a deadline may take once it was sent (7.11).
+            management_timeout: Seconds that a task management request may take.
+            counters: To go on counting where another connection has ended.
+        """
         self.params = params
+        self._task_timeout = task_timeout
         self.counters = Counters() if counters is None else counters
         self.last_received = now
         numbers = Numbers(start.cmd_sn, start.exp_stat_sn, start.exp_cmd_sn, start.max_cmd_sn)
@@ -144,7 +157,7 @@ class FullFeature:
             ConnectionLost: a hanging task outlived abort and reset; the connection has to be dropped (7.11).
         """
         self._commands.now = now
-        for task in self._commands.expired():
+        for task in self._commands.expired(self._task_timeout):
             self.counters.timeouts += 1
             self.abort(task, TaskError("the target did not answer the command in time", code="timeout"))
         self._control.tick()

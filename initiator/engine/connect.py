@@ -1,0 +1,166 @@
+"""From a portal to a session in the full feature phase: TCP connect, login, redirects (RFC 7143, 6.3, 11.13.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Callable
+
+from initiator.model import Portal
+from initiator.protocol.errors import ConnectionLost, RedirectError, RemoteProtocolError
+from initiator.protocol.login import LoginConfig, LoginMachine, LoginResult
+from initiator.protocol.pdu import BHS_BYTES, OPCODE_MASK, TARGET_OPS, Pdu, decode, frame_length, looks_like, padded
+
+MAX_REDIRECTS = 8
+MAX_LOGIN_DATA = 65536
+"""Bytes in one PDU of the login: the rule is 8192 (13.12), but only memory is at stake here."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connected:
+    """A connection that has just entered the full feature phase.
+
+    Attributes:
+        sock: Non-blocking, positioned behind the last Login Response.
+        result: What the login brought.
+        portal: Where it ended up after redirects.
+        stored: The portal to begin with next time: a permanent redirect replaces it, a temporary one does not.
+    """
+
+    sock: socket.socket
+    result: LoginResult
+    portal: Portal
+    stored: Portal
+
+
+async def connect(portal: Portal, config: Callable[[], LoginConfig], patience: float) -> Connected:
+    """Connect to a portal, log in, and follow redirects.
+
+    Args:
+        portal: Where to begin.
+        config: Makes the configuration of one login; each login needs fresh random numbers.
+        patience: Seconds for all of it.
+
+    Raises:
+        LoginError: the target refused (its `retry` says whether another try makes sense).
+        RemoteProtocolError: the peer breaks a rule, or is no iSCSI target.
+        ConnectionLost: nothing listens, the connection broke, or the time was up; the text names the stage.
+    """
+    stored = portal
+    attempt = _Attempt(portal)
+    try:
+        async with asyncio.timeout(patience):
+            for _ in range(MAX_REDIRECTS):
+                attempt = _Attempt(portal)
+                try:
+                    sock, result = await attempt.run(config())
+                except RedirectError as redirect:
+                    if redirect.permanent and portal == stored:
+                        stored = redirect.portal
+                    portal = redirect.portal
+                else:
+                    return Connected(sock, result, portal, stored)
+    except TimeoutError:
+        raise ConnectionLost(
+            f"{portal}: no answer within {patience:g} seconds, in {attempt.stage}",
+            code="login-timeout",
+            fix="check that the target runs and that no firewall drops its packets",
+        ) from None
+    raise RemoteProtocolError(
+        f"{portal}: the target sent this login from portal to portal {MAX_REDIRECTS} times",
+        code="redirect-loop",
+        fix="ask the administrator of the target to correct its redirects",
+    )
+
+
+class _Attempt:
+    """One login at one portal. `stage` says where it is, for the text of a time-out."""
+
+    def __init__(self, portal: Portal) -> None:
+        self.portal = portal
+        self.stage = "the TCP connect"
+        self._loop = asyncio.get_running_loop()
+        self._heard = False
+
+    async def run(self, config: LoginConfig) -> tuple[socket.socket, LoginResult]:
+        try:
+            with contextlib.ExitStack() as stack:
+                sock = await self._open()
+                stack.callback(sock.close)
+                result = await self._log_in(sock, config)
+                stack.pop_all()
+                return sock, result
+        except socket.gaierror as error:
+            raise ConnectionLost(
+                f"{self.portal}: the host name is not known ({error.strerror})", code="unknown-host"
+            ) from error
+        except OSError as error:
+            raise ConnectionLost(f"{self.portal}: {error.strerror or error}", code="connect-failed") from error
+
+    async def _open(self) -> socket.socket:
+        """A connection to the first of the portal's addresses that takes one."""
+        found = await self._loop.getaddrinfo(self.portal.host, self.portal.port, type=socket.SOCK_STREAM)
+        failure: OSError = ConnectionRefusedError("the host has no address")
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+            with contextlib.ExitStack() as stack:
+                stack.callback(sock.close)
+                try:
+                    await self._loop.sock_connect(sock, address)
+                except OSError as error:
+                    failure = error
+                    continue
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                stack.pop_all()
+                return sock
+        raise failure
+
+    async def _log_in(self, sock: socket.socket, config: LoginConfig) -> LoginResult:
+        machine = LoginMachine(config)
+        machine.start()
+        while not machine.done:
+            self.stage = machine.stage
+            for request in machine.to_send():
+                await self._loop.sock_sendall(sock, request.encode())
+            machine.receive(await self._receive(sock))
+        return machine.result
+
+    async def _receive(self, sock: socket.socket) -> Pdu:
+        """Exactly one PDU: not a byte of what may follow it is taken from the socket."""
+        bhs = await self._exactly(sock, BHS_BYTES)
+        if bhs[0] & OPCODE_MASK not in TARGET_OPS:
+            self._check_stranger(bhs)
+            raise RemoteProtocolError(f"{self.portal}: opcode {bhs[0]:#04x} during the login (RFC 7143, 4.2.4)")
+        self._heard = True
+        ahs_bytes, length = frame_length(bhs)
+        if length > MAX_LOGIN_DATA:
+            raise RemoteProtocolError(
+                f"{self.portal}: the peer announces a data segment of {length} bytes in the login (RFC 7143, 13.12)",
+                code="segment-too-long",
+            )
+        ahs = await self._exactly(sock, ahs_bytes)
+        data = await self._exactly(sock, padded(length))
+        return decode(bhs, ahs, data[:length])
+
+    async def _exactly(self, sock: socket.socket, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            piece = await self._loop.sock_recv(sock, count - len(data))
+            if not piece:
+                self._check_stranger(data)
+                raise ConnectionLost(
+                    f"{self.portal}: the peer closed the connection in {self.stage}", code="closed-by-target"
+                )
+            data += piece
+        return bytes(data)
+
+    def _check_stranger(self, data: bytes | bytearray) -> None:
+        stranger = None if self._heard else looks_like(data)
+        if stranger is not None:
+            raise RemoteProtocolError(
+                f"{self.portal} is not an iSCSI portal: it answers like {stranger}",
+                code="not-iscsi",
+                fix="check the address and the port; iSCSI listens on 3260 unless told otherwise",
+            )

@@ -1,0 +1,469 @@
+"""A session that stays: login, liveness, reconnect with reinstatement, replay, logout.
+
+One `EngineSession` is one session with one connection. It is used from one event loop; its callbacks run inside that
+loop and must not block. When the connection breaks, the same session is reinstated (same ISID, TSIH 0; RFC 7143, 6.3.5)
+and what was not answered is sent again or handed out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from initiator.engine.connect import Connected, connect
+from initiator.engine.session_config import Completed, SessionConfig
+from initiator.engine.transport import Transport
+from initiator.model import SessionState, Severity
+from initiator.protocol.errors import ConnectionLost, IscsiError, LoginError
+from initiator.protocol.keys import Params
+from initiator.protocol.session import (
+    AsyncEvent,
+    Counters,
+    Event,
+    FullFeature,
+    LoggedOut,
+    Pong,
+    Rejected,
+    Task,
+    TaskError,
+)
+from initiator.scsi.commands import encode_lun
+
+TICK = 0.1
+"""Seconds between two looks at deadlines and liveness."""
+_STALL = 3 * TICK
+"""A tick later than this was held up on our side, and tells nothing about the target."""
+_WAITING_FOR_LOGOUT = 0x0C
+
+
+class EngineSession:
+    """A session with one target through one portal.
+
+    Attributes:
+        config: As given.
+        portal: The portal of the current connection; differs from the configured one after a redirect.
+        state: LOGGED_IN takes commands; FAILED is being reconnected; FREE was given up; LOGGED_OUT is over.
+        reason: Why it is not logged in, in one sentence.
+        suspect: True while the target owes an answer and has been silent for `suspect_after`.
+        params: What was negotiated last, or None.
+        tsih: The target's handle.
+        reconnects: How often the session was reinstated.
+        counters: What has gone through, over all connections.
+        rtt_us: Round trip of the last ping, in microseconds.
+        local_address: Our end of the connection as (host, port), or None while there is none.
+        peer_address: The target's end.
+        on_state: Told after `state`, `reason` or `suspect` has changed.
+        on_event: Told what a person may want to know.
+        on_lost: If set, gets the unanswered tasks when the connection breaks; otherwise they wait and are sent again.
+    """
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.config = config
+        self.portal = config.portal
+        self.state = SessionState.LOGGED_OUT
+        self.reason: str | None = "not started"
+        self.suspect = False
+        self.params: Params | None = None
+        self.tsih = 0
+        self.reconnects = 0
+        self.counters = Counters()
+        self.rtt_us: float | None = None
+        self.local_address: tuple[str, int] | None = None
+        self.peer_address: tuple[str, int] | None = None
+        self.notes: tuple[str, ...] = ()
+        self.on_state: Callable[[Any], None] | None = None
+        self.on_event: Callable[[Any, str, Severity], None] | None = None
+        self.on_lost: Callable[[Any, Sequence[Task]], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._stored_portal = config.portal
+        self._transport: Transport | None = None
+        self._open: Transport | None = None  # the transport while it takes commands
+        self._waiting: deque[Task] = deque()
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._last_tick = 0.0
+        self._lost_at = 0.0
+        self._wait = 0.0
+        self._drain_until: float | None = None
+        self._logged_out: asyncio.Future[LoggedOut] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._ended = False
+
+    @property
+    def isid(self) -> bytes:
+        """Our half of the session's identity."""
+        return self.config.isid
+
+    @property
+    def in_flight(self) -> int:
+        """Commands without an answer."""
+        return len(self._waiting) + (self._transport.core.in_flight if self._transport is not None else 0)
+
+    def tcp_info(self) -> bytes | None:
+        """The kernel's `struct tcp_info` of the connection, or None while there is none."""
+        return None if self._transport is None else self._transport.tcp_info()
+
+    # Commands
+
+    def submit(self, task: Task) -> None:
+        """Send a command. `task.done` is called once, later, from the loop; or the task goes to `on_lost`.
+
+        While the connection is away the task waits for the next one, unless `on_lost` is set: then it fails.
+        """
+        if self._open is not None:
+            self._open.submit(task)
+        elif self.state in (SessionState.FAILED, SessionState.LOGGING_IN) and self.on_lost is None and not self._ended:
+            self._waiting.append(task)
+        else:
+            error = ConnectionLost(f"the session is {self.state}: {self.reason}", code="not-logged-in")
+            self._loop.call_soon(_fail, task, error)
+
+    async def execute(
+        self,
+        lun: int,
+        cdb: bytes,
+        data_out: memoryview | bytes | None = None,
+        read_length: int = 0,
+        timeout: float = 30.0,  # noqa: ASYNC109 - becomes the task's deadline, with an abort behind it
+    ) -> Completed:
+        """Run one SCSI command and wait for it.
+
+        Raises:
+            IscsiError: there is no SCSI status: timed out, connection lost, session closed.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        buffer = bytearray(read_length)
+
+        def done(_: Task) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        task = Task(
+            encode_lun(lun),
+            cdb,
+            done,
+            data_out=None if data_out is None else memoryview(data_out),
+            data_in=memoryview(buffer) if read_length else None,
+            deadline=self._loop.time() + timeout,
+        )
+        self.submit(task)
+        await future
+        if task.error is not None:
+            raise task.error
+        if task.status is None:
+            raise TaskError("the command ended without a status")
+        return Completed(task.status, task.sense, buffer[: task.received], task.residual)
+
+    # Life
+
+    async def start(self) -> None:
+        """Log in.
+
+        Raises:
+            IscsiError: it did not work; the session is FREE then, and `start` may be called again.
+        """
+        self._ended = False
+        self._set_state(SessionState.LOGGING_IN, None)
+        try:
+            connected = await self._connect()
+        except IscsiError as error:
+            self._set_state(SessionState.FREE, str(error))
+            self._fail_all(self._take_waiting(), error)
+            raise
+        self._established(connected)
+        self._last_tick = self._loop.time()
+        self._ticker = self._loop.call_later(TICK, self._tick)
+
+    async def logout(self, timeout: float = 10.0) -> LoggedOut | None:  # noqa: ASYNC109 - bounds all of its waits
+        """Wait for what is in flight, log out, close.
+
+        Returns:
+            The target's answer, or None if there was no connection to log out on.
+
+        Raises:
+            ConnectionLost: the target did not answer in time; the session is closed all the same.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._log_out()
+        except TimeoutError:
+            raise ConnectionLost("the target did not answer the logout in time", code="logout-unanswered") from None
+        finally:
+            await self._end("logged out")
+
+    async def close(self) -> None:
+        """Close the connection without a logout; what is in flight fails."""
+        await self._end("closed")
+
+    async def _log_out(self) -> LoggedOut | None:
+        transport, self._open = self._open, None
+        if transport is None:
+            return None
+        self._logged_out = self._loop.create_future()
+        if transport.core.in_flight:
+            self._idle = self._loop.create_future()
+            await self._idle
+        if not transport.closed:
+            transport.core.logout(0, self._loop.time())
+            transport.kick()
+        return await self._logged_out
+
+    async def _end(self, reason: str) -> None:
+        reconnecting, self._reconnecting = self._reconnecting, None
+        self._ended = True
+        self._open = None
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        tasks: list[Task] = []
+        if self._transport is not None:
+            self._transport.close()
+            tasks = self._transport.core.abandon()
+            self._transport = None
+        self._forget_connection()
+        self._set_state(SessionState.LOGGED_OUT, reason)
+        self._fail_all([*tasks, *self._take_waiting()], ConnectionLost("the session was closed", code="closed"))
+        if reconnecting is not None:
+            reconnecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reconnecting
+
+    # Connecting
+
+    async def _connect(self) -> Connected:
+        return await connect(self._stored_portal, self.config.login, self.config.login_timeout)
+
+    def _established(self, connected: Connected) -> None:
+        """A fresh connection: everything of the old one is gone, so that nothing can mix (7.15)."""
+        result = connected.result
+        self.portal, self._stored_portal = connected.portal, connected.stored
+        self.params, self.tsih, self.notes = result.params, result.tsih, result.notes
+        self.local_address = connected.sock.getsockname()[:2]
+        self.peer_address = connected.sock.getpeername()[:2]
+        self._wait = result.params.default_time2wait
+        self._drain_until = None
+        core = FullFeature(
+            result.params,
+            result,
+            self._loop.time(),
+            task_timeout=self.config.task_timeout,
+            management_timeout=self.config.management_timeout,
+            counters=self.counters,
+        )
+        self._transport = self._open = Transport(
+            connected.sock,
+            core,
+            on_lost=self._connection_lost,
+            on_event=self._handle_events,
+        )
+        for task in self._take_waiting():
+            self._open.submit(task)
+        self._set_state(SessionState.LOGGED_IN, None)
+        for note in result.notes:
+            self._tell(note, Severity.NOTE)
+
+    def _connection_lost(self, error: IscsiError) -> None:
+        transport, self._transport, self._open = self._transport, None, None
+        if transport is None:
+            return
+        tasks = transport.core.abandon()
+        self._lost_at = self._loop.time()
+        self._forget_connection()
+        for future in (self._idle, self._logged_out):
+            if future is not None and not future.done():
+                future.set_exception(error)
+        self._set_state(SessionState.FAILED, str(error))
+        self._tell(f"connection lost: {error}", Severity.BAD)
+        if not self._ended:
+            self._reconnecting = self._loop.create_task(self._reconnect())
+        self._hand_out(tasks)
+
+    def _hand_out(self, tasks: list[Task]) -> None:
+        """What becomes of tasks whose connection is gone (7.15)."""
+        unknown = [task for task in tasks if task.sent_at is not None and not task.idempotent]
+        again = [task for task in tasks if task.sent_at is None or task.idempotent]
+        self._fail_all(
+            unknown,
+            TaskError("the connection broke, and nobody can say whether the command was done", code="outcome-unknown"),
+        )
+        for task in again:
+            task.reset()
+        if self._ended:
+            self._fail_all(again, ConnectionLost("the session was closed", code="closed"))
+        elif self.on_lost is None:
+            self._waiting.extendleft(reversed(again))
+        elif again:
+            self.on_lost(self, again)
+
+    async def _reconnect(self) -> None:
+        """Try until it works or the target says that it never will (11.13.5: class 2)."""
+        wait, backoff = self._wait, self.config.backoff
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                connected = await self._connect()
+            except LoginError as error:
+                if not error.retry:
+                    self._give_up(error)
+                    return
+                failure: IscsiError = error
+            except IscsiError as error:
+                failure = error
+            else:
+                break
+            self._set_state(self.state, str(failure))
+            wait, backoff = backoff, min(2 * backoff, self.config.backoff_limit)
+        self._reconnecting = None
+        self.reconnects += 1
+        self._established(connected)
+        self._tell(f"logged in again after {self._loop.time() - self._lost_at:.1f} s", Severity.NOTE)
+
+    def _give_up(self, error: IscsiError) -> None:
+        self._reconnecting = None
+        self._set_state(SessionState.FREE, str(error))
+        self._tell(f"the target refuses to take the session back: {error}", Severity.BAD)
+        self._fail_all(self._take_waiting(), error)
+
+    # Liveness
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        stalled = now - self._last_tick > _STALL
+        self._last_tick = now
+        self._ticker = self._loop.call_later(TICK, self._tick)
+        transport = self._transport
+        if transport is None:
+            self._tick_away(now)
+            return
+        transport.tick()
+        if self._idle is not None and not self._idle.done() and not transport.core.in_flight:
+            self._idle.set_result(None)
+        if not stalled and not transport.closed:
+            self._check_liveness(transport, now)
+        if self._drain_until is not None and not transport.closed:
+            self._drain(transport, now)
+
+    def _check_liveness(self, transport: Transport, now: float) -> None:
+        core, config = transport.core, self.config
+        quiet = now - max(core.last_received, transport.last_drained)
+        if quiet >= config.lost_after and core.waiting:
+            transport.drop(ConnectionLost(f"the target has been silent for {quiet:.1f} s", code="silent"))
+            return
+        if now - core.last_received >= config.ping_interval and core.ping(now):
+            transport.kick()
+        suspect = quiet >= config.suspect_after and core.waiting and self.state is SessionState.LOGGED_IN
+        if suspect != self.suspect:
+            self.suspect = suspect
+            self._set_state(self.state, f"the target has been silent for {quiet:.1f} s" if suspect else None)
+
+    def _tick_away(self, now: float) -> None:
+        """While there is no connection: commands wait, but not for ever."""
+        late = [task for task in self._waiting if task.deadline is not None and task.deadline <= now]
+        for task in late:
+            self._waiting.remove(task)
+        self._fail_all(late, TaskError(f"no connection in time: {self.reason}", code="timeout"))
+        if self.state is SessionState.FAILED and now - self._lost_at >= self.config.replacement_timeout:
+            self._set_state(SessionState.FREE, self.reason)
+            error = TaskError(f"no new connection came about in time: {self.reason}", code="replacement-timeout")
+            self._fail_all(self._take_waiting(), error)
+
+    # What the target says
+
+    def _handle_events(self) -> None:
+        transport = self._transport
+        while transport is not None and transport.core.events and not transport.closed:
+            self._handle(transport, transport.core.events.popleft())
+
+    def _handle(self, transport: Transport, event: Event) -> None:
+        match event:
+            case Pong(seconds):
+                self.rtt_us = seconds * 1e6
+            case AsyncEvent():
+                self._async_event(transport, event)
+            case Rejected(reason):
+                self._tell(f"the target rejected a PDU, reason {reason:#04x}", Severity.WARN)
+                if reason == _WAITING_FOR_LOGOUT:
+                    self._begin_drain(0)
+            case LoggedOut():
+                self._answered_logout(transport, event)
+
+    def _async_event(self, transport: Transport, event: AsyncEvent) -> None:
+        """What the target asks for on its own (11.9.1)."""
+        if event.event == 1:
+            self._tell(f"the target asks for a logout within {event.parameter3} s", Severity.WARN)
+            self._begin_drain(event.parameter3)
+        elif event.event in (2, 3):
+            self._wait = event.parameter2
+            transport.drop(ConnectionLost("the target announced that it drops the connection", code="dropped"))
+        elif event.event == 4:
+            if transport.core.sendable:
+                with contextlib.suppress(IscsiError):  # one text request under way is answer enough
+                    transport.core.text(b"", self._loop.time())
+        elif event.event == 0:
+            self._tell("the target reports a SCSI event", Severity.NOTE)
+        else:
+            self._tell(f"the target sent asynchronous message {event.event}", Severity.NOTE)
+
+    def _begin_drain(self, seconds: int) -> None:
+        """The target wants a logout: no new commands, a while for the old ones, then log out and come back."""
+        if self._drain_until is None and self._open is not None:
+            self._open = None
+            self._drain_until = self._loop.time() + max(0.0, seconds - 1.0) / 2
+            self._set_state(SessionState.FAILED, "the target asked for a logout")
+
+    def _drain(self, transport: Transport, now: float) -> None:
+        until = self._drain_until
+        if until is None:
+            return
+        if not transport.core.logging_out:
+            if not transport.core.in_flight or now >= until:
+                transport.core.logout(0, now)
+                transport.kick()
+                self._drain_until = now + self.config.management_timeout
+        elif now >= until:
+            transport.drop(ConnectionLost("the target did not answer the logout it had asked for", code="dropped"))
+
+    def _answered_logout(self, transport: Transport, event: LoggedOut) -> None:
+        if self._logged_out is not None:
+            if not self._logged_out.done():
+                self._logged_out.set_result(event)
+            return
+        self._wait = event.time2wait
+        transport.drop(ConnectionLost("logged out because the target asked for it", code="dropped"))
+
+    # Telling others
+
+    def _set_state(self, state: SessionState, reason: str | None) -> None:
+        if state is not SessionState.LOGGED_IN:
+            self.suspect = False
+        if (state, reason) == (self.state, self.reason):
+            return
+        self.state, self.reason = state, reason
+        if self.on_state is not None:
+            self.on_state(self)
+
+    def _tell(self, text: str, severity: Severity) -> None:
+        if self.on_event is not None:
+            self.on_event(self, text, severity)
+
+    def _forget_connection(self) -> None:
+        self.local_address = self.peer_address = None
+        self.rtt_us = None
+
+    def _take_waiting(self) -> list[Task]:
+        tasks = list(self._waiting)
+        self._waiting.clear()
+        return tasks
+
+    @staticmethod
+    def _fail_all(tasks: Sequence[Task], error: IscsiError) -> None:
+        for task in tasks:
+            _fail(task, error)
+
+
+def _fail(task: Task, error: IscsiError) -> None:
+    task.error = error
+    task.done(task)
