@@ -1,0 +1,174 @@
+"""Commands of a removal: plan, remove, resume, undo."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from initiator.engine.client import EngineClient
+from initiator.errors import BadInputError
+from initiator.names import clean
+from safety import journal, runner
+from safety.findings import Finding, Level
+from safety.journal import EXIT, Kind, Mark, Outcome, Record, Unfinished
+from safety.plan import Plan, Step
+from safety.prepare import prepare
+from tui.commands.common import emit, need_root, snapshot
+from tui.exits import Exit, say
+from tui.find import find_disk
+
+_SIGN = {Level.BLOCK: "NO", Level.WARN: "careful", Level.NOTE: "note"}
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """`mooring plan NAME`; exit code 3 when a guard says no."""
+    made = _make(arguments.name)
+    if arguments.json:
+        emit(made.to_json())
+    else:
+        print(describe(made))
+    return Exit.REFUSED if made.blocked else Exit.DONE
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """`mooring remove NAME [--confirm NAME]`."""
+    need_root("removing a disk")
+    made = _make(arguments.name)
+    name = made.identity.name
+    if made.blocked:
+        say(describe(made))
+        if arguments.json:
+            emit({"schema": 1, "disk": name, "outcome": Outcome.REFUSED, "plan": made.to_json()})
+        return Exit.REFUSED
+    if arguments.confirm is None:
+        if not sys.stdin.isatty():
+            raise BadInputError("a removal has to be confirmed", fix=f"--confirm {clean(name)}")
+        say(describe(made), "")
+        say(f"Type the disk's name ({name}) to remove it; anything else stops here.")
+        typed = input("> ").strip()
+        if typed != name:
+            say("nothing was done")
+            return Exit.REFUSED
+    elif arguments.confirm != name:
+        raise BadInputError(
+            f"--confirm {clean(arguments.confirm)!r} is not the name of the disk", fix=f"--confirm {clean(name)}"
+        )
+    return _follow(runner.start(made), made, as_object=arguments.json)
+
+
+def remove_disk(name: str) -> int:
+    """Plan and remove a disk without asking: for a practice range that ends, whose disks it made itself."""
+    made = _make(name)
+    if made.blocked:
+        say(describe(made))
+        return Exit.REFUSED
+    return _follow(runner.start(made), made, as_object=False)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """`mooring resume [DISK]`."""
+    need_root("resuming a removal")
+    found = _unfinished(arguments.journal)
+    return _follow(runner.resume(found.path), _plan_of(found.path), as_object=arguments.json)
+
+
+def undo(arguments: argparse.Namespace) -> int:
+    """`mooring undo [DISK]`."""
+    need_root("undoing a removal")
+    found = _unfinished(arguments.journal)
+    return _follow(runner.undo(found.path), _plan_of(found.path), as_object=arguments.json)
+
+
+def _make(name: str) -> Plan:
+    found = snapshot()
+    return prepare(find_disk(found, name).id, EngineClient())
+
+
+def _plan_of(path: Path) -> Plan:
+    first = journal.read(path)[0]
+    return Plan.from_json(first.data["plan"])
+
+
+def _unfinished(text: str | None) -> Unfinished:
+    """The unfinished removal of this disk or journal; without a name, the only one there is."""
+    known = journal.unfinished(runner.journal_dir())
+    fits = [item for item in known if text is None or text in (item.disk, item.key, str(item.path), item.path.name)]
+    if len(fits) == 1:
+        if fits[0].running:
+            raise BadInputError(f"the removal of {clean(fits[0].disk)} is still running", fix="wait for its end")
+        return fits[0]
+    if not known:
+        raise BadInputError("no removal is unfinished")
+    listed = "; ".join(f"{clean(item.disk)}: {item.path}" for item in known)
+    wanted = "name one" if text is None else f"none is called {clean(text)!r}"
+    raise BadInputError(f"{len(known)} removals are unfinished; {wanted}", fix=listed)
+
+
+def describe(made: Plan) -> str:
+    """A plan for a person: what speaks against it, then each step with what it does, proves and undoes."""
+    disk = made.identity
+    lines = [f"Removing {clean(disk.name)} ({clean(disk.device or 'no device')}, {clean(disk.wwid or 'no WWID')})", ""]
+    lines += [line for finding in made.findings for line in _finding_lines(finding)]
+    if made.blocked:
+        return "\n".join([*lines, "", "This disk cannot be removed now. Nothing was changed."])
+    lines += ["", f"Steps (about {made.expected_s:.0f} s):"]
+    for number, step in enumerate(made.steps, 1):
+        lines.append(f"{number:3}. {clean(step.title)}")
+        lines.append(f"       does:   {clean(step.command)}")
+        lines.append(f"       proof:  {clean(step.proof)}")
+        if step.undo:
+            lines.append(f"       undo:   {clean(step.undo)}")
+    return "\n".join(lines)
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    lines = [f"  {_SIGN[finding.level]}: {clean(finding.text)}  [{finding.code}]"]
+    lines += [f"      {clean(str(part))}" for part in finding.evidence]
+    return [*lines, f"      -> {clean(finding.fix)}"] if finding.fix else lines
+
+
+def _follow(path: Path, made: Plan, *, as_object: bool) -> int:
+    """Narrate a runner's journal until it ends; returns the exit code that its outcome stands for."""
+    last: Record | None = None
+    begun: dict[str, float] = {}
+    steps = {step.id: step for step in made.steps}
+    for record in journal.follow(path):
+        last = record
+        _narrate(record, steps, begun)
+    outcome = last.outcome if last is not None else None
+    code = EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
+    if outcome is None:
+        say("the runner died; the journal is kept", f"  -> mooring resume {made.identity.name}, or: mooring undo")
+    elif outcome in (Outcome.STOPPED, Outcome.UNKNOWN):
+        say(f"  -> mooring resume {made.identity.name}, or: mooring undo {made.identity.name}", f"  journal: {path}")
+    if as_object:
+        emit(
+            {
+                "schema": 1,
+                "disk": made.identity.name,
+                "outcome": outcome,
+                "reason": last.text if last else "",
+                "journal": str(path),
+                "steps": [
+                    {"id": item.step, "mark": item.mark, "at": item.at, "evidence": item.text}
+                    for item in journal.read(path)
+                    if item.kind is Kind.STEP
+                ],
+            }
+        )
+    return code
+
+
+def _narrate(record: Record, steps: dict[str, Step], begun: dict[str, float]) -> None:
+    if record.kind is Kind.END:
+        say(f"{(record.outcome or '').upper()}: {record.text}")
+    elif record.kind is Kind.NOTE:
+        say(f"      {record.text}")
+    elif record.kind is Kind.STEP and record.step is not None:
+        title = steps[record.step].title if record.step in steps else record.step
+        if record.mark in (Mark.STARTED, Mark.UNDOING):
+            begun[record.step] = record.at
+        else:
+            took = record.at - begun.get(record.step, record.at)
+            say(f"  {record.mark}: {title} ({took:.1f} s)" + (f" - {record.text}" if record.text else ""))
