@@ -1,0 +1,361 @@
+"""What a session says of its logical units: identity, size, limits, cache, access state.
+
+The questions are written once, as generators that yield `Ask` and receive `Answer`. `probe` drives them over a
+session's awaitable `execute`; the multipath device drives the same scripts by callback (errand.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from initiator.engine.lower import Executor
+from initiator.model import Access
+from initiator.scsi import alua, commands, designators, inquiry, parameters
+from initiator.scsi.commands import Status
+from initiator.scsi.errors import ScsiFormatError, UnitError
+from initiator.scsi.sense import Key, Sense, explain, parse_sense
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ask:
+    """One command of a script."""
+
+    cdb: bytes
+    read_length: int = 0
+    delay: float = 0.0
+    """Seconds to wait before it is sent."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """Its end."""
+
+    status: int
+    sense: bytes = b""
+    data: bytes = b""
+
+
+_HIDING = (Access.STANDBY, Access.UNAVAILABLE, Access.TRANSITIONING, Access.OFFLINE)
+
+Script = Generator[Ask, Answer, T]
+Listener = Callable[[Sense], None]
+"""Hears of every unit attention that a script consumes, at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LunInfo:
+    """One logical unit as one session sees it."""
+
+    lun: int
+    standard: inquiry.StandardInquiry
+    serial: str | None = None
+    designators: tuple[designators.Designator, ...] = ()
+    capacity: parameters.Capacity | None = None
+    """None where nothing usable is behind the LUN."""
+    limits: inquiry.BlockLimits | None = None
+    provisioning: inquiry.Provisioning | None = None
+    write_cache: bool | None = None
+    """True: acknowledged writes may be in a volatile cache. None: the target did not say."""
+    write_protected: bool | None = None
+    fua: bool = False
+    groups: tuple[alua.PortGroup, ...] = ()
+    problems: tuple[str, ...] = ()
+    """What the target did not want to tell, and why."""
+
+    @property
+    def wwid(self) -> str | None:
+        """The identity of the logical unit, or None without one."""
+        return designators.wwid(self.designators)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All identities of the logical unit, best first."""
+        return designators.unit_names(self.designators)
+
+    @property
+    def port_group(self) -> int | None:
+        """The target port group through which the session came."""
+        return designators.port_group(self.designators)
+
+    @property
+    def relative_port(self) -> int | None:
+        """The target port through which the session came."""
+        return designators.relative_port(self.designators)
+
+    @property
+    def alua(self) -> bool:
+        """True if the target says that its ports differ."""
+        return self.standard.tpgs != 0
+
+    @property
+    def access(self) -> Access:
+        """Access state of this path; UNKNOWN without ALUA."""
+        return alua.access_of(self.groups, self.port_group, self.relative_port)[0]
+
+    @property
+    def usable(self) -> bool:
+        """True for a disk that has a size."""
+        return self.standard.usable and self.capacity is not None
+
+    @property
+    def reachable(self) -> bool:
+        """True for a disk whose size is known or is only hidden by a port group that does not serve now."""
+        return self.usable or (self.standard.usable and self.access in _HIDING)
+
+    @property
+    def can_unmap(self) -> bool:
+        """True if UNMAP is worth trying (SBC-3, 4.7.3)."""
+        told = self.provisioning is not None and self.provisioning.unmap
+        allowed = self.limits is None or self.limits.maximum_unmap_blocks > 0
+        return self.capacity is not None and self.capacity.thin and told and allowed
+
+
+def same_unit(one: LunInfo, other: LunInfo) -> bool:
+    """True only if both certainly are the same logical unit: identities agree and so does the block length.
+
+    A port in standby tells who the unit is but not its size; then the identity has to do.
+    """
+    sizes = {info.capacity.block_bytes for info in (one, other) if info.capacity is not None}
+    return designators.same_unit(one.designators, other.designators) and len(sizes) == 1
+
+
+_ATTENTIONS = 16
+_BUSY = 6
+_ABORTED = 3
+_NOT_YET = (0x0401, 0x0407, 0x0409, 0x040A)
+
+
+def _ask(cdb: bytes, length: int, hear: Listener | None) -> Script[Answer]:
+    """Ask once, with bounded retries for what passes by itself."""
+    attentions = busy = aborted = 0
+    delay = 0.0
+    while True:
+        answer = yield Ask(cdb, length, delay)
+        delay = 0.0
+        if answer.status in (Status.BUSY, Status.TASK_SET_FULL) and busy < _BUSY:
+            delay = 0.05 * 2**busy
+            busy += 1
+            continue
+        if answer.status != Status.CHECK_CONDITION:
+            return answer
+        try:
+            sense = parse_sense(answer.sense)
+        except ScsiFormatError:
+            return answer
+        if (sense.key == Key.UNIT_ATTENTION or sense.deferred) and attentions < _ATTENTIONS:
+            attentions += 1
+            if hear is not None:
+                hear(sense)
+        elif sense.key == Key.ABORTED_COMMAND and aborted < _ABORTED:
+            aborted += 1
+        elif sense.key == Key.NOT_READY and sense.code in _NOT_YET and busy < _BUSY:
+            delay = 0.05 * 2**busy
+            busy += 1
+        else:
+            return answer
+
+
+def _wanted(what: str, cdb: bytes, length: int, hear: Listener | None) -> Script[bytes]:
+    answer = yield from _ask(cdb, length, hear)
+    if answer.status != Status.GOOD:
+        raise UnitError(f"{what}: {explain(answer.status, answer.sense)}")
+    return answer.data
+
+
+def _page(page: int, hear: Listener | None) -> Script[bytes]:
+    what = f"INQUIRY of VPD page {page:02X}h"
+    data = yield from _wanted(what, commands.inquiry(True, page, 255), 255, hear)
+    needed = inquiry.page_needs(data)
+    if needed > 255:
+        data = yield from _wanted(what, commands.inquiry(True, page, needed), needed, hear)
+    return data
+
+
+def still_there(hear: Listener | None = None) -> Script[None]:
+    """TEST UNIT READY; unit attentions are consumed.
+
+    Raises:
+        UnitError: the unit does not answer GOOD.
+    """
+    yield from _wanted("TEST UNIT READY", commands.test_unit_ready(), 0, hear)
+
+
+def read_groups(hear: Listener | None = None) -> Script[tuple[alua.PortGroup, ...]]:
+    """REPORT TARGET PORT GROUPS.
+
+    Raises:
+        UnitError: refused. ScsiFormatError: malformed.
+    """
+    length = 4096
+    what = "REPORT TARGET PORT GROUPS"
+    data = yield from _wanted(what, commands.report_target_port_groups(length), length, hear)
+    needed = alua.port_groups_need(data)
+    if needed > length:
+        data = yield from _wanted(what, commands.report_target_port_groups(needed), needed, hear)
+    return alua.parse_port_groups(data)
+
+
+def read_capacity(hear: Listener | None = None) -> Script[parameters.Capacity]:
+    """READ CAPACITY(16), or (10) where the target does not know it.
+
+    Raises:
+        UnitError: refused. ScsiFormatError: malformed.
+    """
+    answer = yield from _ask(commands.read_capacity16(), 32, hear)
+    if answer.status == Status.GOOD:
+        return parameters.parse_capacity16(answer.data)
+    small = yield from _wanted("READ CAPACITY", commands.read_capacity10(), 8, hear)
+    found = parameters.parse_capacity10(small)
+    if found is None:
+        raise UnitError(f"READ CAPACITY(16): {explain(answer.status, answer.sense)}")
+    return found
+
+
+def read_mode(hear: Listener | None = None) -> Script[parameters.Mode]:
+    """MODE SENSE of the caching page, (6) or (10).
+
+    Raises:
+        UnitError: refused. ScsiFormatError: malformed.
+    """
+    answer = yield from _ask(commands.mode_sense_caching(), 252, hear)
+    if answer.status == Status.GOOD:
+        return parameters.parse_mode(answer.data)
+    ten = yield from _wanted("MODE SENSE", commands.mode_sense10(parameters.PAGE_CACHING), 512, hear)
+    return parameters.parse_mode(ten, ten=True)
+
+
+def list_luns() -> Script[tuple[int, ...]]:
+    """REPORT LUNS; fields with an addressing method that Mooring does not use are left out.
+
+    Raises:
+        UnitError: refused. ScsiFormatError: malformed.
+    """
+    length = 16384
+    data = yield from _wanted("REPORT LUNS", commands.report_luns(length), length, None)
+    needed = commands.report_luns_needs(data)
+    if needed > length:
+        needed = min(needed, 1 << 20)
+        data = yield from _wanted("REPORT LUNS", commands.report_luns(needed), needed, None)
+    numbers: list[int] = []
+    for field in commands.parse_report_luns(data):
+        try:
+            numbers.append(commands.decode_lun(field))
+        except ScsiFormatError:
+            continue
+    return tuple(sorted(set(numbers)))
+
+
+class _Optional:
+    """Runs the questions whose refusal is only worth a note."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def get(self, script: Script[T]) -> Script[T | None]:
+        try:
+            return (yield from script)
+        except (UnitError, ScsiFormatError) as error:
+            self.problems.append(str(error))
+            return None
+
+    def page(self, page: int, parse: Callable[[bytes], T], hear: Listener | None) -> Script[T | None]:
+        def script() -> Script[T]:
+            return parse((yield from _page(page, hear)))
+
+        return (yield from self.get(script()))
+
+
+def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
+    """Everything about one logical unit.
+
+    Raises:
+        UnitError: it does not answer INQUIRY, or is a disk without a size.
+        ScsiFormatError: its INQUIRY data or its size are malformed.
+    """
+    optional = _Optional()
+    yield from optional.get(still_there(hear))
+    standard = inquiry.parse_standard((yield from _wanted("INQUIRY", commands.inquiry(length=255), 255, hear)))
+    if not standard.usable:
+        return LunInfo(lun, standard, problems=tuple(optional.problems))
+    pages = yield from optional.page(inquiry.VPD_SUPPORTED, inquiry.parse_supported_pages, hear)
+    # A target that cannot list its pages is still asked who it is.
+    has = pages if pages is not None else frozenset((inquiry.VPD_DESIGNATORS,))
+    serial = limits = provisioning = mode = groups = names = None
+    if inquiry.VPD_SERIAL in has:
+        serial = yield from optional.page(inquiry.VPD_SERIAL, inquiry.parse_serial, hear)
+    if inquiry.VPD_DESIGNATORS in has:
+        names = yield from optional.page(inquiry.VPD_DESIGNATORS, designators.parse_designators, hear)
+    if standard.tpgs:
+        groups = yield from optional.get(read_groups(hear))
+    access = alua.access_of(groups or (), designators.port_group(names or ()), designators.relative_port(names or ()))[
+        0
+    ]
+    # Ports that do not serve refuse READ CAPACITY (SPC-4, 5.15.2.4); that is no reason to doubt the path.
+    sized = optional.get(read_capacity(hear)) if access in _HIDING else read_capacity(hear)
+    capacity = yield from sized
+    if inquiry.VPD_LIMITS in has:
+        limits = yield from optional.page(inquiry.VPD_LIMITS, inquiry.parse_block_limits, hear)
+    if inquiry.VPD_PROVISIONING in has:
+        provisioning = yield from optional.page(inquiry.VPD_PROVISIONING, inquiry.parse_provisioning, hear)
+    mode = yield from optional.get(read_mode(hear))
+    return LunInfo(
+        lun=lun,
+        standard=standard,
+        serial=serial,
+        designators=names or (),
+        capacity=capacity,
+        limits=limits,
+        provisioning=provisioning,
+        write_cache=mode.write_cache if mode is not None else None,
+        write_protected=mode.write_protected if mode is not None else None,
+        fua=mode is not None and mode.fua,
+        groups=groups or (),
+        problems=tuple(optional.problems),
+    )
+
+
+async def run(session: Executor, lun: int, script: Script[T], patience: float = 10.0) -> T:
+    """Drive a script over a session; `patience` in seconds for each command.
+
+    Raises:
+        IscsiError: the session gave no SCSI status. And what the script raises.
+    """
+    try:
+        ask = next(script)
+        while True:
+            if ask.delay:
+                await asyncio.sleep(ask.delay)
+            done = await session.execute(lun, ask.cdb, None, ask.read_length, patience)
+            ask = script.send(Answer(done.status, bytes(done.sense), bytes(done.data)))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        script.close()
+
+
+async def probe_lun(session: Executor, lun: int, patience: float = 10.0) -> LunInfo:
+    """Examine one logical unit. Raises as `run` and `examine`."""
+    return await run(session, lun, examine(lun), patience)
+
+
+async def probe(session: Executor, patience: float = 10.0) -> tuple[tuple[LunInfo, ...], tuple[str, ...]]:
+    """Examine every logical unit that the session reports: those that answered, and what was wrong with the others.
+
+    Raises:
+        IscsiError: the session gave no SCSI status.
+        UnitError, ScsiFormatError: the list itself could not be read.
+    """
+    found: list[LunInfo] = []
+    problems: list[str] = []
+    for lun in await run(session, 0, list_luns(), patience):
+        try:
+            found.append(await probe_lun(session, lun, patience))
+        except (UnitError, ScsiFormatError) as error:
+            problems.append(f"LUN {lun}: {error}")
+    return tuple(found), tuple(problems)
