@@ -124,8 +124,10 @@ def describe(made: Plan) -> str:
 
 def _finding_lines(finding: Finding) -> list[str]:
     lines = [f"  {_SIGN[finding.level]}: {clean(finding.text)}  [{finding.code}]"]
-    lines += [f"      {clean(str(part))}" for part in finding.evidence]
-    return [*lines, f"      -> {clean(finding.fix)}"] if finding.fix else lines
+    lines += [
+        f"      {word} {clean(text)}" for word, text in (("seen:", finding.evidence), ("->", finding.fix)) if text
+    ]
+    return lines
 
 
 def _follow(path: Path, made: Plan, *, as_object: bool) -> int:
