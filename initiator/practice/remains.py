@@ -7,14 +7,13 @@ belongs to somebody else is not ours any more.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import re
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError, RefusedError
-from initiator.host.run import run, run_helper
+from initiator.host.run import run
 from initiator.practice.process import TargetProcess
 from initiator.practice.record import Kind, Record, Thing, boot_id
 from initiator.practice.volumes import describe
@@ -141,10 +140,10 @@ def _is_dead(attach: Thing, engine: EngineClient) -> bool:
     if not attach.text("backing") or engine.running():
         return False
     try:
-        run_helper("statvfs", {"path": os.path.dirname(attach.text("backing"))}, _DEADLINE_S)
-    except MooringError as error:
-        return getattr(error, "errno", None) == errno.ENOTCONN
-    return False
+        asked = run(["stat", "--file-system", os.path.dirname(attach.text("backing"))], _DEADLINE_S)
+    except MooringError:
+        return False
+    return asked.returncode != 0 and asked.stderr.strip().endswith("Transport endpoint is not connected")
 
 
 def cleanup_dead(record: Record, engine: EngineClient) -> tuple[str, ...]:
