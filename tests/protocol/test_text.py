@@ -173,8 +173,8 @@ def test_addresses(value: str, found: tuple[str, int, int | None]) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", ":3260", "10.1.2", "10.1.2.3.4", "256.1.1.1", "[10.1.2.3]", "fe80::1", "[fe80::1", "[::1]x", "host:0",
-     "host:65536", "host:port", "host,65536", "host,", "host:3260,1,2", "-host", "ho st", "host\x1b[0m", "a..b", "x" * 254,
-     "http://host/"],
+     "host:65536", "host:port", "host,65536", "host,", "host:3260,1,2", "-host", "ho st", "host\x1b[0m", "a..b",
+     "x" * 254, "http://host/"],
 )  # fmt: skip
 def test_what_is_no_address(value: str) -> None:
     """38."""
