@@ -272,8 +272,8 @@ def parse_size(text: str) -> int:
         raise _bad_size(text, "a number, then B, K, M, G, T, P or E, with iB or B after it, is expected")
     whole, decimals, letter, unit = found.groups("")
     base = 1000 if unit.lower() == "b" else 1024
-    scale: int = pow(base, " kmgtpe".index(letter.lower() or " "))
-    size, remainder = divmod(int(whole + decimals) * scale, 10 ** len(decimals))
+    scale = int(base ** " kmgtpe".index(letter.lower() or " "))
+    size, remainder = divmod(int(whole + decimals) * scale, int(10 ** len(decimals)))
     if remainder:
         raise _bad_size(text, "it is no whole number of bytes")
     if size > _LARGEST:

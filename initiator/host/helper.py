@@ -143,11 +143,14 @@ def loop_clear(fd: int) -> None:
     fcntl.ioctl(fd, 0x4C01)
 
 
-def openers(root: str, wanted: list[str], mounts: dict[int, str]) -> Iterator[Any]:
+def openers(
+    root: str, wanted: list[str], mounts: dict[int, tuple[str, str, bool]], skip: list[int]
+) -> Iterator[tuple[object, ...]]:
     """Who uses a file system or a device: see `initiator.host.openers`, which lies beside this file."""
-    import openers as scan  # type: ignore[import-not-found]
+    from openers import scan  # type: ignore[import-not-found]
 
-    yield from scan.scan(root, set(wanted), mounts)
+    found: Iterator[tuple[object, ...]] = scan(root, set(wanted), mounts, skip)
+    return found
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
