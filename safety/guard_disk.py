@@ -10,7 +10,7 @@ from safety.identity import Identity, missing
 from safety.scene import Scene
 
 WORKING = frozenset({PathState.ACTIVE, PathState.STANDBY})
-READERS = frozenset({"mounts", "block", "swaps", "engine", "usage", "exports", "system", "journal", "inventory"})
+READERS = frozenset({"mounts", "block", "swaps", "engine", "usage", "exports", "system", "journal"})
 """Readers whose word a removal needs. Others (links, TCP round-trip times, sizes) tell nothing about use."""
 _LOW_SHARE = 0.05
 _LOW_STALL = 10.0
@@ -41,6 +41,11 @@ def readable(scene: Scene) -> Iterator[Finding]:
                 f"{problem.source}: {problem.reason}",
                 "make it readable (for most things: run as root), then try again",
             )
+    unseen = [problem for problem in scene.facts.problems if problem.source == "openers"]
+    if unseen:
+        text = f"{len(unseen)} processes cannot be examined, not even by root; if one uses the disk, the removal stops."
+        seen = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
+        yield Finding(Level.NOTE, "unexamined", "processes", text, f"{seen}: {unseen[0].reason}")
     if scene.disk.source is Source.ENGINE and scene.snapshot.engine != "running":
         yield Finding(
             Level.BLOCK,

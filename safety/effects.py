@@ -1,0 +1,218 @@
+"""The real host, as the steps see it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from initiator.engine.client import EngineClient
+from initiator.host import block, sysfs
+from initiator.host import mounts as mounts_
+from initiator.host.helper_calls import pinned_mounts
+from initiator.host.mounts import Mount
+from initiator.host.run import HelperFailed, run, run_helper
+from initiator.host.tcp import read_tcp
+from initiator.host.usage import living_superblocks
+from initiator.inventory import Inventory
+from initiator.model import Disk, Snapshot
+from initiator.names import clean
+from safety import claims
+from safety.claims import DeviceClaim
+from safety.evidence import read_facts
+from safety.facts import Facts
+from safety.world import Busy, Claim, Ends, LoopState, StepError, Unreadable
+
+_OPEN_STATES = frozenset({"established", "close-wait", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2"})
+_TROUBLE = re.compile(r"\berror|\blost\b|corrupt|\bfail|shutdown|abort", re.IGNORECASE)
+
+
+class Host:
+    """This machine and the engine on it. Implements `safety.world.World`.
+
+    Args:
+        engine: The engine's client.
+        own_journal: The journal of the runner that asks, so that it does not take itself for another one.
+    """
+
+    def __init__(self, engine: EngineClient, own_journal: Path | None = None) -> None:
+        self._engine = engine
+        self._own_journal = own_journal
+        self._inventory = Inventory(engine=engine)
+        self._kernel_log = KernelLog()
+
+    def close(self) -> None:
+        """End the helper child and close the kernel's log."""
+        self._inventory.close()
+        self._kernel_log.close()
+
+    def snapshot(self) -> Snapshot:
+        """The host as it is now."""
+        return self._inventory.read()
+
+    def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:
+        """What the guards need beyond the snapshot."""
+        return read_facts(Path("/"), disk, own_journal=self._own_journal)
+
+    def mounts(self) -> tuple[Mount, ...]:
+        """The mounts of every namespace."""
+        rows, problems = mounts_.read_mounts(threads=True, pinned=pinned_mounts)
+        if problems:
+            first = problems[0]
+            raise Unreadable(f"The mounts cannot be read whole: {first.subject}: {first.reason}.")
+        return rows
+
+    def superblocks(self) -> tuple[str, ...]:
+        """Kernel names of devices with a living superblock."""
+        nodes, problems = block.read_block()
+        if problems:
+            raise Unreadable(f"The block devices cannot be read: {problems[0].subject}: {problems[0].reason}.")
+        return living_superblocks(Path("/"), [node.kname for node in nodes])
+
+    def loop(self, dev: str) -> LoopState | None:
+        """The loop device with this `major:minor`."""
+        try:
+            kname = os.path.basename(os.readlink(f"/sys/dev/block/{dev}"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unreadable(f"/sys/dev/block/{dev}: {error.strerror}.") from error
+        folder = f"/sys/block/{kname}"
+        sequence = sysfs.read_int(f"{folder}/diskseq")
+        backing = _attribute(f"{folder}/loop/backing_file")
+        return LoopState(kname, backing, _attribute(f"{folder}/loop/autoclear") == "1", sequence)
+
+    def connections(self) -> tuple[Ends, ...]:
+        """The open TCP connections of this host."""
+        try:
+            seen = read_tcp()
+        except (OSError, ImportError) as error:
+            raise Unreadable(f"The TCP connections cannot be read: {error}.") from error
+        return tuple(
+            Ends(one.local.host, one.local.port, one.peer.host, one.peer.port)
+            for one in seen
+            if one.info.state in _OPEN_STATES
+        )
+
+    def trouble(self, kname: str) -> tuple[str, ...]:
+        """What the kernel's log says of errors on a device, since this object was made."""
+        return self._kernel_log.errors(kname)
+
+    def on_top(self, mountpoint: str, mount_id: int, deadline: float) -> bool:
+        """Whether the path leads to this very mount."""
+        answer = run_helper("statvfs", {"mounts": [(mountpoint, mount_id)]}, deadline).value
+        return bool(answer) and answer[0][0] == mount_id and answer[0][1] != 0
+
+    def syncfs(self, mountpoint: str, deadline: float) -> None:
+        """Write back a whole file system."""
+        run_helper("syncfs", {"path": mountpoint}, deadline)
+
+    def unmount(self, mountpoint: str, deadline: float) -> None:
+        """Unmount what is on top at a path."""
+        try:
+            run_helper("umount", {"path": mountpoint}, deadline)
+        except HelperFailed as error:
+            if error.errno == errno.EBUSY:
+                raise Busy(f"{mountpoint} is in use.") from error
+            raise
+
+    def mount(self, arguments: Sequence[str], deadline: float) -> None:
+        """Run mount(8)."""
+        done = run(["mount", *arguments], deadline)
+        if done.returncode != 0:
+            reason = clean(done.stderr.strip(), 300) or f"exit status {done.returncode}"
+            raise StepError(f"mount {' '.join(arguments)}: {reason}.", code="mount")
+
+    def claim(self, device: str, dev: str, diskseq: int | None, deadline: float) -> Claim:
+        """Open a block device exclusively."""
+        return claims.take(device, dev, diskseq, deadline)
+
+    def fsync(self, claim: Claim, deadline: float) -> None:
+        """Write back what the device has in memory."""
+        claims.fsync(_real(claim), deadline)
+
+    def seal(self, claim: Claim, deadline: float) -> bool:
+        """Detach the loop device under the claim."""
+        return claims.seal(_real(claim), deadline)
+
+    def release(self, claim: Claim, deadline: float) -> None:
+        """Close the claim."""
+        claims.release(_real(claim))
+
+    def engine(self, method: str, timeout: float, params: Mapping[str, Any]) -> Any:
+        """Ask the engine; `attach` starts one if there is none any more."""
+        if method == "attach":
+            self._engine.ensure()
+        return self._engine.call(method, timeout, **params)
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
+
+
+class KernelLog:
+    """The kernel's messages from now on (/dev/kmsg); silent where it may not be read: it is evidence against only."""
+
+    def __init__(self, path: str = "/dev/kmsg") -> None:
+        self._lines: list[str] = []
+        self._fd = -1
+        with contextlib.suppress(OSError):
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.lseek(self._fd, 0, os.SEEK_END)
+
+    def errors(self, kname: str) -> tuple[str, ...]:
+        """Messages that speak of an error on a block device or one of its partitions, oldest first."""
+        self._read()
+        name = re.compile(rf"(?<![\w-]){re.escape(kname)}(p\d+)?(?![\w-])") if kname else None
+        return tuple(line for line in self._lines if name and name.search(line) and _TROUBLE.search(line))
+
+    def _read(self) -> None:
+        while self._fd >= 0:
+            try:
+                record = os.read(self._fd, 8192)
+            except BrokenPipeError:
+                continue  # messages were overwritten before they were read; the next read goes on after them
+            except OSError:
+                return
+            if not record:
+                return
+            text = record.decode(errors="replace").partition(";")[2].splitlines()
+            self._lines += [clean(text[0], 300)] if text else []
+
+    def close(self) -> None:
+        """Close it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _attribute(path: str) -> str | None:
+    """A sysfs attribute that is absent while the loop device is made of nothing.
+
+    Raises:
+        Unreadable: it is there and cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().removesuffix("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV, errno.ENOENT):
+            return None
+        raise Unreadable(f"{path}: {error.strerror}.") from error
+
+
+def _real(claim: Claim) -> DeviceClaim:
+    if not isinstance(claim, DeviceClaim):
+        raise StepError("This claim was not made by this host.")
+    return claim

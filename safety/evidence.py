@@ -1,0 +1,105 @@
+"""Reads the facts that the guards need, at the edge: usage, the system's own ground, memory, other removals."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from initiator import places as folders
+from initiator.errors import MooringError
+from initiator.host import mounts as mounts_
+from initiator.host.mounts import Mount
+from initiator.host.usage import Kind, Usage, read_usage
+from initiator.model import Disk, Problem
+from safety.facts import Export, Facts, LoopUse, Memory, Other, SystemUse, User
+from safety.identity import Identity
+from safety.places import journal_dir, open_removals
+
+_HOW = {
+    Kind.FILE: "open file",
+    Kind.CWD: "current folder",
+    Kind.ROOT: "root folder",
+    Kind.EXE: "program",
+    Kind.MAP: "mapped file",
+    Kind.DEVICE: "open device",
+}
+_SYSTEM = ("/", "/usr", "/etc", "/var", "/boot", "/boot/efi", "/run", "/lib", "/bin", "/sbin")
+
+
+def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Facts:
+    """One reading of everything that can use a disk.
+
+    Args:
+        root: Where `proc` and `sys` are.
+        disk: The disk; one without a device number has no uses on this host.
+        own_journal: The journal of the asking runner, which is no other removal.
+    """
+    usage = read_usage(root, {disk.dev} if disk.dev is not None else set())
+    others, journal_problems = _others(disk, own_journal)
+    live = root == Path("/")
+    return Facts(
+        mounts=usage.mounts,
+        users=tuple(User(one.pid, one.comm, _HOW[one.kind], one.path) for one in usage.openers),
+        loops=tuple(LoopUse(one.kname, one.dev, one.file, one.on) for one in usage.loops),
+        superblocks=usage.superblocks,
+        exports=_exports(usage),
+        system=tuple(_system(usage.mounts, live)),
+        memory=read_memory(root),
+        others=others,
+        filesystem_devs=usage.filesystem_devs,
+        permitted=os.geteuid() == 0,
+        problems=(*usage.problems, *journal_problems),
+    )
+
+
+def _exports(usage: Usage) -> tuple[Export, ...]:
+    """Overlays have a guard of their own, which looks at the mounts themselves."""
+    return tuple(Export(one.kind, one.name, one.path) for one in usage.kernel if one.kind != "overlay")
+
+
+def _system(mounts: Iterable[Mount], live: bool) -> Iterator[SystemUse]:
+    """The file systems without which this host, or Mooring, cannot run."""
+    rows = tuple(mounts)
+    needed = [(path, path) for path in _SYSTEM]
+    if live:
+        needed += [
+            ("the Python that runs Mooring", sys.executable),
+            ("the Python environment of Mooring", sys.prefix),
+            ("the Python installation of Mooring", sys.base_prefix),
+            ("Mooring itself", __file__),
+            ("the folder of Mooring's journals", str(folders.state_dir())),
+            ("the folder of Mooring's sockets", str(folders.runtime_dir())),
+        ]
+    for what, path in needed:
+        for place in dict.fromkeys((path, os.path.realpath(path) if live else path)):
+            found = mounts_.mount_of(place, rows)
+            if found is not None:
+                yield SystemUse(what, found.dev)
+
+
+def _others(disk: Disk, own: Path | None) -> tuple[tuple[Other, ...], tuple[Problem, ...]]:
+    try:
+        entries = open_removals(journal_dir(), Identity.of(disk).key(), but=own)
+    except (MooringError, OSError) as error:
+        return (), (Problem("journal", "the journals of other removals", str(error)),)
+    return tuple(Other(entry.path.name, entry.running, entry.reason) for entry in entries), ()
+
+
+def read_memory(root: Path) -> Memory | None:
+    """Memory and its pressure (proc_meminfo(5), PSI); None where the kernel does not tell."""
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
+        return Memory(sizes["MemTotal"], sizes["MemAvailable"], _stalled(root))
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+
+
+def _stalled(root: Path) -> float | None:
+    try:
+        first = (root / "proc/pressure/memory").read_text(encoding="ascii").splitlines()[0]
+        return float(dict(word.split("=") for word in first.split()[1:])["avg10"])
+    except (OSError, KeyError, ValueError, IndexError):
+        return None

@@ -1,0 +1,197 @@
+"""Runs the steps of a plan, forwards or back, writing each into the journal before and after.
+
+This is the runner without its process: everything outside comes in through `Work.world` and the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from initiator.errors import MooringError, OutcomeUnknownError
+from initiator.host.run import Stuck
+from initiator.names import clean
+from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record
+from safety.plan import Plan, Step
+from safety.sequence import Phase, check_needs
+from safety.steps import KINDS
+from safety.steps_engine import verdict
+from safety.work import Work
+from safety.world import NotProven, StepError, World
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """One run over one journal.
+
+    Attributes:
+        plan: What to do.
+        journal: Where it is written; opened for appending.
+        world: The outside.
+        secret: Gives the CHAP secret for attaching again, if the caller has one.
+        stop_asked: Asked before each step; True stops the removal there.
+    """
+
+    plan: Plan
+    journal: Journal
+    world: World
+    secret: Callable[[], str | None] = lambda: None
+    stop_asked: Callable[[], bool] = lambda: False
+    _work: Work = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self._work = Work(
+            plan=self.plan,
+            world=self.world,
+            note=lambda text: self.journal.append(Kind.NOTE, clean(text)),
+            secret=self.secret,
+            verified=lambda step_id: self.mark(step_id) is Mark.VERIFIED,
+            fresh=not any(record.kind is Kind.STEP for record in self.journal.records),
+        )
+
+    def mark(self, step_id: str) -> Mark | None:
+        """The last mark of a step in the journal; None if it was never begun."""
+        return last_mark(self.journal.records, step_id)
+
+    def forward(self) -> Outcome:
+        """Remove the disk, or go on removing it.
+
+        Raises:
+            JournalError: the journal cannot be written; nothing was done after its last record.
+        """
+        if self.plan.blocked:
+            return self._end(Outcome.REFUSED, "A guard forbids this removal.", "blocked")
+        if any(record.mark in (Mark.UNDOING, Mark.UNDONE) for record in self.journal.records):
+            return self._end(Outcome.STOPPED, "Taking it back was begun; it can only be finished.", "undo-begun")
+        proven: list[Step] = []
+        for step in self.plan.steps:
+            try:
+                self._one(step, proven)
+            except JournalError:
+                raise
+            except MooringError as error:
+                return self._failed(step, error)
+            proven.append(step)
+        text, places = verdict(self._work)
+        return self._end(Outcome.DONE, text, "done", places)
+
+    def _one(self, step: Step, proven: Iterable[Step]) -> None:
+        """One step: allowed by the sequence, standing already or done now, and proven."""
+        if self.stop_asked():
+            raise StepError("The runner was asked to stop.", code="asked", fix="resume, or undo")
+        check_needs(step.phase, self._proven_phases(proven))
+        kind = KINDS[step.kind]
+        if not self._work.fresh and self.mark(step.id) is not None and kind.standing(self._work, step):
+            self._write(step, Mark.VERIFIED, "it is done: " + kind.verify(self._work, step))
+            return
+        kind.precheck(self._work, step)
+        self._write(step, Mark.STARTED, "")
+        try:
+            kind.apply(self._work, step)
+        except Stuck:
+            raise
+        except OutcomeUnknownError as error:
+            # Nobody said whether it happened, but the kernel may show it.
+            self._work.note(f"{error} Looking at what the kernel shows.")
+        self._write(step, Mark.VERIFIED, kind.verify(self._work, step))
+
+    def _proven_phases(self, proven: Iterable[Step]) -> set[Phase]:
+        done = {step.id for step in proven}
+        return {
+            phase
+            for phase in Phase
+            if any(step.phase is phase for step in self.plan.steps)
+            and all(step.id in done for step in self.plan.steps if step.phase is phase)
+        }
+
+    def _failed(self, step: Step, error: MooringError) -> Outcome:
+        """Write down why a step stopped the removal, and what that makes of it."""
+        data: dict[str, Any] = {"code": error.code, "fix": clean(error.fix)}
+        if isinstance(error, Stuck):
+            data |= {"pid": error.pid, "wchan": error.wchan, "left_behind": error.left_behind}
+        mark = Mark.STUCK if isinstance(error, Stuck) else Mark.FAILED
+        begun = self.mark(step.id) is Mark.STARTED
+        self.journal.append(Kind.STEP, clean(str(error)), step=step.id, mark=mark, data=data)
+        if begun and isinstance(error, OutcomeUnknownError) and not isinstance(error, Stuck):
+            return self._end(Outcome.UNKNOWN, str(error), error.code, {"step": step.id, "fix": error.fix})
+        outcome = Outcome.STOPPED if self._changed(step) else Outcome.REFUSED
+        return self._end(outcome, str(error), error.code, {"step": step.id, "fix": error.fix})
+
+    def _changed(self, failed: Step) -> bool:
+        """Whether anything is not as it was before the plan began."""
+        for step in self.plan.steps:
+            if not step.changing or not any(record.step == step.id for record in self.journal.records):
+                continue
+            if step is not failed:
+                if self.mark(step.id) is not Mark.UNDONE:
+                    return True
+            elif not self._untouched(step):
+                return True
+        return False
+
+    def _untouched(self, step: Step) -> bool:
+        if self.mark(step.id) is Mark.STUCK:
+            return False
+        if not any(record.step == step.id and record.mark is Mark.STARTED for record in self.journal.records):
+            return True
+        try:
+            return not KINDS[step.kind].standing(self._work, step)
+        except MooringError:
+            return False
+
+    def back(self) -> Outcome:
+        """Take back what was done, in reverse order.
+
+        Raises:
+            JournalError: the journal cannot be written; nothing was done after its last record.
+        """
+        for step in reversed(self.plan.steps):
+            if not self._to_undo(step):
+                continue
+            try:
+                self._write(step, Mark.UNDOING, "")
+                self._write(step, Mark.UNDONE, KINDS[step.kind].undo(self._work, step))
+            except JournalError:
+                raise
+            except MooringError as error:
+                self.journal.append(Kind.STEP, clean(str(error)), step=step.id, mark=Mark.FAILED)
+                unknown = isinstance(error, OutcomeUnknownError) and not isinstance(error, Stuck)
+                outcome = Outcome.UNKNOWN if unknown else Outcome.STOPPED
+                return self._end(outcome, str(error), error.code, {"step": step.id, "fix": error.fix})
+        return self._end(Outcome.UNDONE, f"{self.plan.identity.name} is back as it was.", "undone")
+
+    def _to_undo(self, step: Step) -> bool:
+        """Whether it was begun, ever, and not taken back since."""
+        begun = (Mark.STARTED, Mark.VERIFIED, Mark.UNDOING)
+        marks = {record.mark for record in self.journal.records if record.step == step.id}
+        return not marks.isdisjoint(begun) and self.mark(step.id) is not Mark.UNDONE
+
+    def _write(self, step: Step, mark: Mark, text: str) -> None:
+        self.journal.append(Kind.STEP, clean(text), step=step.id, mark=mark)
+
+    def _end(self, outcome: Outcome, text: str, code: str, more: dict[str, Any] | None = None) -> Outcome:
+        self._drop_claim()
+        data = {"outcome": str(outcome), "exit": EXIT[outcome], "code": code, **(more or {})}
+        self.journal.append(Kind.END, clean(text), data=data)
+        return outcome
+
+    def _drop_claim(self) -> None:
+        """Nobody waits for a device that a stopped runner still holds; the kernel would release it with the process."""
+        claim, self._work.claim = self._work.claim, None
+        if claim is not None and claim.held:
+            with contextlib.suppress(MooringError):
+                self.world.release(claim, 30.0)
+
+
+def last_mark(records: Iterable[Record], step_id: str) -> Mark | None:
+    """The last mark of a step among these records."""
+    found = None
+    for record in records:
+        if record.step == step_id and record.mark is not None:
+            found = record.mark
+    return found
+
+
+__all__ = ["NotProven", "Run", "last_mark"]

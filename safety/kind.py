@@ -1,0 +1,52 @@
+"""What every kind of step can be asked."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from safety.plan import Step
+from safety.work import Work
+
+
+class Kind(Protocol):
+    """One kind of step. The defaults are those of a step that leaves nothing behind."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Make sure that it may be done now; changes nothing.
+
+        Raises:
+            MooringError: it may not.
+        """
+        return
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Do it.
+
+        Raises:
+            MooringError: it failed, or nobody knows whether it happened.
+        """
+        return
+
+    def verify(self, work: Work, step: Step) -> str:
+        """Look for the proof and say in one sentence what was seen.
+
+        Raises:
+            NotProven: it is not there.
+            Unreadable: it cannot be looked for.
+        """
+
+    def standing(self, work: Work, step: Step) -> bool:
+        """Whether its effect shows now, whoever brought it about. Asked when a removal is resumed.
+
+        Raises:
+            Unreadable: it cannot be seen.
+        """
+        return False
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Take it back, as far as there is anything to take back, and say what was seen. Doing it twice does no harm.
+
+        Raises:
+            MooringError: it could not be taken back.
+        """
+        return "nothing to take back"

@@ -1,0 +1,255 @@
+"""Steps that the engine takes part in: flush, offline, logout; and the watch at the end."""
+
+from __future__ import annotations
+
+from initiator.model import Disk, DiskState, Session, SessionState, Snapshot
+from initiator.scsi.errors import ScsiFormatError
+from initiator.scsi.sense import Key, parse_sense
+from safety.kind import Kind
+from safety.plan import Step
+from safety.restore import bring_back
+from safety.steps_local import claimed, flushed_and_gone
+from safety.work import LIVING, Work
+from safety.world import NotProven, StepError, Unreadable
+
+_LOOK_EVERY_S = 0.25
+
+
+class Flush(Kind):
+    """SYNCHRONIZE CACHE, with the target's answer."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Under the claim, so that nothing is mounted between this and the detach."""
+        work.confirm(device=True)
+        claimed(work)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Ask, and look at status and sense."""
+        work.note(synchronize(work, step))
+
+    def verify(self, work: Work, step: Step) -> str:
+        """The answer was the proof; the claim still has to be ours."""
+        claimed(work)
+        return "the target has acknowledged SYNCHRONIZE CACHE"
+
+    def standing(self, work: Work, step: Step) -> bool:
+        """Proven once and for all when the device went under the claim that it was proven under."""
+        return flushed_and_gone(work)
+
+
+def synchronize(work: Work, step: Step) -> str:
+    """One SYNCHRONIZE CACHE through the engine.
+
+    Raises:
+        StepError: the target did not say GOOD, and it has a cache or may have one.
+    """
+    answer = work.engine("flush", step, disk=work.identity.disk)
+    try:
+        status, explain, sense = int(answer["status"]), str(answer["explain"]), str(answer["sense"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"The engine's answer to a flush makes no sense: {answer!r}") from error
+    if status == 0:
+        return "The target answered SYNCHRONIZE CACHE with GOOD."
+    disk = work.find(work.snapshot())
+    if _not_supported(sense) and disk is not None and disk.write_cache is False:
+        return f"The target has no write cache and does not know SYNCHRONIZE CACHE ({explain})."
+    text = f"The target did not write its cache to stable storage: {explain}."
+    raise StepError(text, code="flush-failed", fix="undo, then look at the target")
+
+
+def _not_supported(sense: str) -> bool:
+    try:
+        return parse_sense(bytes.fromhex(sense)).key == Key.ILLEGAL_REQUEST
+    except (ValueError, ScsiFormatError):
+        return False
+
+
+class Offline(Kind):
+    """Close the engine's gate: no command of this host reaches the disk any more."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """The device is gone, so nobody can write; what was written last is flushed once more."""
+        if not work.device_gone():
+            raise StepError(f"{work.identity.device} is still attached.", code="attached")
+        if self.standing(work, step):
+            return
+        work.confirm(device=False)
+        synchronize(work, step)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Tell the engine."""
+        if not self.standing(work, step):
+            work.engine("offline", step, disk=work.identity.disk)
+
+    def verify(self, work: Work, step: Step) -> str:
+        """The engine says so, and the FUSE mount is gone from every namespace."""
+        work.until(lambda: self._left(work, step), step.deadline_s)
+        return "the engine takes no command for the disk, and nothing on this host leads to it"
+
+    def standing(self, work: Work, step: Step) -> bool:
+        """Whether it is offline, or gone from the engine altogether; only after a proven flush."""
+        return flushed_and_gone(work) and self._left(work, step) is None
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Have the engine bring it back."""
+        return bring_back(work)
+
+    def _left(self, work: Work, step: Step) -> str | None:
+        snapshot = work.snapshot()
+        own = [one.params["session"] for one in work.plan.steps if one.kind == "logout"]
+        listed = [session.id for session in snapshot.sessions if session.id in own]
+        disk = work.find(snapshot)
+        if disk is not None and disk.state is not DiskState.OFFLINE and (listed or disk.state in LIVING):
+            return f"The engine shows {disk.name} as {disk.state}."
+        fuse = step.params["fuse_dev"]
+        for mount in work.world.mounts():
+            if fuse is not None and mount.dev == fuse and mount.fstype.startswith("fuse"):
+                return f"The engine's FUSE mount at {mount.mountpoint} is still there."
+        return None
+
+
+class Logout(Kind):
+    """Log one session out. The only logout of an attached disk's session in all of Mooring."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """The disk is offline, is the planned one, and nothing else uses the session."""
+        if self._listed(work, step) is None:
+            return
+        if not flushed_and_gone(work):
+            raise StepError(f"{work.identity.device} is still attached.", code="attached")
+        disk = work.confirm(device=False)
+        if disk.state is not DiskState.OFFLINE:
+            raise StepError(f"{disk.name} is {disk.state}, not offline.", code="attached")
+        snapshot = work.snapshot()
+        for other in snapshot.disks:
+            shared = {path.session for path in snapshot.paths if path.disk == other.id}
+            if other.id != disk.id and other.state is not DiskState.AVAILABLE and step.params["session"] in shared:
+                text = f"{other.name} uses the session {step.params['name']} by now."
+                raise StepError(text, code="shared-session", fix=f"remove {other.name} first")
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Tell the engine."""
+        if self._listed(work, step) is not None:
+            work.engine("logout", step, session=step.params["session"])
+
+    def verify(self, work: Work, step: Step) -> str:
+        """Neither the engine nor the kernel's TCP table has it any more."""
+        work.until(lambda: self._left(work, step), step.deadline_s)
+        known = any(ends["local_port"] is not None for ends in step.params["connections"])
+        tcp = "its TCP connection is closed" if known else "which TCP connection it had is not known"
+        return f"{step.params['name']} is not listed any more, and {tcp}"
+
+    def standing(self, work: Work, step: Step) -> bool:
+        """Whether it is logged out."""
+        return self._left(work, step) is None
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Have the engine log in and attach again."""
+        return bring_back(work)
+
+    def _listed(self, work: Work, step: Step) -> Session | None:
+        for session in work.snapshot().sessions:
+            if session.id == step.params["session"] and session.state is not SessionState.LOGGED_OUT:
+                return session
+        return None
+
+    def _left(self, work: Work, step: Step) -> str | None:
+        session = self._listed(work, step)
+        if session is not None:
+            return f"The session {session.name} is still {session.state}."
+        for found in work.world.connections():
+            for ends in step.params["connections"]:
+                same = found.local_port == ends["local_port"] and found.peer_port == ends["peer_port"]
+                if same and ends["local_port"] is not None and found.peer_host == ends["peer_host"]:
+                    return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
+        return None
+
+
+class Watch(Kind):
+    """Keep looking for a while: agents bring disks back seconds later."""
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Look until the time is up.
+
+        Raises:
+            NotProven: something came back.
+        """
+        end = work.world.now() + float(step.params["seconds"])
+        while True:
+            reason = returned(work)
+            if reason is not None:
+                raise NotProven(reason, fix="find what brings it back, then resume")
+            if work.world.now() >= end:
+                return
+            work.world.pause(_LOOK_EVERY_S)
+
+    def verify(self, work: Work, step: Step) -> str:
+        """Say what may be pulled, and what may not."""
+        reason = returned(work)
+        if reason is not None:
+            raise NotProven(reason, fix="find what brings it back, then resume")
+        return f"nothing came back in {step.params['seconds']:g} s"
+
+
+def returned(work: Work) -> str | None:
+    """What of the disk is there again, as a sentence; None if nothing is."""
+    snapshot = work.snapshot()
+    own = {step.params["session"] for step in work.plan.steps if step.kind == "logout"}
+    for session in snapshot.sessions:
+        if session.id in own and session.state is not SessionState.LOGGED_OUT:
+            return f"The session {session.name} is {session.state}."
+    for disk in snapshot.disks:
+        same = disk.id == work.identity.disk or (disk.wwid is not None and disk.wwid == work.identity.wwid)
+        if same and (disk.state is not DiskState.AVAILABLE or disk.device is not None):
+            return f"{disk.name} is {disk.state} as {disk.device or 'no device'} again."
+    if not work.device_gone():
+        return f"{work.identity.device} is attached."
+    return None
+
+
+def verdict(work: Work) -> tuple[str, dict[str, list[str]]]:
+    """The last sentence of a removal, and which links and portals carry no session any more.
+
+    Returns:
+        The sentence, and a mapping with the keys `free` and `busy`, each a list of links and portals.
+    """
+    snapshot = work.snapshot()
+    free: list[str] = []
+    busy: list[str] = []
+    for step in work.plan.steps:
+        if step.kind != "logout":
+            continue
+        link, portal = step.params["link"], step.params["portal"]
+        _sort(f"portal {portal}", [one for one in _live(snapshot) if str(one.portal) == portal], free, busy)
+        if link is not None:
+            name = next((one.name for one in snapshot.links if one.id == link), str(link))
+            _sort(f"link {name}", [one for one in _live(snapshot) if one.link == link], free, busy)
+    text = f"{work.identity.name} is safe to pull: unmounted, flushed, offline and logged out on every path."
+    if free:
+        text += f" No session any more: {', '.join(free)}."
+    if busy:
+        text += f" Still in use by other sessions: {'; '.join(busy)}."
+    seen = still_seen(work, snapshot)
+    if seen is not None:
+        text += f" The target still shows it over {seen}, where nothing uses it."
+    return text, {"free": free, "busy": busy}
+
+
+def _live(snapshot: Snapshot) -> list[Session]:
+    return [session for session in snapshot.sessions if session.state is not SessionState.LOGGED_OUT]
+
+
+def _sort(name: str, users: list[Session], free: list[str], busy: list[str]) -> None:
+    if users and not any(entry.startswith(name + " ") for entry in busy):
+        busy.append(f"{name} ({', '.join(session.name for session in users)})")
+    elif not users and name not in free:
+        free.append(name)
+
+
+def still_seen(work: Work, snapshot: Snapshot) -> str | None:
+    """A session of somebody else over which the target shows the disk, as it may after a removal."""
+    disk: Disk | None = work.find(snapshot)
+    if disk is None:
+        return None
+    over = {path.session for path in snapshot.paths if path.disk == disk.id}
+    return next((session.name for session in _live(snapshot) if session.id in over), None)

@@ -1,0 +1,123 @@
+"""What a step has at hand while it runs: the plan, the world, the claim, and ways to look until something is so."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
+from initiator.model import Disk, DiskState, Snapshot
+from safety.identity import Identity, differences
+from safety.plan import Plan, Step
+from safety.world import Claim, NotProven, StepError, Unreadable, World
+
+LIVING = frozenset({DiskState.ATTACHED, DiskState.DEGRADED, DiskState.NO_PATH})
+"""States in which the engine serves the disk as a block device."""
+
+
+@dataclasses.dataclass(slots=True)
+class Work:
+    """The running of one plan. Shared by all its steps."""
+
+    plan: Plan
+    world: World
+    note: Callable[[str], object]
+    """Writes a sentence into the journal."""
+    secret: Callable[[], str | None] = lambda: None
+    """Gives the CHAP secret for attaching again, if the caller has one."""
+    verified: Callable[[str], bool] = lambda step_id: False
+    """Whether the journal has proof of a step."""
+    fresh: bool = True
+    """True for the first run of a plan, False when it is resumed."""
+    claim: Claim | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """The disk of the plan."""
+        return self.plan.identity
+
+    def snapshot(self) -> Snapshot:
+        """A new reading of the host.
+
+        Raises:
+            Unreadable: the engine does not answer.
+        """
+        snapshot = self.world.snapshot()
+        if snapshot.engine not in ("running", "not running"):
+            raise Unreadable(f"The engine does not answer: {snapshot.engine}.", fix="mooring engine status")
+        return snapshot
+
+    def find(self, snapshot: Snapshot) -> Disk | None:
+        """The disk of the plan, by its id or, when it was attached again, by its identification."""
+        for disk in snapshot.disks:
+            if disk.id == self.identity.disk:
+                return disk
+        for disk in snapshot.disks:
+            if self.identity.wwid is not None and disk.wwid == self.identity.wwid:
+                return disk
+        return None
+
+    def confirm(self, *, device: bool) -> Disk:
+        """Read the identity again and compare it with the plan.
+
+        Args:
+            device: Compare the block device too, with the kernel's own sequence number.
+
+        Raises:
+            StepError: the disk is not there, or is not the one that was planned.
+        """
+        disk = self.find(self.snapshot())
+        if disk is None:
+            raise StepError(f"{self.identity.name} is not listed any more.", code="gone", fix="mooring list")
+        changed = [str(item) for item in differences(self.identity, Identity.of(disk), device=device)]
+        if device:
+            state = self.world.loop(self.identity.dev or "")
+            if state is None or state.backing_file is None:
+                changed.append(f"{self.identity.device} is not attached any more")
+            elif state.diskseq != self.identity.diskseq:
+                changed.append(f"diskseq was {self.identity.diskseq}, is {state.diskseq}")
+        if changed:
+            text = f"{self.identity.name} is not the disk that was planned: {'; '.join(changed)}."
+            raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")
+        return disk
+
+    def device_gone(self) -> bool:
+        """Whether the planned block device has been detached, even if its name serves another one by now."""
+        dev = self.identity.dev
+        if dev is None:
+            raise Unreadable("The plan does not say which device carries the disk.")
+        state = self.world.loop(dev)
+        return state is None or state.backing_file is None or state.diskseq != self.identity.diskseq
+
+    def until(self, look: Callable[[], str | None], seconds: float) -> None:
+        """Look again and again until `look` gives None.
+
+        Raises:
+            NotProven: after `seconds` it still gives a reason.
+        """
+        end = self.world.now() + seconds
+        wait = 0.01
+        while (reason := look()) is not None:
+            if self.world.now() >= end:
+                raise NotProven(reason)
+            self.world.pause(wait)
+            wait = min(wait * 2, 0.25)
+
+    def engine(self, method: str, step: Step | None, timeout: float = 30.0, **params: Any) -> Any:
+        """Ask the engine.
+
+        Raises:
+            StepError: it refused or failed.
+            Unreadable: it did not answer, so nobody knows.
+        """
+        limit = step.deadline_s if step is not None else timeout
+        given: Mapping[str, Any] = {name: value for name, value in params.items() if value is not None}
+        try:
+            return self.world.engine(method, limit, given)
+        except EngineSilent as error:
+            raise Unreadable(str(error), fix=error.fix) from error
+        except EngineNotRunning as error:
+            raise StepError(str(error), code="engine", fix="the engine ended: mooring engine status") from error
+        except EngineError as error:
+            raise StepError(str(error), code=error.code, fix=error.fix) from error
