@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from initiator import model
+from initiator.changes import diff
 from initiator.errors import MooringError
 from initiator.host import block, links, mounts, volumes
 from initiator.host.helper_calls import pinned_mounts
 from initiator.model import BlockNode, Disk, DiskState, Event, Link, Problem, Session, Snapshot, Volume
+
+__all__ = ["Engine", "Inventory", "Report", "diff", "read"]
 
 
 class Report(Protocol):
