@@ -1,4 +1,4 @@
-"""The login as a state machine, without a socket (RFC 7143, 6.3, 11.12, 11.13; engine check list 13 to 45)."""
+"""The login as a state machine, without a socket (RFC 7143, 6.3, 11.12, 11.13; engine check list 13 to 40)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 
 from initiator.errors import BadInputError
 from initiator.protocol import text
-from initiator.protocol.chap import Chap, ChapTarget
+from initiator.protocol.chap import Chap
 from initiator.protocol.errors import (
-    AuthError,
     IscsiError,
     LocalProtocolError,
-    LoginError,
     NegotiationError,
-    RedirectError,
     RemoteProtocolError,
 )
 from initiator.protocol.keys import Offer, Params, Side
@@ -27,7 +24,6 @@ from initiator.protocol.negotiation import Negotiation
 from initiator.protocol.pdu import (
     R2T,
     AsyncMessage,
-    LoginRequest,
     LoginResponse,
     NopIn,
     Pdu,
@@ -36,55 +32,7 @@ from initiator.protocol.pdu import (
     TextRequest,
 )
 from initiator.protocol.text import Pair
-
-SECRET = "correct horse battery"
-CONFIG = LoginConfig(
-    initiator="iqn.2026-11.io.mooring:here",
-    target="iqn.2026-11.example:there",
-    isid=random_isid(b"abc", 7),
-    cid=3,
-    offer=Offer(header_digest=("CRC32C", "None"), data_digest=("CRC32C", "None")),
-    cmd_sn=0xFFFFFFFF,
-)
-
-
-def begin(config: LoginConfig = CONFIG) -> tuple[LoginMachine, LoginRequest]:
-    """A started machine and its first request."""
-    machine = LoginMachine(config)
-    machine.start()
-    (request,) = machine.to_send()
-    return machine, request
-
-
-def reply(request: LoginRequest, pairs: list[Pair] | None = None, **changes: Any) -> LoginResponse:
-    """An honest response, except for the changes. StatSN follows the request's ExpStatSN."""
-    final = request.transit and request.nsg == 3
-    honest = LoginResponse(
-        transit=request.transit,
-        csg=request.csg,
-        nsg=request.nsg,
-        isid=request.isid,
-        tsih=5 if final else request.tsih,
-        initiator_task_tag=request.initiator_task_tag,
-        stat_sn=request.exp_stat_sn,
-        exp_cmd_sn=request.cmd_sn,
-        max_cmd_sn=(request.cmd_sn + 31) & 0xFFFFFFFF,
-        data=text.encode(pairs or []),
-    )
-    return dataclasses.replace(honest, **changes)
-
-
-def step(machine: LoginMachine, response: Pdu) -> LoginRequest:
-    """Feeds a response and takes the one request that follows."""
-    machine.receive(response)
-    (request,) = machine.to_send()
-    return request
-
-
-def to_operational(config: LoginConfig = CONFIG) -> tuple[LoginMachine, LoginRequest]:
-    """A machine that has sent its operational keys."""
-    machine, request = begin(config)
-    return machine, step(machine, reply(request, [("AuthMethod", "None"), ("TargetPortalGroupTag", "1")]))
+from tests.protocol.talk import CONFIG, MUTUAL, SECRET, WITH_CHAP, begin, reply, step, to_operational
 
 
 def test_first_request() -> None:
@@ -293,251 +241,6 @@ def test_portal_group_that_is_not_the_expected_one(tag: str | None, noted: bool)
     assert any("portal group" in note for note in machine.result.notes) is noted
 
 
-@pytest.mark.parametrize("cut", [1, 5, 12, 20])
-def test_text_in_pieces_from_the_target(cut: int) -> None:
-    """41: each piece with C=1 gets an empty request without T; joined even in the middle of a character."""
-    machine, request = begin()
-    raw = text.encode([("AuthMethod", "None"), ("TargetAlias", "Büro für Öl")])
-    pieces = [raw[at : at + cut] for at in range(0, len(raw), cut)]
-    for piece in pieces[:-1]:
-        request = step(machine, reply(request, continued=True, transit=False, data=piece))
-        assert (request.transit, request.nsg, request.data, request.csg) == (False, 0, b"", 0)
-    request = step(machine, reply(request, data=pieces[-1], transit=False))
-    assert request.transit
-    machine.receive(reply(step(machine, reply(request))))
-    assert machine.result.params.target_alias == "Büro für Öl"
-
-
-def test_more_text_than_anyone_needs() -> None:
-    """43: 64 KiB are accepted, not more."""
-    machine, request = begin()
-    piece = b"X" * 8192
-    with pytest.raises(RemoteProtocolError):  # noqa: PT012 - the piece at which it ends does not matter
-        for _ in range(9):
-            request = step(machine, reply(request, continued=True, transit=False, data=piece))
-    machine, request = begin()
-    long = [(f"X-{number}", "v" * 200) for number in range(200)]
-    raw = text.encode([("AuthMethod", "None"), *long])
-    for at in range(0, len(raw) - 8192, 8192):
-        request = step(machine, reply(request, continued=True, transit=False, data=raw[at : at + 8192]))
-    request = step(machine, reply(request, data=raw[at + 8192 :], transit=False))
-    assert request.data.startswith(b"X-0=NotUnderstood\0")
-    assert request.data.count(b"=NotUnderstood\0") == 200
-
-
-def test_our_text_in_pieces() -> None:
-    """42: more than 8192 bytes go with C=1 and T=0; the target answers each piece with nothing."""
-    machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
-    many = [(f"X-{number}", "v") for number in range(600)]
-    raw = text.encode([("AuthMethod", "CHAP"), *many])
-    first = step(machine, reply(request, data=raw))
-    pieces = [first]
-    while pieces[-1].continued:
-        assert not pieces[-1].transit
-        assert len(pieces[-1].data) == 8192
-        pieces.append(step(machine, reply(pieces[-1])))
-    joined = text.decode(b"".join(piece.data for piece in pieces))
-    assert joined == [(key, "NotUnderstood") for key, _ in many] + [("CHAP_A", "8,5,7")]
-    machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
-    first = step(machine, reply(request, data=raw))
-    with pytest.raises(RemoteProtocolError):
-        machine.receive(reply(first, [("CHAP_A", "5")]))
-
-
-@pytest.mark.parametrize(
-    "data", [b"AuthMethod=None", b"=x\0", b"AuthMethod\0", b"K" * 64 + b"=\0", b"A=" + b"v" * 256 + b"\0"]
-)
-def test_malformed_text(data: bytes) -> None:
-    """44."""
-    machine, request = begin()
-    with pytest.raises(RemoteProtocolError):
-        machine.receive(reply(request, data=data))
-
-
-@pytest.mark.parametrize(
-    ("status", "detail", "kind", "retry"),
-    [
-        (2, 0, LoginError, False),
-        (2, 1, AuthError, False),
-        (2, 2, LoginError, False),
-        (2, 3, LoginError, False),
-        (2, 11, LoginError, False),
-        (2, 99, LoginError, False),
-        (3, 0, LoginError, True),
-        (3, 1, LoginError, True),
-        (3, 2, LoginError, True),
-        (3, 99, LoginError, True),
-        (9, 9, LoginError, False),
-    ],
-)
-def test_refusals(status: int, detail: int, kind: type[LoginError], retry: bool) -> None:
-    """34, 35: numbers of such a response mean nothing, and unknown details go by their class."""
-    machine, request = to_operational()
-    refusal = reply(request, transit=False, status_class=status, status_detail=detail, stat_sn=4711, csg=0)
-    with pytest.raises(LoginError) as caught:
-        machine.receive(refusal)
-    assert type(caught.value) is kind
-    assert (caught.value.status_class, caught.value.status_detail) == (status, detail)
-    assert caught.value.retry is retry
-    assert f"0x{status:02x}{detail:02x}" in str(caught.value)
-
-
-def test_refusal_names_the_target_without_its_tricks() -> None:
-    machine, request = begin(dataclasses.replace(CONFIG, target="iqn.\x1b[31m[bold]"))
-    with pytest.raises(LoginError) as caught:
-        machine.receive(reply(request, status_class=2, status_detail=3))
-    assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("where", "portal"),
-    [
-        ("10.0.0.9", "10.0.0.9:3260"),
-        ("[2001:db8::9]:3261", "[2001:db8::9]:3261"),
-        ("San-2.example:860", "san-2.example:860"),
-    ],
-)
-@pytest.mark.parametrize("detail", [1, 2])
-def test_redirects(where: str, portal: str, detail: int) -> None:
-    """36, 37, 39: also before any authentication."""
-    machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
-    moved = reply(request, [("TargetAddress", where)], status_class=1, status_detail=detail)
-    with pytest.raises(RedirectError) as caught:
-        machine.receive(moved)
-    assert str(caught.value.portal) == portal
-    assert caught.value.permanent is (detail == 2)
-    assert not caught.value.retry
-
-
-@pytest.mark.parametrize("data", [b"", b"TargetAddress=?\0", b"TargetAddress=10.0.0.9", b"TargetName=x\0", b"\xff\0"])
-def test_redirects_to_nowhere(data: bytes) -> None:
-    """38."""
-    machine, request = begin()
-    with pytest.raises(LoginError) as caught:
-        machine.receive(reply(request, status_class=1, status_detail=1, data=data))
-    assert not isinstance(caught.value, RedirectError)
-    assert caught.value.code == "redirect-useless"
-
-
-# Authentication ------------------------------------------------------------------------------------------------------
-
-
-def chap_to_proof(config: LoginConfig, target: ChapTarget) -> tuple[LoginMachine, LoginRequest]:
-    """Brings a login with CHAP to the request that carries our proof."""
-    machine, request = begin(config)
-    assert dict(text.decode(request.data))["AuthMethod"] == "CHAP"
-    request = step(machine, reply(request, [("AuthMethod", "CHAP"), ("TargetPortalGroupTag", "1")]))
-    assert (request.csg, request.transit) == (0, False)
-    request = step(machine, reply(request, target.challenge(text.decode(request.data))))
-    assert (request.transit, request.nsg) == (True, 1)
-    return machine, request
-
-
-WITH_CHAP = dataclasses.replace(CONFIG, chap=Chap("me", SECRET))
-MUTUAL = dataclasses.replace(CONFIG, chap=Chap("me", SECRET, "box", "another one altogether"), entropy=bytes(range(33)))
-
-
-def target_of_chap() -> ChapTarget:
-    return ChapTarget({"me": SECRET}.get, bytes(range(50, 83)), ("box", "another one altogether"))
-
-
-@pytest.mark.parametrize("config", [WITH_CHAP, MUTUAL])
-@pytest.mark.parametrize("in_two_steps", [True, False])
-def test_login_with_chap(config: LoginConfig, in_two_steps: bool) -> None:
-    target = target_of_chap()
-    machine, request = chap_to_proof(config, target)
-    last = target.check(text.decode(request.data))
-    if in_two_steps:
-        request = step(machine, reply(request, last, transit=False))
-        assert (request.transit, request.data) == (True, b"")
-        last = []
-    request = step(machine, reply(request, last))
-    machine.receive(reply(request))
-    assert machine.result.chap_algorithm == 8
-
-
-def test_method_that_was_not_offered() -> None:
-    """85."""
-    machine, request = begin()
-    with pytest.raises(AuthError) as caught:
-        machine.receive(reply(request, [("AuthMethod", "CHAP")], transit=False))
-    assert caught.value.code == "authentication-required"
-    for method, kind in (
-        ("None", AuthError),
-        ("Reject", AuthError),
-        ("SRP", NegotiationError),
-        ("CHAP,None", IscsiError),
-    ):
-        machine, request = begin(WITH_CHAP)
-        with pytest.raises(kind):
-            machine.receive(reply(request, [("AuthMethod", method)]))
-
-
-def test_authentication_that_may_be_left_out() -> None:
-    config = dataclasses.replace(WITH_CHAP, require_auth=False)
-    machine, request = begin(config)
-    assert dict(text.decode(request.data))["AuthMethod"] == "CHAP,None"
-    request = step(machine, reply(request, [("AuthMethod", "None")]))
-    assert request.transit
-    request = step(machine, reply(request))
-    machine.receive(reply(request))
-    assert machine.result.chap_algorithm is None
-
-
-@pytest.mark.parametrize("transit", [True, False])
-@pytest.mark.parametrize("pairs", [[], [("CHAP_N", "box")], [("CHAP_R", "0x00")]])
-def test_target_that_does_not_prove_itself(transit: bool, pairs: list[Pair]) -> None:
-    """80: no request follows, so nothing of the full feature phase either."""
-    machine, request = chap_to_proof(MUTUAL, target_of_chap())
-    with pytest.raises((AuthError, RemoteProtocolError)):
-        machine.receive(reply(request, pairs, transit=transit))
-    assert machine.to_send() == []
-    assert not machine.done
-
-
-def test_keys_of_chap_out_of_place() -> None:
-    """73: before they were asked for, or when nothing is left to say."""
-    machine, request = begin(WITH_CHAP)
-    with pytest.raises(RemoteProtocolError):
-        machine.receive(reply(request, [("AuthMethod", "CHAP"), ("CHAP_A", "5")]))
-    machine, request = begin(WITH_CHAP)
-    with pytest.raises(RemoteProtocolError):
-        machine.receive(reply(request, [("CHAP_A", "5"), ("CHAP_I", "1"), ("CHAP_C", "0x01")]))
-    machine, request = chap_to_proof(WITH_CHAP, target_of_chap())
-    with pytest.raises(RemoteProtocolError):
-        machine.receive(reply(request, [("CHAP_N", "box"), ("CHAP_R", "0x00")]))
-    machine, request = to_operational()
-    assert step(machine, reply(request, [("CHAP_A", "5")], transit=False)).data == b"CHAP_A=NotUnderstood\0"
-
-
-@pytest.mark.parametrize(("detail", "kind"), [(0, AuthError), (1, AuthError), (2, LoginError)])
-def test_refused_proof(detail: int, kind: type[LoginError]) -> None:
-    """A target may answer a wrong proof with 0x0200, as tgt does for algorithm 7; the way out is named."""
-    config = dataclasses.replace(WITH_CHAP, chap_algorithms=(7, 5))
-    machine, request = chap_to_proof(config, target_of_chap())
-    with pytest.raises(LoginError) as caught:
-        machine.receive(reply(request, status_class=2, status_detail=detail))
-    assert type(caught.value) is kind
-    assert ("algorithm 7" in caught.value.fix) is (kind is AuthError)
-    assert SECRET not in str(caught.value)
-
-
-def test_target_that_wants_authentication_says_so() -> None:
-    machine, request = begin()
-    with pytest.raises(AuthError) as caught:
-        machine.receive(reply(request, status_class=2, status_detail=1))
-    assert caught.value.code == "authentication-required"
-
-
-def test_no_secret_in_the_repr_of_a_configuration() -> None:
-    """86."""
-    assert SECRET not in repr(MUTUAL)
-    assert repr(MUTUAL.entropy) not in repr(MUTUAL)
-
-
-# What cannot be asked for --------------------------------------------------------------------------------------------
-
-
 def test_impossible_configurations() -> None:
     """18: an ISID never begins with 11."""
     for change in ({"initiator": ""}, {"target": ""}, {"target": "x" * 224}, {"initiator": "a\0"}, {"isid": b"12345"},
@@ -564,8 +267,6 @@ def test_machine_is_used_in_order() -> None:
     with pytest.raises(RemoteProtocolError):
         machine.receive(LoginResponse(initiator_task_tag=0))
 
-
-# Anything at all -----------------------------------------------------------------------------------------------------
 
 SOME_PAIRS = st.lists(
     st.tuples(
