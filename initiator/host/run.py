@@ -234,7 +234,7 @@ class Helper:
             assert self._channel is not None
             if left <= 0 or not _readable(self._channel, left):
                 raise self._stuck(name, started)
-            data, fds, _, _ = socket.recv_fds(self._channel, 1 << 18, 16)
+            data, fds, _, _ = socket.recv_fds(self._channel, 1 << 18, 16, socket.MSG_CMSG_CLOEXEC)
             self._fds.extend(fds)
             if not data:
                 self.close()
