@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from initiator.practice.control import LINE_LIMIT, PracticeError
 from initiator.practice.server import Server
 from initiator.practice.switchboard import Switchboard
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _CREDENTIALS = struct.Struct("3i")
 _IDLE_SECONDS = 60.0
 
@@ -128,12 +130,21 @@ async def _run(config: configs.RangeConfig, listeners: Sequence[socket.socket] |
         await target.close()
 
 
+def _keep_memory() -> None:
+    """Let the C library keep freed buffers: else each megabyte read is mapped, zeroed and unmapped (mallopt(3))."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # not in every C library; it doubles the speed of large transfers in glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop; the exit code is 0, or 1 when the range cannot be served."""
     parser = argparse.ArgumentParser(prog="python -m initiator.practice.target", description="serve a practice range")
     parser.add_argument("--config", required=True, type=Path, help="what to serve (see initiator.practice.config)")
     parser.add_argument("--fds", default="", help="inherited listening sockets, in the order of the portals")
     options = parser.parse_args(argv)
+    _keep_memory()
     try:
         config = configs.load(options.config)
         fds = [int(number) for number in options.fds.split(",") if number]

@@ -95,6 +95,7 @@ _BLOCKED = {
 _ALWAYS = frozenset({Op.INQUIRY, Op.REPORT_LUNS, Op.REQUEST_SENSE, Op.REPORT_TARGET_PORT_GROUPS})
 _STANDBY = _ALWAYS | {Op.MODE_SENSE_6, Op.MODE_SENSE_10, Op.READ_CAPACITY_10, Op.READ_CAPACITY_16}
 _CHANGES = frozenset({Op.WRITE, Op.WRITE_SAME, Op.UNMAP})
+_WRITE_SAME_10 = 0x41
 _PROTECTED = frozenset({Op.READ, Op.WRITE, Op.VERIFY, Op.WRITE_SAME})
 
 
@@ -285,7 +286,8 @@ class Unit:
 
     def _write_same(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer | Want:
         # ANCHOR, PBDATA and LBDATA are not served, nor "to the end" (WSNZ is set in page B0h).
-        if cdb[1] & 0x16 or not command.blocks:
+        # Page B2h grants deallocation to WRITE SAME(16) only.
+        if cdb[1] & 0x16 or not command.blocks or (command.unmap and cdb[0] == _WRITE_SAME_10):
             return illegal()
         span = self._span(command, MAX_SAME_BYTES)
         if isinstance(span, Answer):
