@@ -7,6 +7,7 @@ as `Stuck` with the kernel function it sleeps in. Either way nobody knows whethe
 
 from __future__ import annotations
 
+import array
 import contextlib
 import dataclasses
 import errno
@@ -27,6 +28,7 @@ from initiator.names import clean
 _PATIENCE = 0.2
 """Seconds that a killed child gets to die."""
 _LARGEST_FRAME = 64 << 20
+_ROOM_FOR_FDS = socket.CMSG_SPACE(16 * array.array("i").itemsize)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _HELPER = f"import sys; sys.path.append({_HERE!r}); import helper; helper.serve()"
 """`-c` and an import instead of the script, so that the compiled file is used."""
@@ -234,8 +236,11 @@ class Helper:
             assert self._channel is not None
             if left <= 0 or not _readable(self._channel, left):
                 raise self._stuck(name, started)
-            data, fds, _, _ = socket.recv_fds(self._channel, 1 << 18, 16, socket.MSG_CMSG_CLOEXEC)
-            self._fds.extend(fds)
+            # not socket.recv_fds, which drops its flags: a claim must never slip into a child that is started meanwhile
+            data, extra, _, _ = self._channel.recvmsg(1 << 18, _ROOM_FOR_FDS, socket.MSG_CMSG_CLOEXEC)
+            for level, kind, numbers in extra:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    self._fds += array.array("i", numbers)
             if not data:
                 self.close()
                 raise HelperFailed(name, errno.EPIPE, "the helper process ended early")
