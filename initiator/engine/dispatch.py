@@ -82,8 +82,6 @@ class Dispatcher:
     def accept(self, piece: Piece) -> None:
         """Begin a new piece. Its `finish` is called exactly once."""
         self.in_flight += 1
-        if piece.kind is Kind.WRITE or piece.kind is Kind.ZERO:
-            self._ledger.in_flight += 1
         self._start(piece)
 
     def _start(self, piece: Piece) -> None:
@@ -100,6 +98,7 @@ class Dispatcher:
             piece.reset()
         piece.path = path
         piece.lun = path.lun
+        piece.epoch = self._ledger.resets
         piece.done = self._finished_callback
         piece.deadline = self._clock() + (
             self._options.io_timeout if piece.kind < Kind.FLUSH else self._options.flush_timeout
@@ -167,19 +166,27 @@ class Dispatcher:
                 taken = (task.finished_at - sent_at) * 1e6
                 last = path.latency_us
                 path.latency_us = taken if last is None else last + (taken - last) * 0.125
-            self.in_flight -= 1
             if kind is Kind.READ:
                 path.reads += 1
                 path.read_bytes += task.length
+                self.in_flight -= 1
+                task.finish(0)
             else:
                 path.writes += 1
                 path.write_bytes += task.length
-                self._ledger.in_flight -= 1
-                self._ledger.acknowledged += 1
-                self.read_only = False
-            task.finish(0)
-            return
-        self._judge(task, path)
+                self._succeeded(task)
+        else:
+            self._judge(task, path)
+
+    def _succeeded(self, piece: Piece) -> None:
+        if piece.kind is Kind.WRITE or piece.kind is Kind.ZERO:
+            if piece.epoch != self._ledger.resets:
+                # The unit was reset between sending and answer: the data may have been in the cache that is gone now.
+                self._again(piece, "the logical unit was reset")
+                return
+            self._ledger.acknowledged += 1
+            self.read_only = False
+        self._complete(piece, 0)
 
     def handed_back(self, path: DevicePath, tasks: Sequence[Task]) -> list[Task]:
         """The connection of a path broke: send its pieces elsewhere. Returns the tasks that are not ours."""
@@ -200,7 +207,7 @@ class Dispatcher:
             case Action.DONE:
                 if verdict.sense is not None:
                     self._complain(f"a command succeeded with trouble: {verdict.text}", Severity.WARN)
-                self._complete(piece, 0)
+                self._succeeded(piece)
             case Action.FAIL:
                 self._refused(piece, path, verdict)
             case Action.AGAIN:
@@ -291,11 +298,6 @@ class Dispatcher:
 
     def _complete(self, piece: Piece, code: int) -> None:
         self.in_flight -= 1
-        if piece.kind is Kind.WRITE or piece.kind is Kind.ZERO:
-            self._ledger.in_flight -= 1
-            if not code:
-                self._ledger.acknowledged += 1
-                self.read_only = False
         piece.finish(code)
 
     def _complain(self, text: str, severity: Severity) -> None:

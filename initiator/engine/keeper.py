@@ -4,10 +4,11 @@ The rules in short. A path that comes back is examined before it is used: it mus
 carries I/O only after a settle time, unless nothing else works. Access states are read again when the target hints
 at a change. A reset of the logical unit while acknowledged writes were not flushed is entered in the ledger.
 
-About resets (SPC-4, 5.14; SAM-5, 5.14): every new I_T nexus may begin with a unit attention 29h of its own, so it is
-no news on a path that has just logged in. A real reset shows on *every* nexus. So such an attention on a new nexus is
-checked against a path that was never gone: if that one answers TEST UNIT READY without a 29h, nothing was reset. If no
-path was there all the time, the new nexus must say 29h/07h (nexus loss only) to prove that nothing was reset.
+About resets (SPC-4, 5.14; SAM-5, 5.14): a real reset shows as a unit attention 29h on every nexus that was there. But
+a new nexus may begin with one of its own, so there it is no news; and it says nothing of a reset that came before it.
+So while there are unflushed writes, a path that returns is not used before another path, one that was never gone, has
+answered TEST UNIT READY: if that one has no 29h to report, nothing was reset. If no path was there all the time, the
+new nexus must say 29h/07h, and nothing worse, to prove that there was a nexus loss only.
 """
 
 from __future__ import annotations
@@ -100,7 +101,6 @@ class Keeper:
         self._tell = tell
         self._changed = changed
         self._learned = learned
-        self._doubt = False
         self._groups_due: float | None = None
         self._groups_read = float("-inf")
         self._closed = False
@@ -113,6 +113,9 @@ class Keeper:
         self.paths.append(path)
         for known in self.paths:
             known.learn(info.groups or known.info.groups)
+        if self._ledger.exposed:
+            path.fresh, path.checked = True, False
+            self._examine(path)
         self.refresh()
         return path
 
@@ -134,11 +137,8 @@ class Keeper:
         """The connection behind a path broke, whatever its session says at this moment."""
         if not path.connected:
             return
-        path.connected = path.checked = False
-        path.fresh = path.nexus_loss = path.reset = path.owes_reset = False
+        path.connected = path.checked = path.nexus_loss = path.owes_reset = False
         self._stop_errands(path)
-        if self._ledger.volatile and self._ledger.unflushed and not any(other.up for other in self.paths):
-            self._doubt = True
         self.refresh()
 
     def session_changed(self, path: DevicePath) -> None:
@@ -194,7 +194,7 @@ class Keeper:
     def attention(self, path: DevicePath, sense: Sense) -> None:
         """A unit attention, or a deferred error, was reported over a path."""
         if sense.deferred:
-            self._ledger.deferred()
+            self._ledger.lost()
             self._tell(f"an earlier, acknowledged command failed: {sense.explain()}", Severity.BAD)
             return
         code = sense.code
@@ -226,21 +226,18 @@ class Keeper:
             return
         elif path.owes_reset:
             path.owes_reset = False
-        elif self._doubt:
-            self._doubt = False
-            self._lose("all paths were lost and the logical unit reports a reset")
         elif path.fresh:
             path.reset = True
         else:
-            self._lose("the logical unit reports a reset")
+            self._reset("the logical unit reports a reset")
             for other in self.paths:
                 if other is not path and other.up:
                     # It has the same attention waiting; fetched now, so that it is not taken for another reset later.
                     other.owes_reset = True
                     self._run(other, still_there(self._hear(other)), partial(self._asked, other))
 
-    def _lose(self, reason: str) -> None:
-        if self._ledger.lost():
+    def _reset(self, reason: str) -> None:
+        if self._ledger.reset():
             self._tell(f"{reason}; writes that it had acknowledged may be lost: the next flush fails", Severity.BAD)
         else:
             self._tell(f"{reason}; nothing was unflushed", Severity.NOTE)
@@ -259,7 +256,7 @@ class Keeper:
         elif not self._is_ours(info):
             wwid = info.wwid or "without an identity"
             self._suspend(path, f"another logical unit ({wwid}) answers at LUN {info.lun}; it is not used")
-        elif path.reset and self._ledger.exposed:
+        elif path.fresh and self._ledger.exposed:
             self._ask_witness(path, info)
         else:
             self._accept(path, info)
@@ -279,13 +276,13 @@ class Keeper:
         return seen == (None, self.info.serial, self.info.capacity, self.info.standard)
 
     def _ask_witness(self, path: DevicePath, info: LunInfo) -> None:
-        others = (p for p in self.paths if p is not path and p.up and not p.session.suspect)
-        witness = next(others, None)
-        if witness is None:
-            self._doubt = False
-            self._lose("a path came back with a reset reported and no other path can tell when it was")
+        others = sorted((p for p in self.paths if p is not path and p.up), key=lambda p: p.session.suspect)
+        if not others:
+            if not path.nexus_loss or any(p.reset for p in self.paths):
+                self._reset("all paths were lost, and nothing proves that the logical unit was not reset")
             self._accept(path, info)
             return
+        witness = others[0]
 
         def heard(result: None, error: MooringError | None) -> None:
             self._asked(witness, result, error)
@@ -299,10 +296,6 @@ class Keeper:
         self._run(witness, still_there(self._hear(witness)), heard)
 
     def _accept(self, path: DevicePath, info: LunInfo) -> None:
-        if self._doubt:
-            self._doubt = False
-            if not path.nexus_loss:
-                self._lose("all paths were lost and nothing proves that the logical unit was not reset")
         path.fresh = path.nexus_loss = path.reset = False
         path.checked = True
         path.held = None
@@ -421,6 +414,9 @@ class Keeper:
             if path.todo and not path.errand:
                 path.todo.popleft()()
 
+        if not path.connected:
+            ended(None, ConnectionLost("the path was lost"))
+            return
         path.errand = Errand(
             path.session,
             path.lun,

@@ -14,18 +14,20 @@ class Ledger:
     Attributes:
         volatile: False only if the target says that it has no volatile write cache.
         acknowledged: Writes answered with success since the start.
-        in_flight: Writes that were begun and not answered yet.
-        losses: How often acknowledged writes may have been lost.
+        resets: How often the logical unit was, or may have been, reset. A write that was sent before the last of them
+            and answered after it may have been carried out before it: it has to be sent again.
+        losses: How often that, or something else, may have lost acknowledged writes.
     """
 
-    __slots__ = ("_covered", "_reported", "acknowledged", "in_flight", "losses", "volatile")
+    __slots__ = ("_covered", "_mark", "_reported", "acknowledged", "losses", "resets", "volatile")
 
     def __init__(self, volatile: bool) -> None:
         self.volatile = volatile
         self.acknowledged = 0
-        self.in_flight = 0
+        self.resets = 0
         self.losses = 0
         self._covered = 0
+        self._mark = 0
         self._reported = 0
 
     @property
@@ -35,41 +37,36 @@ class Ledger:
 
     @property
     def exposed(self) -> bool:
-        """True if a reset of the logical unit now could lose an acknowledged write.
+        """True if a reset of the logical unit now could lose an acknowledged write."""
+        return self.volatile and self.unflushed
 
-        Writes in flight count: their answer may already be under way from a time before the reset.
-        """
-        return self.volatile and (self.unflushed or self.in_flight > 0)
+    def reset(self) -> bool:
+        """The logical unit was, or may have been, reset. Returns True if that may have cost acknowledged writes."""
+        self.resets += 1
+        if self.exposed:
+            self.lost()
+            return True
+        return False
 
-    @property
-    def unreported(self) -> bool:
-        """True if a loss waits for a flush that fails."""
-        return self.losses > self._reported
-
-    def lost(self) -> bool:
-        """The logical unit was, or may have been, reset. Returns True if that may have cost data."""
-        if not self.exposed:
-            return False
+    def lost(self) -> None:
+        """Acknowledged writes were lost, or may have been."""
         self.losses += 1
-        return True
-
-    def deferred(self) -> None:
-        """The target says that an earlier, acknowledged command has failed (deferred sense): a loss for certain."""
-        self.losses += 1
+        self._mark = self.acknowledged
 
     def begin_flush(self) -> tuple[int, int]:
-        """What a flush that starts now covers; to be handed to `end_flush`."""
+        """What a flush that starts now covers, and what was told so far; to be handed to `end_flush`."""
         return self.acknowledged, self._reported
 
     def end_flush(self, begun: tuple[int, int]) -> bool:
         """The target has answered the flush with success. Returns False if it must fail all the same.
 
-        Every flush that was begun before the loss was told fails, so that no concurrent fsync reports success for data
-        that the other one was told to be lost.
+        Every flush that was begun before a loss was told fails. The loss counts as told only when a flush fails that
+        covers all that was lost: whoever wrote after an earlier flush had begun must hear of it, too.
         """
         covered, reported = begun
         self._covered = max(self._covered, covered)
         if self.losses == reported:
             return True
-        self._reported = self.losses
+        if covered >= self._mark:
+            self._reported = self.losses
         return False

@@ -27,9 +27,10 @@ class Piece(Task):
         attentions: How often a unit attention came instead of an answer.
         waits: How often it was put off.
         length: Payload in bytes, for the counters.
+        epoch: How many resets of the unit were known when it was sent last.
     """
 
-    __slots__ = ("attentions", "born", "finish", "kind", "length", "path", "tries", "waits")
+    __slots__ = ("attentions", "born", "epoch", "finish", "kind", "length", "path", "tries", "waits")
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Piece(Task):
         self.finish = finish
         self.born = born
         self.length = length
-        self.tries = self.attentions = self.waits = 0
+        self.tries = self.attentions = self.waits = self.epoch = 0
         self.path: DevicePath | None = None
 
 

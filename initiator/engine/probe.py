@@ -167,6 +167,16 @@ def _wanted(what: str, cdb: bytes, length: int, hear: Listener | None) -> Script
     return answer.data
 
 
+def _unknown(answer: Answer) -> bool:
+    """True if the target does not know the command, so that an older form of it is worth a try."""
+    if answer.status != Status.CHECK_CONDITION:
+        return False
+    try:
+        return parse_sense(answer.sense).key == Key.ILLEGAL_REQUEST
+    except ScsiFormatError:
+        return False
+
+
 def _page(page: int, hear: Listener | None) -> Script[bytes]:
     what = f"INQUIRY of VPD page {page:02X}h"
     data = yield from _wanted(what, commands.inquiry(True, page, 255), 255, hear)
@@ -209,6 +219,8 @@ def read_capacity(hear: Listener | None = None) -> Script[parameters.Capacity]:
     answer = yield from _ask(commands.read_capacity16(), 32, hear)
     if answer.status == Status.GOOD:
         return parameters.parse_capacity16(answer.data)
+    if not _unknown(answer):
+        raise UnitError(f"READ CAPACITY(16): {explain(answer.status, answer.sense)}")
     small = yield from _wanted("READ CAPACITY", commands.read_capacity10(), 8, hear)
     found = parameters.parse_capacity10(small)
     if found is None:
@@ -225,6 +237,8 @@ def read_mode(hear: Listener | None = None) -> Script[parameters.Mode]:
     answer = yield from _ask(commands.mode_sense_caching(), 252, hear)
     if answer.status == Status.GOOD:
         return parameters.parse_mode(answer.data)
+    if not _unknown(answer):
+        raise UnitError(f"MODE SENSE: {explain(answer.status, answer.sense)}")
     ten = yield from _wanted("MODE SENSE", commands.mode_sense10(parameters.PAGE_CACHING), 512, hear)
     return parameters.parse_mode(ten, ten=True)
 

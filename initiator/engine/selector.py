@@ -43,7 +43,7 @@ class DevicePath:
         retired: Taken out on purpose; carries nothing new.
         settle_until: Time before which it does not carry I/O if another path does.
         fresh: No unit attention was consumed since it was connected (a new I_T nexus has one of its own).
-        nexus_loss, reset: Which unit attentions 29h have been seen since it was connected.
+        nexus_loss, reset: Which unit attentions 29h the new nexus has reported.
         owes_reset: It still has to report a reset that another path has already reported.
         errand, todo: The questions that are being asked over it, and those that come after them.
         idle_mark, idle_since: What was completed when it was looked at last, and since when that has not changed.
