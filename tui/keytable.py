@@ -28,7 +28,7 @@ class Keyed(Protocol):
     """A row: anything with a key that stays the same for as long as the thing exists."""
 
     @property
-    def key(self) -> str: ...  # noqa: D102
+    def key(self) -> str: ...
 
 
 R = TypeVar("R", bound=Keyed)
@@ -105,7 +105,7 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
     def __init__(
         self,
         columns: Sequence[Column],
-        cells: Callable[[R], Sequence[Line]],
+        cells: Callable[[R, Sequence[int]], Sequence[Line]],
         glyphs: Glyphs = UNICODE,
         *,
         id: str | None = None,
@@ -117,7 +117,7 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         self._cells = cells
         self._at: dict[str, int] = {}
         self._painted: dict[int, tuple[bool, Sequence[Line]]] = {}
-        self._widths: list[int] = []
+        self._widths: list[int] = [0] * len(self.columns)
         self._painters: dict[bool, Painter] = {}
 
     @property
@@ -179,12 +179,10 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         if number >= len(self.rows):
             return False, ()
         row = self.rows[number]
-        return row.key == self.cursor, self._cells(row)
+        return row.key == self.cursor, self._cells(row, self._widths)
 
     def render_line(self, y: int) -> Strip:
         """The header, or one row."""
-        if len(self._widths) != len(self.columns):
-            self._widths = widths(self.columns, self.size.width)
         if y == 0:
             return self._header()
         look = self._look(y + self.scroll_offset.y - 1)
@@ -209,7 +207,7 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         painter = self._painters.get(at_cursor)
         if painter is None:
             name = "table--cursor" if self.has_focus else "table--cursor-blurred"
-            background = self.get_component_rich_style(name, partial=True) if at_cursor else None
+            background = Style(bgcolor=self.get_component_rich_style(name).bgcolor) if at_cursor else None
             painter = self._painters[at_cursor] = Painter(self, background)
         return painter
 
@@ -226,7 +224,7 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
 
     def on_resize(self) -> None:
         """New widths; the cursor stays in sight."""
-        self._widths = []
+        self._widths = widths(self.columns, self.size.width)
         self._painted.clear()
         self.virtual_size = Size(self.size.width, len(self.rows) + 1)
         self.reveal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -32,6 +33,16 @@ def fit(line: Line, width: int, more: str, *, right: bool = False) -> Line:
     return (*kept, Piece(set_cell_size(more, min(width, cell_len(more))), "dim"))
 
 
+def end_of(text: str, width: int, more: str) -> str:
+    """The last `width` cells of a text, with a sign where its beginning is missing."""
+    if cell_len(text) <= width:
+        return text
+    kept = text
+    while kept and cell_len(kept) + cell_len(more) > width:
+        kept = kept[1:]
+    return more + kept
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Lines of at most `width` cells, broken at spaces where that is possible."""
     lines: list[str] = []
@@ -43,10 +54,27 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        pieces = chop_cells(word, max(1, width)) or [""]
-        lines += pieces[:-1]
-        line = pieces[-1]
+        *full, line = _broken(word, max(1, width))
+        lines += full
     lines.append(line)
+    return lines
+
+
+_JOINTS = re.compile(r"(?<=[/:@,;=])")
+
+
+def _broken(word: str, width: int) -> list[str]:
+    """A word that may be longer than a line, cut behind a slash or colon where there is one, else anywhere."""
+    lines = [""]
+    for part in _JOINTS.split(word):
+        if cell_len(lines[-1]) + cell_len(part) <= width:
+            lines[-1] += part
+        elif cell_len(part) <= width:
+            lines.append(part)
+        else:
+            chopped = chop_cells(part, width)
+            lines += chopped if lines[-1] else []
+            lines = lines if lines[-1] else chopped
     return lines
 
 

@@ -28,6 +28,8 @@ ROLES = (
     "bar",
     "key",
     "practice",
+    "badge",
+    "brand",
 )
 """Each is a component class of the same name in the style sheet."""
 
@@ -38,7 +40,7 @@ class Painter:
     """Turns lines into strips with the colours of one widget; made anew when its styles change."""
 
     def __init__(self, widget: Widget, background: Style | None = None) -> None:
-        """`background` covers the background of every role: a cursor line keeps the colours of its states."""
+        """`background` is laid over every role: with a background colour only, a line keeps the colours of its states."""
         self._widget = widget
         base = widget.rich_style
         self.base = base + background if background else base
@@ -49,8 +51,8 @@ class Painter:
         """The colours of one role."""
         found = self._styles.get(role)
         if found is None:
-            partial = self._widget.get_component_rich_style(f"role--{role}", partial=True)
-            found = self._widget.rich_style + partial
+            # Not the partial style: only the whole one has translucent colours mixed with what is behind them.
+            found = self._widget.get_component_rich_style(f"role--{role}")
             if self._background is not None:
                 found += self._background
             self._styles[role] = found

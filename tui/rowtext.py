@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from initiator.model import Access, Disk, Link, Path, Session, Volume
 from tui import charts
+from tui.layout import end_of, width_of
 from tui.tree import Group, Kind, Row, Target, World
 from tui.words import Glyphs, Line, Mark, Piece, count, latency, mark, say, short_target, size
 
@@ -27,8 +28,8 @@ Samples = Mapping[str, Sequence[float | None]]
 """Latencies of the last samples by path id, in microseconds."""
 
 
-def cells(row: Row, world: World, samples: Samples, glyphs: Glyphs) -> Cells:
-    """The cells of one row."""
+def cells(row: Row, world: World, samples: Samples, glyphs: Glyphs, name_width: int) -> Cells:
+    """The cells of one row. Mount points longer than `name_width` lose their beginning: the end tells them apart."""
     name: Line = (Piece(_branches(row, glyphs), "rule"),)
     state: Line = ()
     measure = trend = ""
@@ -41,12 +42,13 @@ def cells(row: Row, world: World, samples: Samples, glyphs: Glyphs) -> Cells:
         place = (Piece(count(len(item.disks), "disk"), "dim"),)
     elif isinstance(item, Group):
         name += (Piece(item.name, "title" if row.kind is Kind.LINKS else "dim"),)
-        state, place = _group(row, item, glyphs)
+        state, place = _group(item, glyphs)
     elif isinstance(item, Disk):
         name += (Piece(say(item.name), "strong"),)
         state, measure, place = mark(item.state).pieces(glyphs), size(item.size_bytes), _disk_place(item)
     elif isinstance(item, Volume):
-        name += (Piece(say(item.mountpoint), "volume"),)
+        room = name_width - width_of(name)
+        name += (Piece(end_of(say(item.mountpoint), room, glyphs.more), "volume"),)
         state, measure, place = _volume(item, glyphs)
     elif isinstance(item, Path):
         name += _path_name(item, world)
@@ -71,12 +73,10 @@ def _branches(row: Row, glyphs: Glyphs) -> str:
     return f"{drawn}{sign} " if sign else f"{drawn} "
 
 
-def _group(row: Row, group: Group, glyphs: Glyphs) -> tuple[Line, Line]:
-    verb = "up" if row.kind is Kind.LINKS else "logged in"
+def _group(group: Group, glyphs: Glyphs) -> tuple[Line, Line]:
     if group.working == group.total:
-        return Mark("good", verb, "good").pieces(glyphs), (Piece(f"{group.total}", "dim"),)
-    summary = Mark("warn", f"{group.working} of {group.total} {verb}", "warn")
-    return summary.pieces(glyphs), ()
+            return Mark("good", f"{group.total} up", "good").pieces(glyphs), ()
+    return Mark("warn", f"{group.working} of {group.total} up", "warn").pieces(glyphs), ()
 
 
 def _disk_place(disk: Disk) -> Line:
@@ -108,7 +108,7 @@ def _path(path: Path, world: World, glyphs: Glyphs) -> tuple[Line, str, Line]:
     link = world.link(path.link)
     place: Line = (Piece(say(link.name)),) if link else ()
     if path.access is not Access.UNKNOWN:
-        place += (Piece(f"{' ' if place else ''}{path.access.value}", "dim"),)
+        place += (Piece(f"{' ' if place else ''}{path.access.removeprefix('active/')}", "dim"),)
     return mark(path.state).pieces(glyphs), latency(path.latency_us, glyphs), place
 
 

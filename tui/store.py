@@ -35,6 +35,8 @@ class Store:
         self.shown_at = 0.0
         """Monotonic time of the last snapshot that was taken in."""
         self.paused = False
+        self.frozen = False
+        """True while a dialog is open: what it was opened on must not move."""
         self.samples: dict[str, deque[float | None]] = {}
         self.events: deque[Event] = deque(maxlen=EVENTS)
         self.query: filters.Query = ()
@@ -46,7 +48,7 @@ class Store:
     def apply(self, snapshot: Snapshot, events: Sequence[Event], now: float) -> bool:
         """Take in a reading made at monotonic time `now`.
 
-        While paused, histories and events go on, and the snapshot waits.
+        While paused or frozen, histories and events go on, and the snapshot waits.
 
         Returns:
             Whether the rows changed.
@@ -54,26 +56,46 @@ class Store:
         self._remember(snapshot)
         for event in events:
             self.events.append(event)
-        if self.paused and self.world is not None:
+        if (self.paused or self.frozen) and self.world is not None:
             self._held = (snapshot, now)
             return False
         self.world = World(snapshot)
         self.shown_at = now
+        self._held = None
         self.refresh()
         return True
 
     def pause(self, paused: bool) -> None:
         """Hold the screen still, or go on with the newest snapshot."""
         self.paused = paused
-        if not paused and self._held is not None:
+        self._release()
+
+    def freeze(self, frozen: bool) -> None:
+        """Hold the screen still for a dialog, or go on with the newest snapshot."""
+        self.frozen = frozen
+        self._release()
+
+    def _release(self) -> None:
+        if not self.paused and not self.frozen and self._held is not None:
             snapshot, self.shown_at = self._held
             self._held = None
             self.world = World(snapshot)
             self.refresh()
 
+    @property
+    def held(self) -> Snapshot | None:
+        """The newest snapshot, where it is not shown yet."""
+        return self._held[0] if self._held else None
+
     def age(self, now: float) -> float | None:
-        """Seconds since the data on screen was read; None before there is any."""
-        return None if self.world is None else max(0.0, now - self.shown_at)
+        """Seconds since the data on screen was read; None before there is any.
+
+        Behind a dialog the newest reading counts, since the dialog does not act on what is behind it.
+        """
+        if self.world is None:
+            return None
+        read_at = self._held[1] if self._held and not self.paused else self.shown_at
+        return max(0.0, now - read_at)
 
     def stale(self, now: float) -> bool:
         """Whether the data is too old to act on."""

@@ -99,7 +99,8 @@ class World:
         self.targets = tuple(
             _target(name, *by_target[name]) for name in sorted(by_target, key=lambda name: (name == "", natural(name)))
         )
-        self.links = _links(snapshot)
+        self.used_links = _used_links(snapshot)
+        self.links = _links(snapshot, self.used_links)
 
     def paths_of(self, disk: Disk) -> list[Path]:
         """The paths of a disk, by portal."""
@@ -180,18 +181,23 @@ def _target(name: str, sessions: list[Session], disks: list[Disk]) -> Target:
     )
 
 
-def _links(snapshot: Snapshot) -> tuple[Link, ...]:
-    """The links that iSCSI uses, what they stand on, and other hardware; the veths of containers would be noise."""
+def _used_links(snapshot: Snapshot) -> frozenset[str]:
+    """The ids of the links that carry iSCSI, and of what these stand on or belong to."""
     by_name = {link.name: link for link in snapshot.links}
     by_id = {link.id: link for link in snapshot.links}
-    used: set[str] = set()
-    carriers = {*(s.link for s in snapshot.sessions), *(p.link for p in snapshot.paths)}
+    carriers = {*(session.link for session in snapshot.sessions), *(path.link for path in snapshot.paths)}
     waiting = [by_id[key] for key in carriers if key in by_id]
+    used: set[str] = set()
     while waiting:
         link = waiting.pop()
         if link.id not in used:
             used.add(link.id)
             waiting += [by_name[name] for name in (*link.lower, link.master) if name in by_name]
+    return frozenset(used)
+
+
+def _links(snapshot: Snapshot, used: frozenset[str]) -> tuple[Link, ...]:
+    """The links that iSCSI uses, then other hardware; the veths of containers would be noise."""
     shown = (link for link in snapshot.links if link.id in used or link.kind in ("ethernet", "bond", "vlan"))
     return tuple(sorted(shown, key=lambda link: (link.id not in used, natural(link.name))))
 
@@ -207,8 +213,9 @@ def rows(world: World, opened: Opened, query: filters.Query = ()) -> list[Row]:
         top = Row(target.id, Kind.TARGET, target, "", opened(target.id, Kind.TARGET))
         _add(found, top, world, opened, query)
     if world.links:
-        working = sum(link.state is LinkState.UP for link in world.links)
-        group = Group("links", "links", len(world.links), working)
+        wanted = [link for link in world.links if link.id in world.used_links] or world.links
+        working = sum(link.state is LinkState.UP for link in wanted)
+        group = Group("links", "links", len(wanted), working)
         _add(found, Row(group.id, Kind.LINKS, group, "", opened(group.id, Kind.LINKS)), world, opened, query)
     return _redrawn(found) if query else found
 

@@ -44,9 +44,8 @@ def troubles(world: World) -> Iterator[tuple[Severity, str, str]]:
     for disk in disks:
         if disk.state is DiskState.OFFLINE:
             yield Severity.WARN, f"{say(disk.name)} is offline: a removal is under way", disk.id
-    used = {path.link for path in world.snapshot.paths} | {session.link for session in world.snapshot.sessions}
     for link in world.links:
-        if link.state is LinkState.DOWN and link.id in used:
+        if link.state is LinkState.DOWN and link.id in world.used_links:
             yield Severity.WARN, f"link {say(link.name)} is down", link.id
     for problem in world.snapshot.problems:
         text = f"could not read {say(problem.source)}: {say(problem.subject)}: {say(problem.reason)}"
@@ -59,11 +58,11 @@ def verdict(world: World, now: float) -> tuple[Severity, str, str]:
     if not found:
         return Severity.NOTE, _well(world), ""
     severity, text, key = found[0]
-    failed = [p for p in world.snapshot.paths if p.state is PathState.FAILED and p.disk == key and p.since is not None]
-    if failed:
-        text += f", {span(now - max(path.since or now for path in failed))} ago"
+    times = [p.since for p in world.snapshot.paths if p.disk == key and p.state is PathState.FAILED and p.since]
+    if times:
+        text += f", for {span(now - max(times))}"
     more = len(found) - 1
-    return severity, text + (f" (and {more} more: n)" if more else ""), key
+    return severity, text + (f" (and {more} more: press n)" if more else ""), key
 
 
 def _degraded(world: World, disk: Disk) -> str:
@@ -71,12 +70,13 @@ def _degraded(world: World, disk: Disk) -> str:
     broken = [path for path in paths if not works(path)]
     if not broken:
         return f"{say(disk.name)} is degraded"
-    text = f"{say(disk.name)}: {len(broken)} of {len(paths)} paths lost, {_where(world, broken[0])}"
-    return text + (f": {say(broken[0].reason)}" if broken[0].reason else "")
+    text = f"{say(disk.name)} has lost {len(broken)} of {count(len(paths), 'path')}: {_where(world, broken[0])}"
+    return text + (f", {say(broken[0].reason)}" if broken[0].reason else "")
 
 
 def _where(world: World, path: Path) -> str:
-    return f"{path.state.value} via {say(world.portal_of(path))}"
+    state = "" if path.state is PathState.FAILED else f"{path.state.value} "
+    return f"{state}via {say(world.portal_of(path))}"
 
 
 def _session(session: Session) -> str:

@@ -10,6 +10,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.layout import fit
 from tui.paint import COMPONENTS, Painter
 from tui.words import UNICODE, Glyphs, Line
 
@@ -53,7 +54,7 @@ class Pane(ScrollView, can_focus=True):
             self._painter = Painter(self)
         at = y + self.scroll_offset.y
         line = self.lines[at] if at < len(self.lines) else ()
-        return self._painter.strip(line, self.size.width, self.glyphs.more)
+        return self._painter.strip(fit(line, self.content_width, self.glyphs.more), self.size.width, "")
 
     def notify_style_update(self) -> None:
         """Colours changed: paint everything anew."""

@@ -1,0 +1,248 @@
+"""A dashboard on hand-made data: a source that is told what to say, a remover that writes real journals."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import threading
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+
+from textual.pilot import Pilot
+
+from initiator.errors import MooringError
+from initiator.model import Event, Snapshot
+from safety.findings import Finding, Level
+from safety.identity import Identity
+from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, process_start
+from safety.plan import Options, Plan, Step
+from safety.sequence import Phase
+from tests.tui import samples
+from tests.until import until
+from tui.app import AppOptions, MooringApp
+from tui.backends import Backends
+from tui.feed import Reading
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class FakeSource:
+    """Says what it is told to."""
+
+    def __init__(self, snapshot: Snapshot, events: Sequence[Event] = ()) -> None:
+        self.snapshot = snapshot
+        self.events = tuple(events)
+        self.failure: MooringError | None = None
+        self.reads = 0
+        self.held = threading.Event()
+        """While it is cleared, reading hangs."""
+        self.held.set()
+        self.hurry: Callable[[], None] = lambda: None
+
+    def tell(self, snapshot: Snapshot) -> None:
+        """From now on, this is how the host is."""
+        self.snapshot = snapshot
+
+    def read(self) -> Reading:
+        self.held.wait(30)
+        self.reads += 1
+        if self.failure is not None:
+            raise self.failure
+        return Reading(self.snapshot, self.events)
+
+    def pulse(self) -> Hashable:
+        return id(self.snapshot)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self.hurry = changed
+
+    def close(self) -> None:
+        self.held.set()
+
+
+def plan(snapshot: Snapshot, disk: str = "engine:d:data", findings: tuple[Finding, ...] = (), digest: str = "") -> Plan:
+    """A plan of five steps for a disk of a snapshot."""
+    found = next(item for item in snapshot.disks if item.id == disk)
+    where = "/run/mooring/practice/data"
+    table = (
+        ("identify", Phase.IDENTIFY, f"Know the disk {found.name}", "read its identification", "as planned", ""),
+        ("unmount-1", Phase.DISMOUNT, f"Unmount {where}", f'umount2("{where}", UMOUNT_NOFOLLOW)', "gone", "mount it"),
+        ("claim", Phase.CLAIM, f"Claim {found.device}", "open(O_EXCL)", "the open succeeded", "close it"),
+        ("offline", Phase.OFFLINE, "Close the engine's gate", "engine: offline", "no command is taken", "online"),
+        ("watch", Phase.WATCH, "Watch that nothing comes back", "read again for 5 s", "nothing came back", ""),
+    )
+    steps = tuple(
+        Step(key, key, phase, title, command, proof, undo, 30.0, 1.0) for key, phase, title, command, proof, undo in table
+    )
+    matter = digest or f"{found.wwid}-{len(findings)}"
+    return Plan(Identity.of(found), findings, steps, Options(), {}, snapshot.host, snapshot.taken_at, matter)
+
+
+BLOCK = Finding(
+    Level.BLOCK,
+    "open",
+    "pid:4711",
+    "bash (process 4711) uses /run/mooring/practice/data.",
+    "/proc/4711/cwd -> /run/mooring/practice/data",
+    "leave that folder or end the process",
+)
+NOTE = Finding(Level.NOTE, "mounted", "volume:0", "It is mounted at /run/mooring/practice/data.", "mountinfo", "")
+
+
+class FakeRemover:
+    """Plans from the source's snapshot; a started removal is a journal that the test writes."""
+
+    def __init__(self, source: FakeSource, folder: pathlib.Path) -> None:
+        self.source = source
+        self.folder = folder
+        self.findings: tuple[Finding, ...] = (NOTE,)
+        self.failure: MooringError | None = None
+        self.waiting: tuple[Unfinished, ...] = ()
+        self.started: list[Plan] = []
+        self.resumed: list[pathlib.Path] = []
+        self.undone: list[pathlib.Path] = []
+
+    def plan(self, disk: str) -> Plan:
+        if self.failure is not None:
+            raise self.failure
+        return plan(self.source.snapshot, disk, self.findings)
+
+    def start(self, plan: Plan) -> pathlib.Path:
+        self.started.append(plan)
+        path = self.folder / "removal.jsonl"
+        begin(path, plan).close()
+        return path
+
+    def resume(self, journal: pathlib.Path) -> None:
+        self.resumed.append(journal)
+
+    def undo(self, journal: pathlib.Path) -> None:
+        self.undone.append(journal)
+
+    def unfinished(self) -> Sequence[Unfinished]:
+        return self.waiting
+
+
+def begin(path: pathlib.Path, plan: Plan) -> Journal:
+    """A journal with its plan and the start of a runner: this very process, which lives."""
+    from safety.journal import boot_id
+
+    journal = Journal.create(path, boot=boot_id(), now=lambda: samples.NOW)
+    changing = [step.id for step in plan.steps if step.changing]
+    journal.append(Kind.PLAN, data={"plan": unchecked_json(plan), "key": plan.identity.key(), "changing": changing})
+    return journal
+
+
+def run_by(journal: Journal, pid: int) -> None:
+    """A runner with this process id began."""
+    journal.append(Kind.RUN, data={"pid": pid, "started": process_start(pid)})
+
+
+def unchecked_json(plan: Plan) -> dict[str, object]:
+    """The plan as the journal holds it."""
+    return plan.to_json()
+
+
+def walk(journal: Journal, plan: Plan, *, until_step: str | None = None) -> None:
+    """Prove each step, up to and without `until_step`."""
+    for step in plan.steps:
+        journal.append(Kind.STEP, step=step.id, mark=Mark.STARTED)
+        if step.id == until_step:
+            return
+        journal.append(Kind.STEP, step.proof, step=step.id, mark=Mark.VERIFIED)
+
+
+def end(journal: Journal, outcome: Outcome, text: str, fix: str = "") -> None:
+    """The runner's last word."""
+    journal.append(Kind.END, text, data={"outcome": outcome, "fix": fix})
+
+
+def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
+    """States of paths that changed."""
+    before = {path.id: path.state for path in old.paths}
+    return [
+        Event(new.taken_at, "state", path.id, f"path {path.name} is {path.state}")
+        for path in new.paths
+        if before.get(path.id) != path.state
+    ]
+
+
+@dataclasses.dataclass
+class Bench:
+    """A running dashboard and everything it stands on."""
+
+    app: MooringApp
+    pilot: Pilot[int]
+    source: FakeSource
+    remover: FakeRemover
+    wall: Clock
+    tick: Clock
+    faults: list[tuple[str, tuple[str, ...]]]
+
+    async def tell(self, snapshot: Snapshot) -> None:
+        """Let the host be so, and wait until the dashboard knows."""
+        self.source.tell(snapshot)
+        self.source.hurry()
+        await until(lambda: self.app.store.world is not None and self.newest() is snapshot, what="the snapshot")
+
+    def newest(self) -> Snapshot | None:
+        """The newest snapshot that arrived."""
+        held = self.app.store.held
+        return held or (self.app.store.world.snapshot if self.app.store.world else None)
+
+    async def listen(self) -> None:
+        """Let the first moment of a dialog pass."""
+        self.tick.at += 1.0
+
+    def text(self) -> str:
+        """What is on the screen."""
+        return screen_text(self.app)
+
+
+def screen_text(app: MooringApp) -> str:
+    """The screen as lines of text."""
+    width, height = app.size
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips[:height])
+
+
+@contextlib.asynccontextmanager
+async def dashboard(
+    folder: pathlib.Path,
+    snapshot: Snapshot | None = None,
+    *,
+    size: tuple[int, int] = (120, 40),
+    options: AppOptions | None = None,
+    events: Sequence[Event] = samples.EVENTS,
+    root: bool = True,
+    waiting: tuple[Unfinished, ...] = (),
+    wait: bool = True,
+) -> AsyncIterator[Bench]:
+    """The dashboard on a snapshot, with standing clocks."""
+    source = FakeSource(snapshot or samples.practice(), events)
+    remover = FakeRemover(source, folder)
+    remover.waiting = waiting
+    wall, tick = Clock(samples.NOW), Clock(1000.0)
+    faults: list[tuple[str, tuple[str, ...]]] = []
+
+    def fault(name: str, args: Sequence[str]) -> str:
+        faults.append((name, tuple(args)))
+        return f"{name} holds now"
+
+    chosen = options or AppOptions(practice=True)
+    app = MooringApp(chosen, Backends(source, differ, remover, fault), wall=wall, tick=tick, root=root)
+    async with app.run_test(size=size) as pilot:
+        bench = Bench(app, pilot, source, remover, wall, tick, faults)
+        if wait:
+            await until(lambda: app.store.world is not None, what="the first snapshot")
+            await until(lambda: app.main.table.rows or app.main.has_class("-empty"), what="the first rows")
+            await pilot.pause()
+        yield bench

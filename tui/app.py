@@ -1,0 +1,332 @@
+"""The dashboard as a program: what it is started with, how it ends, and what belongs to no single screen."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import App
+from textual.message import Message
+from textual.theme import Theme
+
+from initiator import places
+from initiator.errors import MooringError
+from safety.journal import Unfinished
+from safety.plan import Plan
+from tui import background
+from tui.backends import Backends, real
+from tui.feed import Feed, Mailbox
+from tui.palette import MooringProvider
+from tui.screens.dialog import Dialog
+from tui.screens.help import HelpScreen
+from tui.screens.main import MainScreen
+from tui.screens.progress import ProgressScreen, UnfinishedScreen
+from tui.screens.removal import ConfirmScreen, PlanScreen
+from tui.store import Store
+from tui.tree import Kind
+from tui.tricks import Trick
+from tui.words import ASCII, UNICODE, say
+
+DARK = Theme(
+    "mooring-dark",
+    primary="#56b6c2",
+    secondary="#8fb3d9",
+    accent="#e5b567",
+    foreground="#d5dde3",
+    background="#10171d",
+    surface="#16202a",
+    panel="#1c2935",
+    success="#7fc48f",
+    warning="#e2a84a",
+    error="#f07a72",
+    dark=True,
+)
+LIGHT = Theme(
+    "mooring-light",
+    primary="#0b6e7d",
+    secondary="#3a5f8a",
+    accent="#8a5a00",
+    foreground="#1b2830",
+    background="#f7f9fa",
+    surface="#eef2f4",
+    panel="#dfe7eb",
+    success="#1d7440",
+    warning="#935800",
+    error="#b3261e",
+    dark=False,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AppOptions:
+    """What the command line tells the dashboard."""
+
+    read_only: bool = False
+    practice: bool = False
+    """The practice range was started for this dashboard: its faults are in the palette."""
+    interval: float = 1.0
+    """Seconds from one reading of the host to the next."""
+    ascii: bool = False
+    screenshot: pathlib.Path | None = None
+    """Save the first full screen here as SVG, and leave."""
+    size: tuple[int, int] = (120, 36)
+    """Columns and rows of that picture."""
+    light: bool = False
+
+
+class Arrived(Message):
+    """There is something in the mailbox."""
+
+    def can_replace(self, message: Message) -> bool:
+        """One is enough."""
+        return isinstance(message, Arrived)
+
+
+class MooringApp(App[int]):
+    """The dashboard."""
+
+    CSS_PATH = "style.tcss"
+    COMMANDS: ClassVar = {MooringProvider}
+    TITLE = "Mooring"
+
+    def __init__(
+        self,
+        options: AppOptions,
+        backends: Backends,
+        *,
+        wall: Callable[[], float] = time.time,
+        tick: Callable[[], float] = time.monotonic,
+        root: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.animation_level = "none"
+        self.options = options
+        self.backends = backends
+        self.wall = wall
+        self.tick = tick
+        self.root = os.geteuid() == 0 if root is None else root
+        self.store = Store()
+        self.main = MainScreen(self.store, ASCII if options.ascii else UNICODE)
+        self.unfinished: tuple[Unfinished, ...] = ()
+        self._mailbox = Mailbox(lambda: background.post(self, Arrived()))
+        self._feed = Feed(backends.source, self._mailbox, backends.differ, interval=options.interval, clock=tick)
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing may be changed; empty when it may."""
+        if not self.root:
+            return "Read-only: you are not root. Start Mooring with sudo to change anything."
+        return "Read-only: Mooring was started with --read-only." if self.options.read_only else ""
+
+    @property
+    def is_practice(self) -> bool:
+        """Whether this is the practice range."""
+        world = self.store.world
+        return self.options.practice or (world is not None and world.snapshot.practice)
+
+    @property
+    def can_practice(self) -> bool:
+        """Whether faults can be given."""
+        return self.options.practice and self.backends.fault is not None and not self.options.read_only
+
+    def on_mount(self) -> None:
+        """Show the first screen at once; the data comes when it comes."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = LIGHT.name if self.options.light else DARK.name
+        self.push_screen(self.main)
+        if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, functools.partial(self.exit, 128 + number))
+        self._feed.start()
+        background.run(self, self.backends.remover.unfinished, self._offer_unfinished)
+
+    def on_unmount(self) -> None:
+        """Nobody waits for the reader."""
+        self._feed.stop()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Throw away keys and pastes that a dialog has not been shown long enough to be meant by."""
+        typed = isinstance(event, events.Key | events.Paste) and not event.is_forwarded
+        if typed and self.screen_stack and isinstance(self.screen, Dialog) and self.screen.deaf:
+            return
+        await super().on_event(event)
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    @on(Arrived)
+    def _arrived(self) -> None:
+        delivery = self._mailbox.take()
+        self.main.failure = delivery.failure
+        self.store.freeze(isinstance(self.screen, Dialog))
+        if delivery.snapshot is None:
+            self.main.tell_age()
+            return
+        first = self.store.world is None
+        if self.store.apply(delivery.snapshot, delivery.events, delivery.read_at):
+            self.main.show_data()
+        else:
+            self.main.tell_age()
+        if first and self.options.screenshot is not None:
+            self.set_timer(0.5, self._take_picture_and_leave)
+
+    @on(background.Ready)
+    def _work_done(self, message: background.Ready) -> None:
+        message.deliver()
+
+    # --- removals -----------------------------------------------------------------------------------------------
+
+    def begin_removal(self, disk: str) -> None:
+        """Plan, read, type the name, run: each on a screen of its own."""
+        found = self.store.world.disk(disk) if self.store.world else None
+        if found is not None:
+            self._read_plan(disk, found.name)
+
+    def _read_plan(self, disk: str, name: str, plan: Plan | None = None, note: str = "") -> None:
+        self.push_screen(PlanScreen(disk, name, self.main.glyphs, plan, note), self._confirm)
+
+    def _confirm(self, plan: Plan | None) -> None:
+        if plan is not None:
+            self.push_screen(ConfirmScreen(plan, self.main.glyphs), functools.partial(self._confirmed, plan))
+
+    def _confirmed(self, plan: Plan, yes: bool | None) -> None:
+        """The name was typed: look once more, and start only what was read.
+
+        The runner asks the guards again too; this is so that the person learns of a change before anything begins.
+        """
+        if not yes:
+            self.notify("Nothing was changed.")
+            return
+        remover = self.backends.remover
+
+        def work() -> Plan | pathlib.Path:
+            fresh = remover.plan(plan.identity.disk)
+            return remover.start(fresh) if fresh.digest == plan.digest and not fresh.blocked else fresh
+
+        background.run(self, work, functools.partial(self._begun, plan))
+
+    def _begun(self, plan: Plan, result: Plan | pathlib.Path | MooringError) -> None:
+        name = plan.identity.name
+        if isinstance(result, Plan):
+            note = "Something changed since you read the plan. Nothing was done. This is the plan as it is now:"
+            self._read_plan(plan.identity.disk, name, result, note)
+        elif isinstance(result, MooringError):
+            text = " ".join(filter(None, (say(str(result)), say(result.fix))))
+            self.notify(text, title="The removal was not started", severity="error", timeout=20, markup=False)
+        else:
+            self._watch_removal(result, name)
+
+    def _watch_removal(self, journal: pathlib.Path, name: str) -> None:
+        self.push_screen(ProgressScreen(journal, name, self.main.glyphs), lambda _: self._look_for_unfinished())
+
+    def _look_for_unfinished(self) -> None:
+        background.run(self, self.backends.remover.unfinished, self._note_unfinished)
+
+    def _note_unfinished(self, found: Sequence[Unfinished] | MooringError) -> None:
+        self.unfinished = () if isinstance(found, MooringError) else tuple(found)
+        self.main.tell_age()
+
+    def _offer_unfinished(self, found: Sequence[Unfinished] | MooringError) -> None:
+        self._note_unfinished(found)
+        if self.unfinished and not isinstance(self.screen, Dialog) and self.options.screenshot is None:
+            self.show_unfinished()
+
+    def show_unfinished(self) -> None:
+        """The removals that wait, to look at one of them."""
+        if not self.unfinished:
+            self.notify("No removal waits.")
+            return
+
+        def look(entry: Unfinished | None) -> None:
+            if entry is not None:
+                self._watch_removal(entry.path, entry.disk)
+
+        self.push_screen(UnfinishedScreen(self.unfinished, self.main.glyphs), look)
+
+    # --- the rest -----------------------------------------------------------------------------------------------
+
+    def play(self, trick: Trick) -> None:
+        """Give the practice range a fault."""
+        fault = self.backends.fault
+        if fault is not None:
+            background.run(self, lambda: fault(trick.fault, trick.args), self._played)
+
+    def _played(self, result: str | MooringError) -> None:
+        failed = isinstance(result, MooringError)
+        self.notify(say(str(result)), title="Practice", severity="error" if failed else "information", markup=False)
+        self._feed.hurry()
+
+    def show_help(self, kind: Kind | None) -> None:
+        """Keys and words."""
+        self.push_screen(HelpScreen(kind, self.main.glyphs))
+
+    def switch_theme(self) -> None:
+        """Light or dark."""
+        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+
+    def save_picture(self) -> None:
+        """An SVG picture of the screen, in the current folder."""
+        name = time.strftime("mooring-%Y%m%d-%H%M%S.svg", time.localtime(self.wall()))
+        try:
+            self.save_screenshot(name)
+        except OSError as error:
+            self.notify(f"{name}: {error.strerror}", severity="error", markup=False)
+        else:
+            self.notify(f"Saved {name}", markup=False)
+
+    def _take_picture_and_leave(self) -> None:
+        path = self.options.screenshot
+        try:
+            self.save_screenshot(path.name, str(path.parent)) if path else None
+        except OSError as error:
+            self.exit(1, message=f"mooring: {path}: {error.strerror}")
+        else:
+            self.exit(0)
+
+    async def action_quit(self) -> None:
+        """Leave at once."""
+        self.exit(0)
+
+
+def run(options: AppOptions) -> int:
+    """Show the dashboard until the person leaves; the return value is the exit code.
+
+    Raises:
+        MooringError: there is no terminal that could show it.
+    """
+    picture = options.screenshot is not None
+    if not picture:
+        check_terminal()
+        encoding = (getattr(sys.__stderr__, "encoding", None) or "").lower().replace("-", "")
+        if encoding != "utf8":
+            options = dataclasses.replace(options, ascii=True)
+    logging.basicConfig(filename=places.state_dir() / "dashboard.log", level=logging.WARNING)
+    threading.excepthook = background.log_failures
+    app = MooringApp(options, real(practice=options.practice))
+    code = app.run(headless=picture, size=options.size if picture else None)
+    return app.return_code or 0 if code is None else code
+
+
+def check_terminal() -> None:
+    """Refuse where a full screen cannot work: frames go to stderr, keys come from stdin.
+
+    Raises:
+        MooringError: there is no terminal, or it cannot move its cursor.
+    """
+    fix = "use `mooring list`, `mooring watch` or --json instead"
+    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
+        raise MooringError("the dashboard needs a terminal on stdin and stderr", code="no-terminal", fix=fix)
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
+        raise MooringError("this terminal (TERM=dumb) cannot show a full screen", code="no-terminal", fix=fix)

@@ -1,0 +1,200 @@
+"""The words of iSCSI in plain sentences: what it is, why it matters for the data, what to do. No Textual here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tui.tree import Kind
+
+
+class Term(NamedTuple):
+    """One word."""
+
+    name: str
+    text: str
+
+
+TERMS: tuple[Term, ...] = (
+    Term(
+        "initiator",
+        "This host: the side that asks for data. Targets know it by its iSCSI name and decide by that name what it may"
+        " see, so two hosts must never share one.",
+    ),
+    Term(
+        "target",
+        "The other side: a storage array or server that offers disks under one iSCSI name. One target can be reached"
+        " at several portals.",
+    ),
+    Term(
+        "portal",
+        "An IP address and TCP port at which a target listens, usually port 3260. Two portals on separate networks are"
+        " what makes a second path worth having.",
+    ),
+    Term(
+        "IQN",
+        "An iSCSI name, such as iqn.2026-11.com.example:disk1: the year and month in which somebody owned the domain,"
+        " the domain backwards, then a name of their choice. It stays the same when addresses change.",
+    ),
+    Term(
+        "LUN",
+        "The number of a disk within one target. Another target, or another host, can use another number for the same"
+        " disk, so a LUN alone never says which disk it is: the WWID does.",
+    ),
+    Term(
+        "WWID",
+        "The identity that the target gives a disk (SCSI page 83h). It is the same over every path. Mooring compares it"
+        " before each step of a removal and stops when it changed.",
+    ),
+    Term(
+        "session",
+        "A login of this initiator at one target. It has at least one TCP connection. Logging out while a disk of the"
+        " session is in use is like pulling the plug: what was not yet written is lost.",
+    ),
+    Term(
+        "connection",
+        "One TCP connection of a session. Its round-trip time and the segments sent again tell how well the network"
+        " under a path does.",
+    ),
+    Term(
+        "ISID",
+        "The initiator's half of a session's identity. When a connection breaks, logging in again with the same ISID"
+        " takes over the old session instead of opening a second one.",
+    ),
+    Term(
+        "path",
+        "One route to a disk: a link of this host, a session, a portal. With two paths a pulled cable costs speed;"
+        " with one it costs the disk.",
+    ),
+    Term(
+        "MPIO",
+        "Multipath I/O: several paths joined into one device, so that I/O goes on over another path when one fails."
+        " Always use the joined device; writing to a single path beneath it can corrupt the data.",
+    ),
+    Term(
+        "map",
+        "The device that joins the paths of one disk. While at least one of its paths works, programs notice nothing.",
+    ),
+    Term(
+        "active/active",
+        "An array that serves a disk equally well on every path. In an active/passive array only one controller serves"
+        " it at a time, and using the other is slow or not possible.",
+    ),
+    Term(
+        "ALUA",
+        "How an array says which of its ports are the good ones for a disk: active/optimized is the direct way,"
+        " active/non-optimized a detour, standby answers but moves no data.",
+    ),
+    Term(
+        "path group",
+        "Paths of the same quality. I/O uses the best group that works and moves to the next one when the whole group"
+        " is lost.",
+    ),
+    Term(
+        "link",
+        "A network interface of this host. If all paths of a disk leave through one link, its cable is a single point"
+        " of failure, however many portals there are.",
+    ),
+    Term(
+        "bond",
+        "Several links used as one. It protects against a pulled cable, but for iSCSI two separate links with a"
+        " session each are usually the better choice: multipath notices more kinds of failure.",
+    ),
+    Term(
+        "VLAN",
+        "A separate network on a shared cable, told apart by a number. Storage traffic belongs in one of its own.",
+    ),
+    Term(
+        "CHAP",
+        "Proof of a shared secret at login, without sending it. It keeps strangers from logging in; it does not"
+        " encrypt the data.",
+    ),
+    Term(
+        "mutual CHAP",
+        "CHAP in both directions: the target proves its identity too, so that nobody can pose as your storage.",
+    ),
+    Term(
+        "digest",
+        "A checksum (CRC32C) over the headers or the data of each message. TCP's own checksum misses some errors of"
+        " faulty hardware; a digest finds them before they reach a disk.",
+    ),
+    Term(
+        "discovery",
+        "Asking a portal which targets it knows (SendTargets). It changes nothing; logging in comes afterwards.",
+    ),
+    Term(
+        "attach",
+        "To make a disk that a session sees into a block device of this host, with a name under /dev that can be"
+        " formatted and mounted.",
+    ),
+    Term(
+        "volume",
+        "A file system that is mounted. Data written to it waits in memory for a while: unmounting is what makes sure"
+        " that all of it is on the disk.",
+    ),
+    Term(
+        "dismount",
+        "To unmount everything on a disk, wherever it is mounted, also in containers. It is the first thing a removal"
+        " does, and it is never forced: a program with an open file stops it.",
+    ),
+    Term(
+        "claim",
+        "An exclusive open of the device. From then on nothing else can mount or open it, so what was found unused"
+        " stays unused until the removal is over.",
+    ),
+    Term(
+        "flush",
+        "To ask the target to put everything from its write cache on stable storage (SYNCHRONIZE CACHE). Mooring goes"
+        " on only when the target answers that it has.",
+    ),
+    Term(
+        "offline",
+        "Closed for new commands. A removal takes a disk offline after the flush, so that nothing can be written"
+        " between the flush and the logout. It can be undone.",
+    ),
+    Term(
+        "logout",
+        "The orderly end of a session. Mooring logs a session out only after its disk was dismounted, flushed and"
+        " taken offline, in that order.",
+    ),
+    Term(
+        "settle time",
+        "How long a path has to work without a break before it is trusted again. It keeps a loose cable from moving"
+        " the I/O back and forth.",
+    ),
+    Term(
+        "mount namespace",
+        "A view of the mounts, as containers have their own. A disk can be mounted in one that you do not see;"
+        " Mooring looks into all of them.",
+    ),
+    Term(
+        "iSNS",
+        "A directory service for iSCSI: targets register themselves, and initiators ask it instead of each portal.",
+    ),
+)
+
+OF_KIND: dict[Kind, tuple[str, ...]] = {
+    Kind.TARGET: ("target", "portal", "IQN", "discovery"),
+    Kind.DISK: ("WWID", "LUN", "attach", "MPIO", "map", "flush"),
+    Kind.VOLUME: ("volume", "dismount", "mount namespace"),
+    Kind.PATH: ("path", "MPIO", "ALUA", "portal", "session"),
+    Kind.SESSIONS: ("session", "logout", "CHAP"),
+    Kind.SESSION: ("session", "connection", "ISID", "CHAP", "digest", "logout"),
+    Kind.LINKS: ("link", "bond", "VLAN"),
+    Kind.LINK: ("link", "bond", "VLAN"),
+}
+"""The terms that matter for what is selected."""
+
+_BY_NAME = {term.name.casefold(): term for term in TERMS}
+
+
+def find(name: str) -> Term | None:
+    """The term with this name, whatever the case."""
+    return _BY_NAME.get(name.casefold())
+
+
+def for_kind(kind: Kind | None) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """The terms for what is selected, and the rest of them by name."""
+    wanted = OF_KIND.get(kind, ()) if kind else ()
+    first = tuple(_BY_NAME[name.casefold()] for name in wanted)
+    rest = sorted((term for term in TERMS if term not in first), key=lambda term: term.name.casefold())
+    return first, tuple(rest)

@@ -1,0 +1,74 @@
+"""A removal plan as text: what stands against it, with evidence and a way out, and every step exactly. No Textual."""
+
+from __future__ import annotations
+
+from safety.findings import Finding, Level
+from safety.plan import Plan, Step
+from tui.layout import labelled, paragraph
+from tui.words import Glyphs, Line, Piece, count, say, size, span
+
+_SIGNS = {Level.BLOCK: ("bad", "bad"), Level.WARN: ("warn", "warn"), Level.NOTE: ("dot", "calm")}
+
+
+def plan_lines(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
+    """The whole plan, the reasons against it first."""
+    who = plan.identity
+    lines = [*_summary(plan, width, glyphs), ()]
+    facts: list[tuple[str, str | Line]] = [
+        ("Disk", say(who.name)),
+        ("Target", say(who.target or "")),
+        ("LUN", "" if who.lun is None else str(who.lun)),
+        ("WWID", say(who.wwid or "none")),
+        ("Size", size(who.size_bytes)),
+        ("Device", say(who.device or "none")),
+    ]
+    lines += labelled(facts, width)
+    if plan.findings:
+        lines += [(), _heading("Findings", width, glyphs)]
+        for finding in plan.findings:
+            lines += _finding(finding, width, glyphs)
+    title = f"Steps {len(plan.steps)}, about {span(max(1, plan.expected_s))}"
+    lines += [(), _heading(title, width, glyphs)]
+    for number, step in enumerate(plan.steps, 1):
+        lines += _step(number, step, width, glyphs)
+    return lines
+
+
+def _summary(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
+    against = sum(finding.level is Level.BLOCK for finding in plan.findings)
+    name = say(plan.identity.name)
+    if against:
+        text = f"{glyphs.bad} {name} cannot be removed now: {count(against, 'reason')}. Nothing was changed."
+        return paragraph(text, width, "bad")
+    text = f"{glyphs.good} Nothing stands against removing {name}. Nothing has been changed yet."
+    return paragraph(text, width, "good")
+
+
+def _finding(finding: Finding, width: int, glyphs: Glyphs) -> list[Line]:
+    shape, role = _SIGNS[finding.level]
+    sign = getattr(glyphs, shape)
+    lines = _hanging(f"{sign} ", say(finding.text), width, role)
+    if finding.evidence:
+        lines += _hanging("  seen: ", say(finding.evidence), width, "dim")
+    if finding.fix:
+        lines += _hanging(f"  {glyphs.arrow} ", say(finding.fix), width, "")
+    return lines
+
+
+def _step(number: int, step: Step, width: int, glyphs: Glyphs) -> list[Line]:
+    return [
+        *_hanging(f"{number:2} ", say(step.title), width, "strong"),
+        *_hanging("   does:  ", say(step.command), width, "dim"),
+        *_hanging("   proof: ", say(step.proof), width, "dim"),
+        *(_hanging("   undo:  ", say(step.undo), width, "dim") if step.undo else []),
+    ]
+
+
+def _hanging(label: str, text: str, width: int, role: str) -> list[Line]:
+    """A label and a text that is continued below itself."""
+    first, *more = paragraph(text, width - len(label), role)
+    return [(Piece(label, role), *first), *((Piece(" " * len(label)), *line) for line in more)]
+
+
+def _heading(text: str, width: int, glyphs: Glyphs) -> Line:
+    return (Piece(f"{text} ", "heading"), Piece(glyphs.rule * max(0, width - len(text) - 1), "rule"))

@@ -1,0 +1,234 @@
+"""A removal as it goes on, and the removals that wait. Both only read journals: closing them stops nothing."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import time
+from collections.abc import Sequence
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Button
+
+from initiator.errors import MooringError
+from safety.journal import Reader, Record, Unfinished, runner_alive
+from tui import background
+from tui.layout import paragraph
+from tui.progress import Progress
+from tui.screens.dialog import Dialog
+from tui.widgets.pane import Pane
+from tui.words import Glyphs, Line, Piece, clock, say
+
+POLL_S = 0.1
+PATIENCE_S = 10.0
+"""How long a runner that was started may take to write its first record."""
+
+
+class News(Message):
+    """New records of the journal, or what became of its runner."""
+
+    def __init__(self, records: Sequence[Record], failure: str = "", lost: bool = False) -> None:
+        super().__init__()
+        self.records = records
+        self.failure = failure
+        self.lost = lost
+
+
+class Follower(threading.Thread):
+    """Reads a journal until it is told to stop. A thread of its own: a slow disk must not freeze the screen."""
+
+    def __init__(self, path: pathlib.Path, screen: ProgressScreen) -> None:
+        super().__init__(name="journal", daemon=True)
+        self._reader = Reader(path)
+        self._screen = screen
+        self._stopped = threading.Event()
+        self._run: Record | None = None
+        self._ended = False
+        self._patient_until = time.monotonic() + PATIENCE_S
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stopped.set()
+
+    def expect_runner(self) -> None:
+        """A runner was just started: wait for its first word before calling it lost."""
+        self._ended = False
+        self._patient_until = time.monotonic() + PATIENCE_S
+
+    def run(self) -> None:
+        """The thread's work."""
+        lost = False
+        while not self._stopped.is_set():
+            alive = self._run is not None and runner_alive(self._run)
+            try:
+                records = self._reader.poll()
+            except MooringError as error:
+                background.post(self._screen, News((), failure=str(error)))
+                return
+            self._note(records)
+            gone = not alive and not records and not self._ended and time.monotonic() > self._patient_until
+            if records or gone is not lost:
+                lost = gone
+                background.post(self._screen, News(records, lost=lost))
+            self._stopped.wait(POLL_S)
+
+    def _note(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.kind == "run":
+                self._run = record
+                # From here on the process itself tells whether it lives.
+                self._patient_until = 0.0
+            self._ended = record.kind == "end"
+
+
+class ProgressScreen(Dialog[None]):
+    """The steps of one removal with what proves each, until it is over; then what to do next."""
+
+    def __init__(self, journal: pathlib.Path, name: str, glyphs: Glyphs) -> None:
+        super().__init__()
+        self.journal = journal
+        self.progress = Progress()
+        self._name = name
+        self._glyphs = glyphs
+        self._failure = ""
+        self._follower: Follower | None = None
+
+    def compose(self) -> ComposeResult:
+        """The story, and what can be done."""
+        with Vertical(id="box") as box:
+            box.border_title = Content(f"Removal of {say(self._name)}")
+            yield Pane(self._glyphs, id="steps")
+            with Horizontal(id="buttons"):
+                yield Button("Close", id="close")
+                yield Button("Undo", id="undo", classes="-act")
+                yield Button("Resume", id="resume", classes="-act")
+
+    def on_mount(self) -> None:
+        """Begin to read."""
+        super().on_mount()
+        self._follower = Follower(self.journal, self)
+        self._follower.start()
+        self.set_interval(0.25, self._fill)
+        self._show()
+        self.query_one("#close", Button).focus()
+
+    def on_unmount(self) -> None:
+        """Stop reading; the runner goes on."""
+        if self._follower is not None:
+            self._follower.stop()
+
+    @on(News)
+    def _news(self, news: News) -> None:
+        was_over = self.progress.over
+        try:
+            self.progress.take(news.records)
+        except MooringError as error:
+            self._failure = str(error)
+        self.progress.runner_lost = news.lost
+        self._failure = news.failure or self._failure
+        if self.progress.over is not was_over:
+            self.deafen()
+        self._show()
+
+    def _show(self) -> None:
+        progress = self.progress
+        self.set_class(progress.over and progress.headline()[1] == "good", "-good")
+        self.set_class(progress.over and progress.headline()[1] == "bad", "-bad")
+        self.set_class(not progress.over, "-danger")
+        for key in ("#undo", "#resume"):
+            self.query_one(key, Button).display = progress.can_go_on and not self.mooring.read_only
+        self.query_one("#close", Button).label = "Close" if progress.over else "Hide"
+        self._fill()
+
+    def on_resize(self) -> None:
+        """Wrap to the new width."""
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        pane = self.query_one("#steps", Pane)
+        width = pane.content_width
+        lines: list[Line] = paragraph(say(self._failure), width, "bad") if self._failure else []
+        pane.show([*lines, *self.progress.lines(width, self._glyphs, self.mooring.wall())])
+
+    @on(Button.Pressed, "#close")
+    def _close(self) -> None:
+        self.dismiss(None)
+
+    @on(Button.Pressed, "#resume")
+    def _resume(self) -> None:
+        self._again(resume=True)
+
+    @on(Button.Pressed, "#undo")
+    def _undo(self) -> None:
+        self._again(resume=False)
+
+    def _again(self, *, resume: bool) -> None:
+        remover = self.mooring.backends.remover
+        work = remover.resume if resume else remover.undo
+        if self._follower is not None:
+            self._follower.expect_runner()
+        self.progress.outcome, self.progress.runner_lost = None, False
+        self._show()
+        self.query_one("#close", Button).focus()
+        background.run(self.app, lambda: work(self.journal), self._started)
+
+    def _started(self, result: MooringError | None) -> None:
+        if self.is_attached and isinstance(result, MooringError):
+            self._failure = " ".join(filter(None, (str(result), result.fix)))
+            self.progress.runner_lost = True
+            self._show()
+
+
+class UnfinishedScreen(Dialog[Unfinished]):
+    """Removals that were begun and not ended. Gives back the one to look at."""
+
+    def __init__(self, entries: Sequence[Unfinished], glyphs: Glyphs) -> None:
+        super().__init__()
+        self.add_class("-danger", "-small")
+        self._entries = tuple(entries)
+        self._glyphs = glyphs
+
+    def compose(self) -> ComposeResult:
+        """One button for each removal, and Later under the Enter key."""
+        with Vertical(id="box") as box:
+            box.border_title = "Unfinished removals"
+            yield Pane(self._glyphs, id="about")
+            with Vertical(id="buttons"):
+                yield Button("Later", id="later")
+                for number, entry in enumerate(self._entries):
+                    label = f"Look at {say(entry.disk) or entry.path.name}"
+                    yield Button(Content(label), id=f"entry-{number}", classes="-entry")
+
+    def on_mount(self) -> None:
+        """Later has the keys."""
+        super().on_mount()
+        self.query_one("#about", Pane).can_focus = False
+        self.query_one("#later", Button).focus()
+
+    def on_resize(self) -> None:
+        """Wrap to the new width."""
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        pane = self.query_one("#about", Pane)
+        width = pane.content_width
+        lines: list[Line] = []
+        for entry in self._entries:
+            state = "is under way" if entry.running else "stopped part-way"
+            lines.append((Piece(say(entry.disk) or "?", "strong"), Piece(f" {state}, begun {clock(entry.since)}")))
+            lines += paragraph(say(entry.reason), width, "dim", indent=2)
+        pane.styles.height = len(lines)
+        pane.show(lines)
+
+    @on(Button.Pressed, "#later")
+    def _later(self) -> None:
+        self.dismiss(None)
+
+    @on(Button.Pressed, ".-entry")
+    def _chosen(self, message: Button.Pressed) -> None:
+        number = int((message.button.id or "entry-0").removeprefix("entry-"))
+        self.dismiss(self._entries[number])

@@ -1,0 +1,136 @@
+"""The lines at the top and at the bottom: what there is, what is wrong first, and which keys do what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from textual import events
+from textual.message import Message
+
+from initiator.model import Severity
+from tui import verdict
+from tui.actions import Action, key_name
+from tui.layout import fit, width_of
+from tui.store import STALE_AFTER, Store
+from tui.widgets.pane import Pane
+from tui.words import Glyphs, Line, Piece, mark, say, span
+
+
+class Bar(Pane, can_focus=False):
+    """Fixed lines that do not scroll."""
+
+
+class Status(NamedTuple):
+    """What the title needs beyond the store."""
+
+    now: float
+    """Unix time."""
+    tick: float
+    """Monotonic time."""
+    read_only: bool
+    practice: bool
+    failure: str
+
+
+def title(store: Store, status: Status, width: int, glyphs: Glyphs) -> tuple[Line, Line]:
+    """The two lines at the top, `width` cells wide."""
+    return _counts(store, status, width, glyphs), _verdict(store, status, width, glyphs)
+
+
+def _counts(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+    host = say(store.world.snapshot.host) if store.world else ""
+    left: Line = (Piece(" Mooring ", "brand"), Piece(f" {host} ", "title"))
+    right = _badges(store, status, glyphs)
+    room = width - width_of(right)
+    for number, text in enumerate(verdict.counts(store.world) if store.world else ()):
+        part: Line = (Piece(f" {glyphs.dot} " if number else "  ", "dim"), Piece(text))
+        if width_of(left) + width_of(part) > room - 1:
+            break
+        left += part
+    return (*fit(left, max(0, room), glyphs.more), *right)
+
+
+def _badges(store: Store, status: Status, glyphs: Glyphs) -> Line:
+    badges: Line = ()
+    if status.practice:
+        badges += (Piece(" PRACTICE ", "practice"), Piece(" "))
+    if status.read_only:
+        badges += (Piece(" READ-ONLY ", "badge"), Piece(" "))
+    if store.paused:
+        badges += (Piece(" PAUSED ", "badge"), Piece(" "))
+    age = store.age(status.tick)
+    if age is None:
+        return (*badges, Piece("reading ", "dim"))
+    if age <= STALE_AFTER and not store.paused:
+        return (*badges, Piece(f"{glyphs.good} live ", "good"))
+    return (*badges, Piece(f"{span(age)} old ", "warn" if age < 3 * STALE_AFTER else "bad"))
+
+
+def _verdict(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+    if store.world is None:
+        text = status.failure or "reading what this host knows of iSCSI"
+        severity = Severity.BAD if status.failure else Severity.NOTE
+    elif status.failure:
+        severity, text = Severity.BAD, f"no new data: {say(status.failure)}"
+    elif store.stale(status.tick) and not store.paused:
+        severity, text = Severity.BAD, "no new data: the reader of this host does not answer"
+    else:
+        severity, text, _ = verdict.verdict(store.world, status.now)
+    shape = mark(severity)
+    calm = severity is Severity.NOTE
+    sign = glyphs.good if calm and store.world else getattr(glyphs, shape.shape)
+    role = "good" if calm and store.world else shape.role
+    return fit((Piece(f" {sign} ", role), Piece(text, role)), width, glyphs.more)
+
+
+class KeyBar(Bar):
+    """The keys that matter now; each can be clicked."""
+
+    class Pressed(Message):
+        """A key was clicked."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(self, glyphs: Glyphs, *, id: str | None = None) -> None:
+        super().__init__(glyphs, id=id)
+        self._spans: list[tuple[int, int, str]] = []
+
+    def show_actions(self, entries: Sequence[tuple[Action, bool]]) -> None:
+        """Show these actions in order of importance as far as there is room, help and quit always; `False` dims."""
+        chosen: list[tuple[Action, bool]] = []
+        last = [entry for entry in entries if entry[0].id in ("help", "quit")]
+        room = self.size.width - sum(_entry_width(action) for action, _ in last)
+        for action, possible in entries:
+            if action.id in ("help", "quit"):
+                continue
+            room -= _entry_width(action)
+            if room < 0:
+                break
+            chosen.append((action, possible))
+        line: Line = ()
+        self._spans = []
+        at = 0
+        for action, possible in (*chosen, *last):
+            end = at + _entry_width(action)
+            self._spans.append((at, end, action.id))
+            at = end
+            role = "key" if possible else "dim"
+            line += (
+                Piece(f" {key_name(action).split()[0]}", role),
+                Piece(f" {action.label} ", "" if possible else "dim"),
+            )
+        self.show([line])
+
+    def on_click(self, event: events.Click) -> None:
+        """A click is the key."""
+        for start, end, action in self._spans:
+            if start <= event.x < end:
+                self.post_message(self.Pressed(action))
+
+
+def _entry_width(action: Action) -> int:
+    return cell_len(f" {key_name(action).split()[0]} {action.label} ")
