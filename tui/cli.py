@@ -7,7 +7,7 @@ runs, and nothing here imports Textual.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("mooring: interrupted")
         return 130
-    except Exception as error:  # noqa: BLE001 - top loop: whatever it was, say it in one line and exit with a code
+    except Exception as error:
         if os.environ.get("MOORING_DEBUG"):
             raise
         say(f"mooring: internal error: {type(error).__name__}: {error}", "  -> set MOORING_DEBUG=1 to see where")
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mooring {importlib.metadata.version('mooring')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
     parser.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     parser.add_argument("--screenshot", metavar="FILE", help="save the first full screen as SVG and leave")
@@ -63,6 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_practice(commands)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that import costs a quarter of a listing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        print(f"mooring {importlib.metadata.version('mooring')}")
+        parser.exit()
 
 
 def _lazy(module: str, function: str) -> Command:

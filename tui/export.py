@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, enums, mappings and tuples as plain JSON values, keys in the order of the fields; portals as text."""
+    """Dataclasses, enums, mappings and tuples as plain JSON values; portals as text."""
     if isinstance(value, Portal):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -63,6 +64,7 @@ def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def human_list(snapshot: Snapshot) -> str:
     """What `mooring list` prints for a person: one small table for each kind of thing."""
+    by_name = operator.attrgetter("name")
     names = {key: item.name for key, item in snapshot.index().items()}
     volumes = {volume.id: volume for volume in snapshot.volumes}
 
@@ -86,20 +88,23 @@ def human_list(snapshot: Snapshot) -> str:
                     mounted(d),
                     d.wwid,
                 )
-                for d in snapshot.disks
+                for d in sorted(snapshot.disks, key=by_name)
             ),
         ),
         table(
             "Sessions",
             ("NAME", "STATE", "BY", "TARGET", "PORTAL", "LINK"),
-            ((s.name, s.state, s.source, s.target, s.portal, named(s.link)) for s in snapshot.sessions),
+            (
+                (s.name, s.state, s.source, s.target, s.portal, named(s.link))
+                for s in sorted(snapshot.sessions, key=by_name)
+            ),
         ),
         table(
             "Paths",
             ("NAME", "STATE", "DISK", "SESSION", "LINK", "ACCESS", "LATENCY"),
             (
                 (p.name, p.state, named(p.disk), named(p.session), named(p.link), p.access, human_latency(p.latency_us))
-                for p in snapshot.paths
+                for p in sorted(snapshot.paths, key=by_name)
             ),
         ),
         table(
