@@ -1,0 +1,119 @@
+"""struct tcp_info of real sockets, read in two ways and compared with a third."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from initiator.host.tcp import Endpoint, parse_tcp_info, read_tcp
+from initiator.model import TcpInfo
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def connected(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """The client's end of a connection over which something has been said, and acknowledged."""
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    try:
+        server = socket.create_server((request.param, 0), family=family)
+    except OSError:
+        pytest.skip(f"this host has no {request.param}")
+    with server, socket.create_connection(server.getsockname()[:2]) as client:
+        other, _ = server.accept()
+        with other:
+            client.sendall(b"x" * 5000)
+            received = 0
+            while received < 5000:
+                received += len(other.recv(5000))
+            other.sendall(b"y")
+            assert client.recv(1) == b"y"
+            yield client
+
+
+def own_info(client: socket.socket) -> TcpInfo:
+    return parse_tcp_info(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512))
+
+
+def test_an_own_socket(connected: socket.socket) -> None:
+    info = own_info(connected)
+    assert info.state == "established"
+    assert info.rtt_us is not None
+    assert 0 < info.rtt_us < 5_000_000
+    assert info.rto_us is not None
+    assert info.rto_us >= info.rtt_us
+    assert (info.retransmits, info.unacked) == (0, 0)
+    assert info.snd_cwnd is not None
+    assert info.snd_cwnd >= 1
+
+
+def test_any_socket_through_inet_diag(connected: socket.socket) -> None:
+    local, peer = Endpoint(*connected.getsockname()[:2]), Endpoint(*connected.getpeername()[:2])
+    (seen,) = read_tcp(peer_port=peer.port, local_port=local.port)
+    assert (seen.local, seen.peer) == (local, peer)
+    own = own_info(connected)
+    assert (seen.info.state, seen.info.rtt_us, seen.info.rto_us) == (own.state, own.rtt_us, own.rto_us)
+    assert seen.info.snd_cwnd == own.snd_cwnd
+    assert seen.info.delivery_rate_bytes_s == own.delivery_rate_bytes_s
+    assert read_tcp(peer.port, local.port, wanted=lambda one, other: one == peer) == []
+
+
+def test_the_same_as_ss_tells(connected: socket.socket) -> None:
+    if shutil.which("ss") is None:
+        pytest.skip("needs ss")
+    command = ["ss", "-tinH", f"sport = :{connected.getsockname()[1]}"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"rto:(\d+) rtt:([\d.]+)/([\d.]+) .*cwnd:(\d+)", text)
+    assert found, text
+    info = own_info(connected)
+    assert info.rtt_us == pytest.approx(float(found[2]) * 1000, abs=1)
+    assert info.rttvar_us == pytest.approx(float(found[3]) * 1000, abs=1)
+    assert info.rto_us == pytest.approx(float(found[1]) * 1000, abs=1000)
+    assert info.snd_cwnd == int(found[4])
+
+
+def test_sockets_that_listen_are_no_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert read_tcp(local_port=server.getsockname()[1]) == []
+
+
+def sample() -> bytes:
+    values = {8: 204_000, 24: 3, 52: 70, 68: 1500, 72: 250, 80: 10, 100: 7}
+    data = bytearray(232)
+    data[0] = 1
+    for at, value in values.items():
+        struct.pack_into("=I", data, at, value)
+    struct.pack_into("=Q", data, 160, 125_000_000)
+    return bytes(data)
+
+
+def test_every_field_has_its_place() -> None:
+    assert parse_tcp_info(sample()) == TcpInfo("established", 1500, 250, 204_000, 7, 3, 70, 125_000_000, 10)
+
+
+def test_an_old_kernel_says_less_and_a_new_one_more() -> None:
+    assert parse_tcp_info(sample()[:104]).delivery_rate_bytes_s is None
+    assert parse_tcp_info(sample()[:104]).retransmits == 7
+    assert parse_tcp_info(sample()[:102]).retransmits is None
+    assert parse_tcp_info(sample() + b"\xff" * 200) == parse_tcp_info(sample())
+    assert parse_tcp_info(b"") == TcpInfo()
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=50)
+def test_no_bytes_break_it(data: bytes) -> None:
+    info = parse_tcp_info(data)
+    assert info.rtt_us is None or info.rtt_us > 0
+
+
+def test_the_expensive_import_waits_until_it_is_needed() -> None:
+    code = "import sys, initiator.host.tcp; print('pyroute2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
