@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -51,7 +53,11 @@ class HangingMount:
         Path(f"/sys/fs/fuse/connections/{self._connection()}/abort").write_text("1")
         self._thread.join(10)
         os.close(self._fuse)
-        self._libc.umount2(os.fsencode(self.mountpoint), 8)
+        deadline = time.monotonic() + 10
+        while self._libc.umount2(os.fsencode(self.mountpoint), 8) != 0:  # until those who hung have let go
+            assert ctypes.get_errno() == errno.EBUSY
+            assert time.monotonic() < deadline, f"{self.mountpoint} stays busy"
+            time.sleep(0.01)
 
     def _connection(self) -> str:
         table = Path("/proc/self/mountinfo").read_text().splitlines()

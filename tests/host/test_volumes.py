@@ -1,0 +1,126 @@
+"""Labels, sizes, and which mounts matter."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from initiator.host import mounts
+from initiator.host.block import read_block
+from initiator.host.mounts import Mount, parse_mountinfo
+from initiator.host.volumes import Label, Size, Sizes, read_labels, relevant, to_volume
+from initiator.model import VolumeState
+from tests.host.conftest import RealDisk, need_root, sh
+from tests.host.hanging import HangingMount
+from tests.host.tree import Tree
+from tests.until import until
+
+
+def test_labels_come_from_udevs_database_or_its_links(tree: Tree) -> None:
+    for number, kname in enumerate(("sda", "sdb", "sdc", "sdd")):
+        tree.block(kname, f"8:{16 * number}")
+    nodes, _ = read_block(tree.root)
+    assert read_labels(tree.root, nodes) == {}
+    tree.write("run/udev/data/b8:0", "S:disk/by-id/x\nE:ID_FS_LABEL_ENC=my\\x20data\nE:ID_FS_UUID=0f1e-2d\nI:12\n")
+    tree.write("run/udev/data/b8:16", "E:DEVTYPE=disk\n")
+    tree.link("dev/disk/by-label/caf\\xc3\\xa9", "../../sdb")
+    tree.link("dev/disk/by-uuid/77aa", "../../sdc")
+    assert read_labels(tree.root, nodes) == {
+        "8:0": Label("my data", "0f1e-2d"),
+        "8:16": Label("café", None),
+        "8:32": Label(None, "77aa"),
+    }
+
+
+ROWS = parse_mountinfo(
+    """20 1 8:1 / / rw - ext4 /dev/sda1 rw
+21 20 0:5 / /proc rw - proc proc rw
+30 20 7:3 / /data rw - ext4 /dev/loop3 rw
+31 30 0:40 / /data/tmp rw - tmpfs tmpfs rw
+32 31 0:41 / /data/tmp/auto rw - autofs auto rw
+40 20 0:50 /sub /pool rw - btrfs /dev/sdb rw
+41 20 0:51 / /win rw - fuseblk /dev/sdc1 rw
+42 20 0:52 / /other rw - tmpfs tmpfs rw
+"""
+)
+
+
+def test_shown_are_file_systems_on_devices_and_all_that_hangs_below_our_disks() -> None:
+    behind = mounts.real_devices(ROWS, {"sdb": ("8:16",)})
+    shown = relevant(ROWS, behind, frozenset(("7:3",)))
+    assert [mount.mountpoint for mount in shown] == ["/", "/data", "/data/tmp", "/data/tmp/auto", "/pool", "/win"]
+    assert [mount.mountpoint for mount in relevant(ROWS, behind, frozenset())] == ["/", "/data", "/pool", "/win"]
+
+
+def test_a_volume_has_its_label_or_its_mount_point_for_a_name() -> None:
+    data = next(mount for mount in ROWS if mount.mountpoint == "/data")
+    volume = to_volume(data, ("d1",), Size(100, 60, 30), Label("harbour", "u"))
+    assert (volume.id, volume.name, volume.state) == ("volume:30", "harbour", VolumeState.MOUNTED)
+    assert (volume.size_bytes, volume.used_bytes, volume.free_bytes) == (100, 60, 30)
+    assert (volume.disks, volume.dev, volume.device) == (("d1",), "7:3", "/dev/loop3")
+    plain = to_volume(data, (), None, None)
+    assert (plain.name, plain.size_bytes) == ("/data", None)
+    (elsewhere,) = parse_mountinfo("30 20 7:3 / /data ro - ext4 /dev/loop3 rw\n", "4026532000", 12)
+    other = to_volume(elsewhere, (), None, None)
+    assert (other.id, other.state) == ("volume:4026532000:30", VolumeState.READ_ONLY)
+
+
+def own(mountpoint: Path) -> list[Mount]:
+    return [mount for mount in mounts.read_mounts()[0] if mount.mountpoint == str(mountpoint) and not mount.namespace]
+
+
+def test_the_size_of_the_root_is_that_of_statvfs() -> None:
+    sizes = Sizes()
+    (root,) = own(Path("/"))
+    found, problems = sizes.read([root])
+    sizes.close()
+    truth = os.statvfs("/")
+    assert problems == ()
+    assert found[root.dev].size == truth.f_blocks * truth.f_frsize
+    assert 0 < found[root.dev].used <= found[root.dev].size
+
+
+def test_other_namespaces_and_nothing_to_ask_need_no_child() -> None:
+    sizes = Sizes()
+    (elsewhere,) = parse_mountinfo("30 20 7:3 / / rw - ext4 /dev/loop3 rw\n", "4026532000", 12)
+    assert sizes.read([elsewhere]) == ({}, ())
+    assert sizes.read([]) == ({}, ())
+    sizes.close()
+
+
+@pytest.mark.root
+def test_a_covered_mount_has_no_size_and_no_problem(disk: RealDisk) -> None:
+    disk.mount()
+    sizes = Sizes()
+    (ours,) = own(disk.mountpoint)
+    found, problems = sizes.read([ours])
+    assert found[ours.dev].size > 16 << 20
+    sh("mount", "-t", "tmpfs", "cover", str(disk.mountpoint))
+    assert sizes.read([ours]) == ({}, ())
+    sizes.close()
+    assert problems == ()
+
+
+@pytest.mark.root
+async def test_a_volume_that_never_answers_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> None:
+    need_root()
+    clock = [0.0]
+    sizes = Sizes(deadline=1.0, retry_after=10.0, clock=lambda: clock[0])
+    (root,) = own(Path("/"))
+    with HangingMount(tmp_path):
+        (dead,) = own(tmp_path)
+        started = time.monotonic()
+        found, problems = sizes.read([dead, root])
+        assert time.monotonic() - started < 5
+        assert set(found) == {root.dev}
+        assert [(problem.source, problem.subject) for problem in problems] == [("sizes", str(tmp_path))]
+        started = time.monotonic()
+        clock[0] = 100.0
+        found, problems = sizes.read([dead, root])
+        assert time.monotonic() - started < 0.5, "while its child hangs it is not asked again"
+        assert (set(found), len(problems)) == ({root.dev}, 1)
+    await until(lambda: not sizes._suspected(dead.dev), what="the child to come back")
+    sizes.close()
