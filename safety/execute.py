@@ -83,19 +83,33 @@ class Run:
             raise StepError("The runner was asked to stop.", code="asked", fix="resume, or undo")
         check_needs(step.phase, self._proven_phases(proven))
         kind = KINDS[step.kind]
-        if not self._work.fresh and self.mark(step.id) is not None and kind.standing(self._work, step):
-            self._write(step, Mark.VERIFIED, "it is done: " + kind.verify(self._work, step))
-            return
-        kind.precheck(self._work, step)
-        self._write(step, Mark.STARTED, "")
+        resumed = not self._work.fresh and self.mark(step.id) is not None
+        shown = kind.standing(self._work, step) if resumed else None
+        if shown is None:
+            kind.precheck(self._work, step)
+            self._write(step, Mark.STARTED, "")
+            shown = self._apply(step)
+        self._write(step, Mark.VERIFIED, shown)
+
+    def _apply(self, step: Step) -> str:
+        """Do a step and give the proof.
+
+        When nobody answers whether it happened, only a state that shows its effect counts; what no state can show
+        (a flush) stays unknown.
+        """
+        kind = KINDS[step.kind]
         try:
             kind.apply(self._work, step)
         except Stuck:
             raise
         except OutcomeUnknownError as error:
-            # Nobody said whether it happened, but the kernel may show it.
-            self._work.note(f"{error} Looking at what the kernel shows.")
-        self._write(step, Mark.VERIFIED, kind.verify(self._work, step))
+            reason = str(error)
+            self._work.note(f"{reason} Looking for what shows it.")
+            try:
+                self._work.until(lambda: None if kind.standing(self._work, step) else reason, step.deadline_s)
+            except NotProven:
+                raise error from None
+        return kind.verify(self._work, step)
 
     def _proven_phases(self, proven: Iterable[Step]) -> set[Phase]:
         done = {step.id for step in proven}
@@ -137,7 +151,7 @@ class Run:
         if not any(record.step == step.id and record.mark is Mark.STARTED for record in self.journal.records):
             return True
         try:
-            return not KINDS[step.kind].standing(self._work, step)
+            return KINDS[step.kind].untouched(self._work, step)
         except MooringError:
             return False
 

@@ -35,13 +35,24 @@ class Kind(Protocol):
             Unreadable: it cannot be looked for.
         """
 
-    def standing(self, work: Work, step: Step) -> bool:
-        """Whether its effect shows now, whoever brought it about. Asked when a removal is resumed.
+    def standing(self, work: Work, step: Step) -> str | None:
+        """What shows that its effect is there now, whoever brought it about; None if it is not, or cannot show.
+
+        Asked when a removal is resumed, and when nobody answered whether it happened.
 
         Raises:
+            StepError: the effect is there, but was reached in a way that leaves something unproven.
             Unreadable: it cannot be seen.
         """
-        return False
+        return None
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether a step that failed has left everything as it was.
+
+        Raises:
+            MooringError: that cannot be seen.
+        """
+        return self.standing(work, step) is None
 
     def undo(self, work: Work, step: Step) -> str:
         """Take it back, as far as there is anything to take back, and say what was seen. Doing it twice does no harm.

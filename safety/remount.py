@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from initiator.host.mounts import Mount
 from safety.plan import Step
+from safety.restore import bring_back
 from safety.work import LIVING, Work
 from safety.world import NotProven, StepError
 
@@ -16,10 +17,13 @@ _SHOWN_ONLY = frozenset({"seclabel"})
 def mount_again(work: Work, step: Step) -> str:
     """Mount a file system at the same place with the same options, if it is not mounted there now.
 
+    The disk is brought back first, if somebody else has detached it meanwhile.
+
     Raises:
         StepError: the disk is not attached, or is another one, or mount(8) failed.
         NotProven: the mount does not show.
     """
+    bring_back(work)
     disk = work.confirm(device=False)
     if disk.device is None or disk.dev is None or disk.state not in LIVING:
         raise StepError(f"{disk.name} is not attached, so {step.params['mountpoint']} cannot be mounted.", code="gone")

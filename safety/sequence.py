@@ -122,7 +122,7 @@ SEQUENCE: Mapping[Phase, Rule] = MappingProxyType(
         ),
         Phase.WATCH: Rule(
             title="Watch that nothing comes back",
-            needs=frozenset({Phase.FLUSH, Phase.OFFLINE, Phase.LOGOUT}),
+            needs=frozenset({Phase.FLUSH, Phase.OFFLINE}),
             evidence="no session, device or mount of the disk came back while watched",
             free=True,
             undo="",

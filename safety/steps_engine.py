@@ -25,14 +25,14 @@ class Flush(Kind):
 
     def apply(self, work: Work, step: Step) -> None:
         """Ask, and look at status and sense."""
-        work.note(synchronize(work, step))
+        work.proofs[step.id] = synchronize(work, step)
 
     def verify(self, work: Work, step: Step) -> str:
         """The answer was the proof; the claim still has to be ours."""
         claimed(work)
-        return "the target has acknowledged SYNCHRONIZE CACHE"
+        return work.proof(step)
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Proven once and for all when the device went under the claim that it was proven under."""
         return flushed_and_gone(work)
 
@@ -49,10 +49,10 @@ def synchronize(work: Work, step: Step) -> str:
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"The engine's answer to a flush makes no sense: {answer!r}") from error
     if status == 0:
-        return "The target answered SYNCHRONIZE CACHE with GOOD."
+        return "the target answered SYNCHRONIZE CACHE with GOOD"
     disk = work.find(work.snapshot())
     if _not_supported(sense) and disk is not None and disk.write_cache is False:
-        return f"The target has no write cache and does not know SYNCHRONIZE CACHE ({explain})."
+        return f"the target has no write cache and does not know SYNCHRONIZE CACHE ({explain})"
     text = f"The target did not write its cache to stable storage: {explain}."
     raise StepError(text, code="flush-failed", fix="undo, then look at the target")
 
@@ -71,14 +71,14 @@ class Offline(Kind):
         """The device is gone, so nobody can write; what was written last is flushed once more."""
         if not work.device_gone():
             raise StepError(f"{work.identity.device} is still attached.", code="attached")
-        if self.standing(work, step):
+        if self.standing(work, step) is not None:
             return
         work.confirm(device=False)
         synchronize(work, step)
 
     def apply(self, work: Work, step: Step) -> None:
         """Tell the engine."""
-        if not self.standing(work, step):
+        if self.standing(work, step) is None:
             work.engine("offline", step, disk=work.identity.disk)
 
     def verify(self, work: Work, step: Step) -> str:
@@ -86,9 +86,10 @@ class Offline(Kind):
         work.until(lambda: self._left(work, step), step.deadline_s)
         return "the engine takes no command for the disk, and nothing on this host leads to it"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is offline, or gone from the engine altogether; only after a proven flush."""
-        return flushed_and_gone(work) and self._left(work, step) is None
+        gone = flushed_and_gone(work)
+        return gone if gone is not None and self._left(work, step) is None else None
 
     def undo(self, work: Work, step: Step) -> str:
         """Have the engine bring it back."""
@@ -115,7 +116,7 @@ class Logout(Kind):
         """The disk is offline, is the planned one, and nothing else uses the session."""
         if self._listed(work, step) is None:
             return
-        if not flushed_and_gone(work):
+        if flushed_and_gone(work) is None:
             raise StepError(f"{work.identity.device} is still attached.", code="attached")
         disk = work.confirm(device=False)
         if disk.state is not DiskState.OFFLINE:
@@ -139,9 +140,9 @@ class Logout(Kind):
         tcp = "its TCP connection is closed" if known else "which TCP connection it had is not known"
         return f"{step.params['name']} is not listed any more, and {tcp}"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is logged out."""
-        return self._left(work, step) is None
+        return f"{step.params['name']} is logged out" if self._left(work, step) is None else None
 
     def undo(self, work: Work, step: Step) -> str:
         """Have the engine log in and attach again."""

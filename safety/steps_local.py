@@ -128,9 +128,13 @@ class Unmount(Kind):
             return "no mount namespace lists the disk, and no superblock of it is alive"
         return f"{step.params['mountpoint']} is not listed any more"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is unmounted."""
-        return self._left(work, step) is None
+        return f"{step.params['mountpoint']} is not mounted" if self._left(work, step) is None else None
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether the very mount is still there."""
+        return self._shown(work, step)
 
     def undo(self, work: Work, step: Step) -> str:
         """Mount again at the same place with the same options."""
@@ -193,7 +197,7 @@ class ClaimDevice(Kind):
             raise NotProven(f"{work.identity.device} is not claimed.")
         return f"{work.identity.device} is claimed, sequence number {work.identity.diskseq}"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """A claim dies with its process; it is behind us only when the device went, after a proven flush."""
         return flushed_and_gone(work)
 
@@ -217,6 +221,7 @@ class Fsync(Kind):
         """fsync on the claimed descriptor: its return is the kernel's word."""
         try:
             work.world.fsync(claimed(work), step.deadline_s)
+            work.proofs[step.id] = "fsync returned without error"
         except HelperFailed as error:
             text = f"Writing back {work.identity.device} failed: {error}."
             raise StepError(text, code="write-back", fix="undo, then look for the reason") from error
@@ -227,9 +232,9 @@ class Fsync(Kind):
         trouble = work.world.trouble((work.identity.device or "").removeprefix("/dev/"))
         if trouble:
             raise NotProven(f"The kernel reported errors: {trouble[0]}", fix="undo, then look for the reason")
-        return "fsync returned without error, and the kernel's log has no error for the device"
+        return f"{work.proof(step)}, and the kernel's log has no error for the device"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Proven once and for all when the device went under the claim that it was proven under."""
         return flushed_and_gone(work)
 
@@ -257,7 +262,7 @@ class Detach(Kind):
             raise NotProven(f"{work.identity.device} is not marked to be detached.")
         return f"nobody else has {work.identity.device} open, and nobody can open it any more"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is gone, after a proven flush."""
         return flushed_and_gone(work)
 
@@ -286,7 +291,7 @@ class Release(Kind):
         work.until(lambda: None if work.device_gone() else f"{name} is still attached.", step.deadline_s)
         return f"{name} is detached"
 
-    def standing(self, work: Work, step: Step) -> bool:
+    def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is gone, after a proven flush."""
         return flushed_and_gone(work)
 
@@ -306,17 +311,17 @@ def claimed(work: Work) -> Claim:
     return work.claim
 
 
-def flushed_and_gone(work: Work) -> bool:
-    """Whether every flush was proven before the device went: only then nothing can be missing.
+def flushed_and_gone(work: Work) -> str | None:
+    """Says so if the device is gone and every flush was proven before: only then nothing can be missing.
 
     Raises:
         StepError: it went without that proof.
     """
     if not work.device_gone():
-        return False
+        return None
     needed = [step for step in work.plan.steps if step.kind in ("fsync", "flush")]
     if all(work.verified(step.id) for step in needed):
-        return True
+        return f"{work.identity.device} is detached, and its flush was proven before"
     text = f"{work.identity.device} was detached before its flush was proven."
     raise StepError(text, code="detached-elsewhere", fix="undo brings the disk back; then remove it again")
 

@@ -31,6 +31,8 @@ class Work:
     fresh: bool = True
     """True for the first run of a plan, False when it is resumed."""
     claim: Claim | None = None
+    proofs: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What was answered to steps whose effect no state shows (flushes), by step, in this run."""
 
     @property
     def identity(self) -> Identity:
@@ -103,6 +105,16 @@ class Work:
                 raise NotProven(reason)
             self.world.pause(wait)
             wait = min(wait * 2, 0.25)
+
+    def proof(self, step: Step) -> str:
+        """What was answered to a step in this run.
+
+        Raises:
+            NotProven: nothing.
+        """
+        if step.id not in self.proofs:
+            raise NotProven(f"{step.title}: there is no answer that proves it.")
+        return self.proofs[step.id]
 
     def engine(self, method: str, step: Step | None, timeout: float = 30.0, **params: Any) -> Any:
         """Ask the engine.
