@@ -128,8 +128,9 @@ class Transport:
 
     def _readable(self) -> None:
         core = self.core
+        buffers = core.buffers()
         try:
-            count = self._sock.recv_into(core.receive_into())
+            count = self._sock.recv_into(buffers[0]) if len(buffers) == 1 else self._sock.recvmsg_into(buffers)[0]
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

@@ -24,7 +24,11 @@ LENGTH = 0xFFFFFF
 
 _FINAL, _READ, _WRITE, _SIMPLE = 0x80, 0x40, 0x20, 0x01
 _ACKNOWLEDGE, _OVERFLOW, _UNDERFLOW, _STATUS = 0x40, 0x04, 0x02, 0x01
+_RESIDUAL = _OVERFLOW | _UNDERFLOW
+_READS, _MOVES_NOTHING = _FINAL | _READ | _SIMPLE, _FINAL | _SIMPLE
 _TASK_TAGS = 0x7FFFFFFF
+
+_pack = SCSI_COMMAND.pack
 
 
 class Commands:
@@ -83,19 +87,18 @@ class Commands:
         self._next_tag = (tag + 1) & _TASK_TAGS
         live[tag] = task
         task.itt = tag
-        cmd_sn = task.cmd_sn = numbers.cmd_sn
+        task.cmd_sn = cmd_sn = numbers.cmd_sn
         numbers.cmd_sn = (cmd_sn + 1) & MASK
         task.sent_at = self.now
-        self.counters.commands += 1
-        data = task.data_out
+        data = task.data_in
         if data is not None:
-            self._issue_write(task, data)
+            header = _pack(0x01, _READS, 0, task.lun, tag, len(data), cmd_sn, numbers.exp_stat_sn, task.cdb)
+        elif task.data_out is not None:
+            self._issue_write(task, task.data_out)
             return
-        data_in = task.data_in
-        flags, expected = (_FINAL | _SIMPLE, 0) if data_in is None else (_FINAL | _READ | _SIMPLE, len(data_in))
-        self.outbox.add(
-            SCSI_COMMAND.pack(0x01, flags, 0, task.lun, tag, expected, cmd_sn, numbers.exp_stat_sn, task.cdb)
-        )
+        else:
+            header = _pack(0x01, _MOVES_NOTHING, 0, task.lun, tag, 0, cmd_sn, numbers.exp_stat_sn, task.cdb)
+        self.outbox.add(header)
 
     def _issue_write(self, task: Task, data: memoryview) -> None:
         """A write and the data that may go with it unasked (the four cases of 13.11's table)."""
@@ -104,9 +107,7 @@ class Commands:
         now = min(burst, self._max_xmit) if self._immediate else 0
         later = burst if self._unsolicited else now
         flags = _WRITE | _SIMPLE if later > now else _FINAL | _WRITE | _SIMPLE
-        header = SCSI_COMMAND.pack(
-            0x01, flags, now, task.lun, task.itt, expected, task.cmd_sn, self.numbers.exp_stat_sn, task.cdb
-        )
+        header = _pack(0x01, flags, now, task.lun, task.itt, expected, task.cmd_sn, self.numbers.exp_stat_sn, task.cdb)
         self.outbox.add(header, data[:now])
         if later > now:
             self._send_data(task, data, NO_TAG, now, later)
@@ -166,9 +167,8 @@ class Commands:
 
     def landed(self, fields: Fields) -> None:
         """The data of a Data-In PDU is in its place, and its digest was right."""
-        _, flags, _, status, length, _, tag, _, stat_sn, exp_cmd_sn, max_cmd_sn, _, _, count = fields
+        _, flags, _, status, _, _, tag, _, stat_sn, exp_cmd_sn, max_cmd_sn, _, _, count = fields
         numbers = self.numbers
-        self.counters.read_bytes += length & LENGTH
         if max_cmd_sn != numbers.max_cmd_sn:
             numbers.window(exp_cmd_sn, max_cmd_sn)
         if flags & _STATUS:
@@ -178,7 +178,9 @@ class Commands:
                 numbers.status(stat_sn)
             task = self.live[tag]
             task.status = status
-            task.residual = self._residual(task, flags, count)
+            data = task.data_in
+            if flags & _RESIDUAL or data is None or task.received != len(data):
+                task.residual = _residual(task, flags, count)
             self.finish(task)
         if self.pending:
             self.release()
@@ -208,7 +210,7 @@ class Commands:
                 task.sense = _sense(data)
             if exp_data_sn > (task.r2t_sn if task.data_out is not None else task.data_sn):
                 raise RemoteProtocolError("the target has sent more data PDUs than arrived (RFC 7143, 7.9)")
-            task.residual = self._residual(task, flags, count)
+            task.residual = _residual(task, flags, count)
             task.status = status
         self.finish(task)
         if self.pending:
@@ -252,8 +254,11 @@ class Commands:
             self._keep_unsent(task)
         task.finished_at = self.now
         counters = self.counters
-        counters.completed += 1
-        counters.write_bytes += task.sent
+        counters.commands += 1
+        if task.data_in is not None:
+            counters.read_bytes += task.received
+        else:
+            counters.write_bytes += task.sent
         task.done(task)
 
     def withdraw(self, task: Task, error: TaskError) -> bool:
@@ -306,16 +311,16 @@ class Commands:
             raise RemoteProtocolError(f"Data-In at offset {start} repeats data that came before (RFC 7143, 13.18)")
         task.received += end - start
 
-    @staticmethod
-    def _residual(task: Task, flags: int, count: int) -> int:
-        """Bytes not moved (11.4.5.1). Without a flag the target claims to have moved all, so the difference counts."""
-        if flags & (_OVERFLOW | _UNDERFLOW):
-            if flags & _OVERFLOW and flags & _UNDERFLOW:
-                raise RemoteProtocolError("overflow and underflow at the same time (RFC 7143, 11.4.1)")
-            return count if flags & _UNDERFLOW else -count
-        if task.data_in is not None:
-            return len(task.data_in) - task.received
-        return 0 if task.data_out is None else len(task.data_out) - task.sent
+
+def _residual(task: Task, flags: int, count: int) -> int:
+    """Bytes not moved (11.4.5.1). Without a flag the target claims to have moved all, so the difference counts."""
+    if flags & _RESIDUAL:
+        if flags & _RESIDUAL == _RESIDUAL:
+            raise RemoteProtocolError("overflow and underflow at the same time (RFC 7143, 11.4.1)")
+        return count if flags & _UNDERFLOW else -count
+    if task.data_in is not None:
+        return len(task.data_in) - task.received
+    return 0 if task.data_out is None else len(task.data_out) - task.sent
 
 
 def _sense(data: bytes) -> bytes:

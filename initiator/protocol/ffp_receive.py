@@ -2,7 +2,8 @@
 
 The driver asks where to put the next bytes. Usually that is the staging buffer, and every PDU that is complete in it is
 handled in one go. When the payload of a big Data-In is cut off at the end, its rest goes straight into the buffer of
-the task.
+the task, and what follows it into the staging buffer by the same system call. While such big PDUs keep coming, only a
+little is staged at a time, since a payload in the staging buffer has to be copied once more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from initiator.protocol.pdu import TARGET_OPS
 STAGING = 256 * 1024
 DIRECT = 16 * 1024
 """A missing rest below this many bytes is cheaper to stage, together with what follows it."""
+PEEK = 4096
+"""Bytes to stage while big payloads are coming: enough for a header, and little to copy."""
 
 _DATA_IN, _RESPONSE, _R2T = 0x25, 0x21, 0x31
 _OPCODE = 0x3F
@@ -46,19 +49,21 @@ class Receiver:
         self._start = 0
         self._filled = 0
         self._direct: memoryview | None = None
+        self._bulk = False
         self._cut: tuple[Fields, memoryview, int] | None = None
 
-    def receive_into(self) -> memoryview:
-        """Where the next bytes of the connection go; never empty."""
+    def buffers(self) -> list[memoryview]:
+        """Where the next bytes of the connection go, one behind the other; at least one byte fits."""
         if self._direct is not None:
-            return self._direct
+            return [self._direct, self._view[:PEEK]]  # the staging buffer is empty while this goes on
         start, filled = self._start, self._filled
         if start:
             left = filled - start
             if left:
                 self._view[:left] = self._view[start:filled]
             self._start, self._filled = 0, left
-        return self._view[self._filled :]
+            filled = left
+        return [self._view[filled : filled + PEEK] if self._bulk else self._view[filled:]]
 
     def received(self, count: int) -> None:
         """`count` bytes were put there.
@@ -67,13 +72,15 @@ class Receiver:
             RemoteProtocolError: the target broke a rule; the connection is of no use any more.
         """
         direct = self._direct
-        if direct is None:
-            self._filled += count
-        elif count < len(direct):
-            self._direct = direct[count:]
-            return
-        else:
+        if direct is not None:
+            if count < len(direct):
+                self._direct = direct[count:]
+                return
             self._direct = None
+            count -= len(direct)
+        elif self._bulk and count == PEEK:
+            self._bulk = False  # unless another big payload is cut off now
+        self._filled += count
         if self._cut is None or self._end_cut(self._cut):
             self._parse()
 
@@ -81,8 +88,8 @@ class Receiver:
         staging, view, commands = self._staging, self._view, self._commands
         header_digest, data_digest, max_data = self._header_digest, self._data_digest, self._max_data
         filled = self._filled
-        while filled - self._start >= 48 and not commands.closed:
-            start = self._start
+        start = self._start
+        while filled - start >= 48 and not commands.closed:
             fields: Fields = HEADER.unpack_from(staging, start)
             lengths = fields[4]
             body = start + 48
@@ -121,6 +128,7 @@ class Receiver:
                 commands.r2t(fields)
             else:
                 self._control(bytes(view[start : start + 48]), bytes(view[body:stop]))
+            start = end
 
     def _begin_cut(self, fields: Fields, body: int, length: int) -> None:
         """Move the head of a cut payload into its place and ask for the rest to be received there."""
@@ -130,6 +138,7 @@ class Receiver:
         have = min(self._filled - body, length)
         place[:have] = self._view[body : body + have]
         self._start = self._filled = 0
+        self._bulk = True
         trailer = (-length & 3) + self._data_digest
         self._cut = (fields, place, trailer)
         self._direct = place[have:] if have < length else None

@@ -178,10 +178,9 @@ class Management:
 
 @dataclasses.dataclass(slots=True)
 class Counters:
-    """What went through a connection since it was made. Bytes are payload, without headers, padding and digests."""
+    """What went through a connection since it was made: commands that ended, and their payload in bytes."""
 
     commands: int = 0
-    completed: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
     r2ts: int = 0

@@ -1,6 +1,6 @@
 """The full feature phase of a session with one connection, as a pure state machine (RFC 7143, 4.2, 7, 11).
 
-Bytes go in through `receive_into` and `received`, bytes come out through `take_out` and `sent`; time is an argument.
+Bytes go in through `buffers` and `received`, bytes come out through `take_out` and `sent`; time is an argument.
 Tasks are completed by callback from inside. When the target breaks a rule, a method raises; the driver then closes the
 socket, calls `abandon`, and recovers by logging in again: that is all there is at ErrorRecoveryLevel 0 (7.1.4.4).
 """
@@ -81,7 +81,7 @@ class FullFeature:
         counters: What has gone through so far.
         events: What the target said beside answering tasks; the driver empties it.
         last_received: When bytes came in last.
-        receive_into: `() -> memoryview`: where the next bytes of the connection go; never empty.
+        buffers: `() -> list[memoryview]`: one or two places where the next bytes of the connection go, in this order.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ class FullFeature:
             max_data=params.max_recv_data_segment_length,
         )
         self.events = self._control.events
-        self.receive_into = self._receiver.receive_into
+        self.buffers = self._receiver.buffers
 
     # What the driver does
 
     def received(self, count: int, now: float) -> None:
-        """`count` bytes were put where `receive_into` said.
+        """`count` bytes were put where `buffers` said.
 
         Raises:
             RemoteProtocolError: the target broke a rule of the RFC; the connection has to be dropped.
