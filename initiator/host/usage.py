@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -28,6 +29,7 @@ from initiator.model import BlockNode, Problem, Swap
 
 _DEADLINE = 10.0
 _MOST_STUCK = 3
+_NOWHERE = "0:0"
 _CAN_HANG = ("nfs", "cifs", "smb", "9p", "ceph", "afs", "gfs2", "ocfs2", "lustre", "glusterfs")
 _WITH_SYSFS = ("ext4", "xfs", "f2fs", "nilfs2", "erofs")
 """File systems that have a folder `/sys/fs/TYPE/KNAME` for as long as they are alive, mounted or not."""
@@ -208,7 +210,10 @@ def _loops(
             try:
                 kernel_says = loop_status(f"/dev/{node.kname}")
             except MooringError as error:
-                problems.append(Problem("usage", node.kname, f"what it stands on is not known: {error}"))
+                if getattr(error, "errno", None) == errno.ENOTCONN:
+                    on = _NOWHERE  # the file of a FUSE server that has died; no file system on a device says this
+                else:
+                    problems.append(Problem("usage", node.kname, f"what it stands on is not known: {error}"))
             else:
                 # a btrfs subvolume has a number that no mount shows; then the name has to do
                 on = kernel_says if kernel_says in known or on is None else on
