@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -24,11 +27,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runtime, state and configuration folders that belong to this test alone. Short, as socket paths must be."""
-    folder = tmp_path_factory.mktemp("m", numbered=True)
+def own_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Runtime, state and configuration folders that belong to this test alone. Short, as socket paths must be.
+
+    Not below pytest's own temporary folder: pytest deletes old ones, and must never reach into a mount that a failed
+    test left behind.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mooring-t-"))
     for name in ("runtime", "state", "config"):
         (folder / name).mkdir(mode=0o700)
         monkeypatch.setenv(f"MOORING_{name.upper()}_DIR", str(folder / name))
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
-    return folder
+    yield folder
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    left = [point for point in mounted if point.startswith(f"{folder}/")]
+    assert left == [], f"the test left mounts behind: {left}"
+    shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from initiator.model import Disk, Path, Portal, Snapshot
@@ -15,8 +16,8 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, enums, mappings and tuples as plain JSON values; portals as text."""
-    if isinstance(value, Portal):
+    """Dataclasses, enums, mappings and tuples as plain JSON values; portals and file names as text."""
+    if isinstance(value, Portal | PurePath):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -71,8 +71,9 @@ def attached_loops(folder: Path) -> list[str]:
 @contextmanager
 def practice() -> Iterator[dict[str, Any]]:
     """A headless practice range; at the end whatever of it still stands is taken down."""
-    info = must("practice", "--headless", "--json").json()
+    info: dict[str, Any] = {"disks": []}
     try:
+        info = must("practice", "--headless", "--json").json()
         yield info
     finally:
         for disk in info["disks"]:  # what a failed test left sitting in a mount would keep the range up

@@ -43,7 +43,7 @@ def test_from_discovery_to_removal(tmp_path: Path) -> None:
         )
         assert denied.code == 1
         assert "not-the-secret" not in denied.err
-        assert "uthentic" in denied.err
+        assert "does not accept our CHAP name or secret" in denied.err
 
         must("login", TARGET, "--portal", portal, *chap)
         session = next(item for item in listing()["sessions"] if item["target"] == TARGET)

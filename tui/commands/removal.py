@@ -12,7 +12,7 @@ from initiator.names import clean
 from safety import journal, runner
 from safety.findings import Finding, Level
 from safety.journal import EXIT, Kind, Mark, Outcome, Record, Unfinished
-from safety.plan import Plan, Step
+from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
 from tui.commands.common import emit, need_root, snapshot
 from tui.exits import Exit, say
@@ -59,7 +59,7 @@ def remove(arguments: argparse.Namespace) -> int:
 
 def remove_disk(name: str) -> int:
     """Plan and remove a disk without asking: for a practice range that ends, whose disks it made itself."""
-    made = _make(name)
+    made = _make(name, Options(watch_s=0.5))
     if made.blocked:
         say(describe(made))
         return Exit.REFUSED
@@ -80,9 +80,9 @@ def undo(arguments: argparse.Namespace) -> int:
     return _follow(runner.undo(found.path), _plan_of(found.path), as_object=arguments.json)
 
 
-def _make(name: str) -> Plan:
+def _make(name: str, options: Options | None = None) -> Plan:
     found = snapshot()
-    return prepare(find_disk(found, name).id, EngineClient())
+    return prepare(find_disk(found, name).id, EngineClient(), options)
 
 
 def _plan_of(path: Path) -> Plan:
