@@ -2,13 +2,7 @@
 
 The rules in short. A path that comes back is examined before it is used: it must lead to the same logical unit. It
 carries I/O only after a settle time, unless nothing else works. Access states are read again when the target hints
-at a change. A reset of the logical unit while acknowledged writes were not flushed is entered in the ledger.
-
-About resets (SPC-4, 5.14; SAM-5, 5.14): a real reset shows as a unit attention 29h on every nexus that was there. But
-a new nexus may begin with one of its own, so there it is no news; and it says nothing of a reset that came before it.
-So while there are unflushed writes, a path that returns is not used before another path, one that was never gone, has
-answered TEST UNIT READY: if that one has no 29h to report, nothing was reset. If no path was there all the time, the
-new nexus must say 29h/07h, and nothing worse, to prove that there was a nexus loss only.
+at a change. What unit attentions say about resets is for proof.py.
 """
 
 from __future__ import annotations
@@ -16,15 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
-from initiator.engine.errand import Clock, Errand, Schedule
+from initiator.engine.asker import Asker, Finish
+from initiator.engine.errand import Clock, Schedule
 from initiator.engine.ledger import Ledger
 from initiator.engine.lower import SessionLike
 from initiator.engine.probe import (
     Listener,
     LunInfo,
-    Script,
     examine,
     read_capacity,
     read_groups,
@@ -32,20 +25,17 @@ from initiator.engine.probe import (
     same_unit,
     still_there,
 )
+from initiator.engine.proof import Prover
 from initiator.engine.selector import DevicePath, select
 from initiator.errors import MooringError
 from initiator.model import Access, SessionState, Severity
-from initiator.protocol.errors import ConnectionLost, IscsiError
+from initiator.protocol.errors import IscsiError
 from initiator.scsi.alua import PortGroup
 from initiator.scsi.parameters import Capacity, Mode
 from initiator.scsi.sense import Sense
 
-T = TypeVar("T")
 Tell = Callable[[str, Severity], None]
-Finish = Callable[[T | None, MooringError | None], None]
 
-_RESETS = (0x2900, 0x2901, 0x2902, 0x2903, 0x2904)
-_NEXUS_LOSS = 0x2907
 _ACCESS_CHANGED = (0x2A06, 0x2A07)
 _MODE_CHANGED = 0x2A01
 _CAPACITY_CHANGED = 0x2A09
@@ -97,13 +87,13 @@ class Keeper:
         self._options = options
         self._clock = clock
         self._wall = wall
-        self._schedule = schedule
         self._tell = tell
         self._changed = changed
         self._learned = learned
         self._groups_due: float | None = None
         self._groups_read = float("-inf")
-        self._closed = False
+        self._asker = Asker(clock=clock, schedule=schedule, patience=options.patience)
+        self._prover = Prover(self.paths, ledger, ask=self._ask_alive, accept=self._accept, tell=tell)
 
     # Coming and going
 
@@ -122,23 +112,23 @@ class Keeper:
     def retire(self, path: DevicePath) -> None:
         """Take a path out of service; it is forgotten when nothing is under way on it any more."""
         path.retired = True
-        self._stop_errands(path)
+        self._asker.lost(path)
+        self._prover.proceed()
         self.refresh()
 
     def close(self) -> None:
         """Ask nothing any more."""
-        self._closed = True
         for path in self.paths:
-            path.todo.clear()
-            if path.errand is not None:
-                path.errand.cancel()
+            self._asker.close(path)
 
     def session_lost(self, path: DevicePath) -> None:
         """The connection behind a path broke, whatever its session says at this moment."""
         if not path.connected:
             return
         path.connected = path.checked = path.nexus_loss = path.owes_reset = False
-        self._stop_errands(path)
+        path.proof = None
+        self._asker.lost(path)
+        self._prover.proceed()
         self.refresh()
 
     def session_changed(self, path: DevicePath) -> None:
@@ -199,14 +189,14 @@ class Keeper:
             return
         code = sense.code
         if sense.asc == 0x29:
-            self._reset_attention(path, code)
+            self._prover.attention(path, code)
         elif code in _ACCESS_CHANGED:
             self._groups_due = self._clock()
             self._read_groups()
         elif code == _CAPACITY_CHANGED:
-            self._run(path, read_capacity(self._hear(path)), partial(self._capacity_read, path))
+            self._asker.ask(path, read_capacity(self._hear(path)), partial(self._capacity_read, path))
         elif code == _MODE_CHANGED:
-            self._run(path, read_mode(self._hear(path)), partial(self._mode_read, path))
+            self._asker.ask(path, read_mode(self._hear(path)), partial(self._mode_read, path))
         elif code == _INQUIRY_CHANGED:
             path.checked = False
             self._examine(path)
@@ -217,35 +207,10 @@ class Keeper:
     def _hear(self, path: DevicePath) -> Listener:
         return partial(self.attention, path)
 
-    # Resets and the volatile cache
-
-    def _reset_attention(self, path: DevicePath, code: int) -> None:
-        if code == _NEXUS_LOSS:
-            path.nexus_loss = True
-        elif code not in _RESETS:
-            return
-        elif path.owes_reset:
-            path.owes_reset = False
-        elif path.fresh:
-            path.reset = True
-        else:
-            self._reset("the logical unit reports a reset")
-            for other in self.paths:
-                if other is not path and other.up:
-                    # It has the same attention waiting; fetched now, so that it is not taken for another reset later.
-                    other.owes_reset = True
-                    self._run(other, still_there(self._hear(other)), partial(self._asked, other))
-
-    def _reset(self, reason: str) -> None:
-        if self._ledger.reset():
-            self._tell(f"{reason}; writes that it had acknowledged may be lost: the next flush fails", Severity.BAD)
-        else:
-            self._tell(f"{reason}; nothing was unflushed", Severity.NOTE)
-
     # Examination of a path that came back
 
     def _examine(self, path: DevicePath) -> None:
-        self._run(path, examine(path.info.lun, self._hear(path)), partial(self._examined, path))
+        self._asker.ask(path, examine(path.info.lun, self._hear(path)), partial(self._examined, path))
 
     def _examined(self, path: DevicePath, info: LunInfo | None, error: MooringError | None) -> None:
         if isinstance(error, IscsiError) and not path.connected:
@@ -256,16 +221,15 @@ class Keeper:
         elif not self._is_ours(info):
             wwid = info.wwid or "without an identity"
             self._suspend(path, f"another logical unit ({wwid}) answers at LUN {info.lun}; it is not used")
-        elif path.fresh and self._ledger.exposed:
-            self._ask_witness(path, info)
         else:
-            self._accept(path, info)
+            self._prover.returned(path, info)
 
     def _suspend(self, path: DevicePath, reason: str) -> None:
         if path.held != reason:
             self._tell(f"path {path.name}: {reason}", Severity.BAD)
         path.held = reason
         path.idle_since = self._clock()
+        self._prover.proceed()
         self.refresh()
 
     def _is_ours(self, info: LunInfo) -> bool:
@@ -274,26 +238,6 @@ class Keeper:
         # Without an identity there is one path only; then all else that is known has to be as before.
         seen = (info.wwid, info.serial, info.capacity, info.standard)
         return seen == (None, self.info.serial, self.info.capacity, self.info.standard)
-
-    def _ask_witness(self, path: DevicePath, info: LunInfo) -> None:
-        others = sorted((p for p in self.paths if p is not path and p.up), key=lambda p: p.session.suspect)
-        if not others:
-            if not path.nexus_loss or any(p.reset for p in self.paths):
-                self._reset("all paths were lost, and nothing proves that the logical unit was not reset")
-            self._accept(path, info)
-            return
-        witness = others[0]
-
-        def heard(result: None, error: MooringError | None) -> None:
-            self._asked(witness, result, error)
-            if not path.connected:
-                return
-            if isinstance(error, IscsiError):
-                self._ask_witness(path, info)
-            else:
-                self._accept(path, info)
-
-        self._run(witness, still_there(self._hear(witness)), heard)
 
     def _accept(self, path: DevicePath, info: LunInfo) -> None:
         path.fresh = path.nexus_loss = path.reset = False
@@ -316,7 +260,7 @@ class Keeper:
         if path is not None:
             self._groups_due = None
             self._groups_read = self._clock()
-            self._run(path, read_groups(self._hear(path)), partial(self._groups_answered, path))
+            self._asker.ask(path, read_groups(self._hear(path)), partial(self._groups_answered, path))
 
     def _groups_answered(
         self, path: DevicePath, groups: tuple[PortGroup, ...] | None, error: MooringError | None
@@ -363,7 +307,7 @@ class Keeper:
     def tick(self) -> None:
         """To be called a few times a second."""
         now = self._clock()
-        self.paths[:] = [path for path in self.paths if not (path.retired and not path.in_flight)]
+        self.paths[:] = [path for path in self.paths if path.in_flight or not path.retired]
         for path in list(self.paths):
             if not path.retired:
                 self.session_changed(path)
@@ -375,7 +319,7 @@ class Keeper:
         self.refresh()
 
     def _look_at(self, path: DevicePath, now: float) -> None:
-        if not path.connected or path.errand is not None:
+        if not path.connected or path.errand is not None or path.proof is not None:
             return
         if path.held is not None or not path.checked:
             if now - path.idle_since >= self._options.hold_interval:
@@ -390,45 +334,17 @@ class Keeper:
             path.idle_since = now
             if self.info.alua:
                 # TEST UNIT READY fails on a port in standby; this does not, and tells more (SPC-4, 5.15.2.4).
-                self._run(path, read_groups(self._hear(path)), partial(self._groups_answered, path))
+                self._asker.ask(path, read_groups(self._hear(path)), partial(self._groups_answered, path))
             else:
-                self._run(path, still_there(self._hear(path)), partial(self._asked, path))
+                self._ask_alive(path)
 
-    def _asked(self, path: DevicePath, _: None, error: MooringError | None) -> None:
-        if error is not None and not isinstance(error, IscsiError):
-            self.hold(path, str(error))
+    def _ask_alive(self, path: DevicePath, finish: Finish[None] | None = None) -> None:
+        """TEST UNIT READY; a unit that does not answer it well is not used over this path."""
 
-    def _run(self, path: DevicePath, script: Script[T], finish: Finish[T]) -> None:
-        """Ask something over a path, after what is being asked there already."""
-        if self._closed:
-            script.close()
-        elif path.errand is not None:
-            path.todo.append(lambda: self._begin(path, script, finish))
-        else:
-            self._begin(path, script, finish)
+        def ended(result: None, error: MooringError | None) -> None:
+            if error is not None and not isinstance(error, IscsiError):
+                self.hold(path, str(error))
+            if finish is not None:
+                finish(result, error)
 
-    def _begin(self, path: DevicePath, script: Script[T], finish: Finish[T]) -> None:
-        def ended(result: T | None, error: MooringError | None) -> None:
-            path.errand = None
-            finish(result, error)
-            if path.todo and not path.errand:
-                path.todo.popleft()()
-
-        if not path.connected:
-            ended(None, ConnectionLost("the path was lost"))
-            return
-        path.errand = Errand(
-            path.session,
-            path.lun,
-            script,
-            ended,
-            clock=self._clock,
-            schedule=self._schedule,
-            patience=self._options.patience,
-        )
-        path.errand.start()
-
-    def _stop_errands(self, path: DevicePath) -> None:
-        """End everything that is being asked over a path that is gone; each question hears of it."""
-        if path.errand is not None:
-            path.errand.abort(ConnectionLost("the path was lost"))
+        self._asker.ask(path, still_there(self._hear(path)), ended)

@@ -44,6 +44,7 @@ class DevicePath:
         settle_until: Time before which it does not carry I/O if another path does.
         fresh: No unit attention was consumed since it was connected (a new I_T nexus has one of its own).
         nexus_loss, reset: Which unit attentions 29h the new nexus has reported.
+        proof: What its examination found, while it waits for the proof that nothing was reset.
         owes_reset: It still has to report a reset that another path has already reported.
         errand, todo: The questions that are being asked over it, and those that come after them.
         idle_mark, idle_since: What was completed when it was looked at last, and since when that has not changed.
@@ -69,6 +70,7 @@ class DevicePath:
         "nexus_loss",
         "owes_reset",
         "preferred",
+        "proof",
         "read_bytes",
         "reads",
         "reason",
@@ -110,6 +112,7 @@ class DevicePath:
         self.nexus_loss = False
         self.reset = False
         self.owes_reset = False
+        self.proof: LunInfo | None = None
         self.errand: Errand[Any] | None = None
         self.todo: deque[Callable[[], None]] = deque()
 

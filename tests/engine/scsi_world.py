@@ -80,10 +80,13 @@ class Unit:
         self.script: deque[Outcome] = deque()
         """What the next reads, writes and flushes are answered with, instead of being carried out."""
         self.log: list[tuple[str, Command]] = []
+        self.unheard: Sense | None = None
+        """A reset that no answer has reported yet; a nexus that is the only one reports it even if it is new."""
 
     def reset(self, sense: Sense = POWER_ON) -> None:
         """Lose the cache and say so on every nexus."""
         self.data[:] = self.durable
+        self.unheard = sense
         self.report(sense)
 
     def report(self, sense: Sense) -> None:
@@ -228,11 +231,17 @@ class FakeSession:
             self.answer()
 
     def answer(self, index: int = 0) -> None:
-        """Carry out one pending command and report its end."""
-        self.execute(index)
-        task = self.pending[index]
-        del self.pending[index]
+        """Report the end of the command that was carried out first, or else carry out one.
+
+        Answers leave in the order in which the commands were carried out, as StatSN has it (RFC 7143, 4.2.2.2).
+        """
+        if not self.held:
+            self.execute(index)
+        task = next(iter(self.held))
+        self.pending.remove(task)
         status, sense, data = self.held.pop(task)
+        if self.unit.unheard is not None and sense == build_sense(self.unit.unheard):
+            self.unit.unheard = None
         self.finish(task, status, sense, data)
 
     def execute(self, index: int = 0) -> None:
@@ -280,6 +289,8 @@ class FakeSession:
 
     def come_back(self, sense: Sense | None = NEXUS_LOSS) -> None:
         """Log in again; the new nexus has `sense` to report."""
+        if self.unit.unheard is not None and not self.unit.nexuses:
+            sense = self.unit.unheard
         self.unit.nexuses.append(self)
         if sense is not None:
             self.attentions.append(sense)
