@@ -9,13 +9,13 @@ from collections.abc import Callable
 STEP_S = 0.005
 
 
-async def until(condition: Callable[[], object], timeout: float = 5.0, what: str = "") -> None:
+async def until(condition: Callable[[], object], seconds: float = 5.0, what: str = "") -> None:
     """Let the event loop run until `condition()` is true.
 
     Raises:
-        AssertionError: it did not become true within `timeout` seconds.
+        AssertionError: it did not become true within `seconds`.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what or condition}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
         await asyncio.sleep(STEP_S)

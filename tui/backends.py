@@ -11,11 +11,16 @@ import pathlib
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
+from initiator import changes
 from initiator.engine.client import EngineClient, EngineNotRunning
+from initiator.host import udev
 from initiator.inventory import Inventory
-from initiator.model import Event, Snapshot
+from initiator.practice import range as ranges
+from safety import journal as journals
+from safety import runner
 from safety.journal import Unfinished
 from safety.plan import Plan
+from safety.prepare import prepare
 from tui.feed import Differ, Reading, Source
 
 
@@ -35,8 +40,8 @@ class Remover(Protocol):
     def resume(self, journal: pathlib.Path) -> None:
         """Start a runner that goes on with a stopped removal."""
 
-    def undo(self, journal: pathlib.Path) -> None:
-        """Start a runner that brings the disk back."""
+    def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
+        """Start a runner that brings the disk back; the secret is for logging in again."""
 
     def unfinished(self) -> Sequence[Unfinished]:
         """The removals that wait, or are under way."""
@@ -62,7 +67,7 @@ class HostSource:
     def __init__(self) -> None:
         self._engine = EngineClient()
         self._inventory = Inventory(engine=self._engine)
-        self._monitor: contextlib.AbstractContextManager[object] | None = None
+        self._watch: udev.Watch | None = None
 
     def read(self) -> Reading:
         """One snapshot, and the engine's messages."""
@@ -82,10 +87,14 @@ class HostSource:
         )
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Listen to the kernel's device events."""
+        """Listen to the kernel's device events; where that is not allowed, polling alone has to do."""
+        with contextlib.suppress(OSError):
+            self._watch = udev.Watch(lambda _subsystems: changed())
 
     def close(self) -> None:
-        """End the inventory's helper."""
+        """End the inventory's helper and the listening."""
+        if self._watch is not None:
+            self._watch.close()
         self._inventory.close()
 
 
@@ -94,48 +103,25 @@ class HostRemover:
 
     def plan(self, disk: str) -> Plan:
         """Read everything anew and plan."""
-        from safety.prepare import prepare
-
         return prepare(disk, EngineClient())
 
     def start(self, plan: Plan) -> pathlib.Path:
         """Start the runner."""
-        from safety import runner
-
         return runner.start(plan)
 
     def resume(self, journal: pathlib.Path) -> None:
         """Go on."""
-        from safety import runner
-
         runner.resume(journal)
 
-    def undo(self, journal: pathlib.Path) -> None:
+    def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
         """Go back."""
-        from safety import runner
-
-        runner.undo(journal)
+        runner.undo(journal, chap_secret=chap_secret)
 
     def unfinished(self) -> Sequence[Unfinished]:
         """Look through the journals."""
-        from safety import journal, runner
-
-        return journal.unfinished(runner.journal_dir())
-
-
-def _differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
-    from initiator.inventory import diff
-
-    return diff(old, new)
-
-
-def practice_fault(name: str, args: Sequence[str]) -> str:
-    """Give the running practice range a fault."""
-    from initiator.practice import range as ranges
-
-    return ranges.fault(name, args)
+        return journals.unfinished(runner.journal_dir())
 
 
 def real(*, practice: bool) -> Backends:
     """The backends of this host."""
-    return Backends(HostSource(), _differ, HostRemover(), practice_fault if practice else None)
+    return Backends(HostSource(), changes.diff, HostRemover(), ranges.fault if practice else None)

@@ -51,7 +51,7 @@ def bar(fraction: float, width: int, glyphs: Glyphs) -> str:
 def _top(samples: Samples) -> float:
     """The value at full height: twice the median, or the largest if that is more; so steady values fill half."""
     measured = sorted(value for value in samples if value is not None)
-    return max(measured[-1], 2 * measured[len(measured) // 2]) if measured else 0.0
+    return max(measured[-1], 2 * measured[(len(measured) - 1) // 2]) if measured else 0.0
 
 
 def _level(value: float, top: float, levels: str) -> str:

@@ -275,8 +275,8 @@ def _tcp_facts(tcp: TcpInfo, page: Page) -> list[tuple[str, str | Line]]:
     rate = f"{size(tcp.delivery_rate_bytes_s)}/s" if tcp.delivery_rate_bytes_s is not None else ""
     return [
         ("State", say(tcp.state)),
-        ("Round trip", f"{page.time(tcp.rtt_us)} {spread}".strip() if tcp.rtt_us is not None else ""),
-        ("Sent again", "" if tcp.retransmits is None else count(tcp.retransmits, "segment")),
+        ("RTT", f"{page.time(tcp.rtt_us)} {spread}".strip() if tcp.rtt_us is not None else ""),
+        ("Resent", "" if tcp.retransmits is None else count(tcp.retransmits, "segment")),
         ("Unacked", "" if tcp.unacked is None else count(tcp.unacked, "segment")),
         ("Delivers", rate),
     ]
@@ -313,7 +313,7 @@ def _session_facts(session: Session, page: Page) -> list[tuple[str, str | Line]]
         ("Digests", digests),
         ("CHAP", f"as {say(session.chap_user)}" if session.chap_user else ""),
         ("LUNs", ", ".join(map(str, session.luns))),
-        ("Reconnects", str(session.reconnects) if session.reconnects else ""),
+        ("Relogins", str(session.reconnects) if session.reconnects else ""),
     ]
 
 

@@ -84,7 +84,7 @@ def paragraph(text: str, width: int, role: str = "", indent: int = 0) -> list[Li
     return [(Piece(margin + line, role),) for line in wrap(text, max(8, width - indent))]
 
 
-def labelled(pairs: Iterable[tuple[str, str | Line]], width: int, label_width: int = 11) -> list[Line]:
+def labelled(pairs: Iterable[tuple[str, str | Line]], width: int, label_width: int = 10) -> list[Line]:
     """Names to the left, values to the right, long values continued below themselves; empty values left out."""
     lines: list[Line] = []
     room = max(8, width - label_width)

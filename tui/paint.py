@@ -40,7 +40,7 @@ class Painter:
     """Turns lines into strips with the colours of one widget; made anew when its styles change."""
 
     def __init__(self, widget: Widget, background: Style | None = None) -> None:
-        """`background` is laid over every role: with a background colour only, a line keeps the colours of its states."""
+        """`background` is laid over every role; with a background colour only, states keep their colours."""
         self._widget = widget
         base = widget.rich_style
         self.base = base + background if background else base
@@ -51,8 +51,9 @@ class Painter:
         """The colours of one role."""
         found = self._styles.get(role)
         if found is None:
+            shown = "dim" if role == "rule" and self._background is not None else role
             # Not the partial style: only the whole one has translucent colours mixed with what is behind them.
-            found = self._widget.get_component_rich_style(f"role--{role}")
+            found = self._widget.get_component_rich_style(f"role--{shown}")
             if self._background is not None:
                 found += self._background
             self._styles[role] = found

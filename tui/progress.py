@@ -45,6 +45,9 @@ class Progress:
         self.said = ""
         """The last word of the runner."""
         self.fix = ""
+        self.code = ""
+        """The runner's word for why it stopped."""
+        self.undoing = False
         self.began: float | None = None
         self.ended: float | None = None
         self.run: Record | None = None
@@ -76,13 +79,15 @@ class Progress:
             self.steps = {step.id: StepProgress(step.id, step.title) for step in plan.steps}
         elif record.kind is Kind.RUN:
             self.run, self.outcome, self.ended, self.runner_lost = record, None, None, False
+            self.said = self.fix = self.code = ""
+            self.undoing = record.data.get("mode") == "undo"
         elif record.kind is Kind.STEP and record.step is not None:
             self._step(record, record.step)
         elif record.kind is Kind.NOTE:
             self.notes.append(record.text)
         elif record.kind is Kind.END:
             self.outcome, self.said, self.ended = record.outcome, record.text, record.at
-            self.fix = str(record.data.get("fix", ""))
+            self.fix, self.code = str(record.data.get("fix", "")), str(record.data.get("code", ""))
 
     def _step(self, record: Record, key: str) -> None:
         step = self.steps.setdefault(key, StepProgress(key, key))
@@ -102,7 +107,8 @@ class Progress:
             )
         match self.outcome:
             case None:
-                return f"Removing {name}. You can close this: the removal goes on by itself.", "strong"
+                doing = f"Bringing {name} back" if self.undoing else f"Removing {name}"
+                return f"{doing}. You can hide this: it goes on by itself.", "strong"
             case Outcome.DONE:
                 return say(self.said) or f"Safe to pull: {name}.", "good"
             case Outcome.UNDONE:

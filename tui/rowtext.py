@@ -30,7 +30,7 @@ Samples = Mapping[str, Sequence[float | None]]
 
 def cells(row: Row, world: World, samples: Samples, glyphs: Glyphs, name_width: int) -> Cells:
     """The cells of one row. Mount points longer than `name_width` lose their beginning: the end tells them apart."""
-    name: Line = (Piece(_branches(row, glyphs), "rule"),)
+    name: Line = _branches(row, glyphs)
     state: Line = ()
     measure = trend = ""
     place: Line = ()
@@ -63,19 +63,19 @@ def cells(row: Row, world: World, samples: Samples, glyphs: Glyphs, name_width: 
     return Cells(name, state, (Piece(measure),), place, (Piece(trend, "spark"),))
 
 
-def _branches(row: Row, glyphs: Glyphs) -> str:
-    signs = {True: glyphs.opened, False: glyphs.closed, None: ""}
-    sign = signs[row.opened]
+def _branches(row: Row, glyphs: Glyphs) -> Line:
+    signs = {True: f"{glyphs.opened} ", False: f"{glyphs.closed} ", None: ""}
+    sign = Piece(signs[row.opened], "dim")
     if not row.guide:
-        return f"{sign} "
+        return (sign,)
     drawn = "".join(glyphs.stem if step == "s" else "  " for step in row.guide[:-1])
     drawn += glyphs.branch if row.guide[-1] == "t" else glyphs.last
-    return f"{drawn}{sign} " if sign else f"{drawn} "
+    return (Piece(drawn if sign.text else f"{drawn} ", "rule"), sign)
 
 
 def _group(group: Group, glyphs: Glyphs) -> tuple[Line, Line]:
     if group.working == group.total:
-            return Mark("good", f"{group.total} up", "good").pieces(glyphs), ()
+        return Mark("good", f"{group.total} up", "good").pieces(glyphs), ()
     return Mark("warn", f"{group.working} of {group.total} up", "warn").pieces(glyphs), ()
 
 

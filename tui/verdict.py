@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initiator.model import Disk, DiskState, LinkState, Path, PathState, Session, SessionState, Severity
+from initiator.model import Disk, DiskState, LinkState, Session, SessionState, Severity
 from tui.tree import World, works
 from tui.words import count, say, short_target, span
 
@@ -21,7 +21,7 @@ def counts(world: World) -> tuple[str, ...]:
     )
 
 
-def troubles(world: World) -> Iterator[tuple[Severity, str, str]]:
+def troubles(world: World, now: float) -> Iterator[tuple[Severity, str, str]]:
     """What is wrong, worst first: severity, one sentence, and the id of the thing to look at.
 
     A disk that is in trouble speaks for its paths, and a path for its session, so that one pulled cable is not told
@@ -36,7 +36,10 @@ def troubles(world: World) -> Iterator[tuple[Severity, str, str]]:
             yield Severity.BAD, f"{say(disk.name)} has no working path: I/O to it waits or fails", disk.id
     for disk in disks:
         if disk.state is DiskState.DEGRADED:
-            yield Severity.WARN, _degraded(world, disk), disk.id
+            yield Severity.WARN, _degraded(world, disk, now), disk.id
+    for disk in disks:
+        if disk.state is DiskState.UNKNOWN:
+            yield Severity.WARN, f"nobody can say how {say(disk.name)} is{_because(disk.reason)}", disk.id
     known = {path.session for path in world.snapshot.paths}
     for session in world.snapshot.sessions:
         if session.id not in known and session.state in (SessionState.FAILED, SessionState.FREE):
@@ -48,44 +51,42 @@ def troubles(world: World) -> Iterator[tuple[Severity, str, str]]:
         if link.state is LinkState.DOWN and link.id in world.used_links:
             yield Severity.WARN, f"link {say(link.name)} is down", link.id
     for problem in world.snapshot.problems:
-        text = f"could not read {say(problem.source)}: {say(problem.subject)}: {say(problem.reason)}"
+        text = f"could not read {say(problem.source)}: {say(problem.subject)}{_because(problem.reason)}"
         yield Severity.WARN, text, ""
 
 
 def verdict(world: World, now: float) -> tuple[Severity, str, str]:
     """The worst trouble with how many more there are, or that all is well; and the id of the thing to look at."""
-    found = list(troubles(world))
+    found = list(troubles(world, now))
     if not found:
         return Severity.NOTE, _well(world), ""
     severity, text, key = found[0]
-    times = [p.since for p in world.snapshot.paths if p.disk == key and p.state is PathState.FAILED and p.since]
-    if times:
-        text += f", for {span(now - max(times))}"
     more = len(found) - 1
-    return severity, text + (f" (and {more} more: press n)" if more else ""), key
+    return severity, text + (f" ({more} more: press n)" if more else ""), key
 
 
-def _degraded(world: World, disk: Disk) -> str:
+def _degraded(world: World, disk: Disk, now: float) -> str:
     paths = world.paths_of(disk)
     broken = [path for path in paths if not works(path)]
     if not broken:
-        return f"{say(disk.name)} is degraded"
-    text = f"{say(disk.name)} has lost {len(broken)} of {count(len(paths), 'path')}: {_where(world, broken[0])}"
-    return text + (f", {say(broken[0].reason)}" if broken[0].reason else "")
+        return f"{say(disk.name)} is degraded{_because(disk.reason)}"
+    newest = max(broken, key=lambda path: path.since or 0.0)
+    ago = f" {span(now - newest.since)} ago" if newest.since is not None else ""
+    where = f"{newest.state.value} via {say(world.portal_of(newest))}"
+    return f"{say(disk.name)} lost {len(broken)} of {count(len(paths), 'path')}{ago}: {where}{_because(newest.reason)}"
 
 
-def _where(world: World, path: Path) -> str:
-    state = "" if path.state is PathState.FAILED else f"{path.state.value} "
-    return f"{state}via {say(world.portal_of(path))}"
+def _because(reason: str | None) -> str:
+    return f", {say(reason)}" if reason else ""
 
 
 def _session(session: Session) -> str:
     text = f"session with {say(short_target(session.target))} over {say(str(session.portal))} is lost"
-    return text + (f": {say(session.reason)}" if session.reason else "")
+    return text + _because(session.reason)
 
 
 def _well(world: World) -> str:
     working = sum(works(path) for path in world.snapshot.paths)
     if not world.snapshot.paths:
         return "nothing is wrong"
-    return "the only path works" if working == 1 else f"all {working} paths work"
+    return "the only path works" if working == 1 else f"all {count(working, 'path')} work"

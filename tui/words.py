@@ -205,8 +205,8 @@ def short_target(iqn: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 path`, `2 paths`."""
-    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s".replace(",", " ")
+    """`1 path`, `2,000 paths`."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 _DIGITS = re.compile(r"(\d+)")

@@ -14,8 +14,9 @@ from initiator.errors import MooringError
 from initiator.model import Event, Snapshot
 from safety.findings import Finding, Level
 from safety.identity import Identity
-from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, process_start
-from safety.plan import Options, Plan, Step
+from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id, process_start
+from safety.plan import Options, Plan, Step, _digest
+from safety.runner import write_plan
 from safety.sequence import Phase
 from tests.tui import samples
 from tests.until import until
@@ -68,22 +69,29 @@ class FakeSource:
         self.held.set()
 
 
-def plan(snapshot: Snapshot, disk: str = "engine:d:data", findings: tuple[Finding, ...] = (), digest: str = "") -> Plan:
-    """A plan of five steps for a disk of a snapshot."""
+STEPS = (
+    ("identify", Phase.IDENTIFY, "Know the disk {name}", "read its identification", "as planned", ""),
+    ("lock", Phase.LOCK, "Lock the disk and open the journal", "flock(LOCK_EX)", "this runner alone holds it", ""),
+    ("unmount-1", Phase.DISMOUNT, "Unmount {where}", 'umount2("{where}", UMOUNT_NOFOLLOW)', "gone", "mount it"),
+    ("claim", Phase.CLAIM, "Claim {device}", "open(O_EXCL)", "the open succeeded", "close it"),
+    ("flush", Phase.FLUSH, "Have the target write its cache", "SYNCHRONIZE CACHE", "the target answered GOOD", ""),
+    ("offline", Phase.OFFLINE, "Close the engine's gate", "engine: offline", "no command is taken", "engine: online"),
+    ("logout-1", Phase.LOGOUT, "Log out from 127.0.0.1:3260", "engine: logout", "not listed any more", "log in"),
+    ("watch", Phase.WATCH, "Watch that nothing comes back", "read again for 5 s", "nothing came back", ""),
+)
+
+
+def plan(snapshot: Snapshot, disk: str = "engine:d:data", findings: tuple[Finding, ...] = ()) -> Plan:
+    """A plan of eight steps for a disk of a snapshot."""
     found = next(item for item in snapshot.disks if item.id == disk)
-    where = "/run/mooring/practice/data"
-    table = (
-        ("identify", Phase.IDENTIFY, f"Know the disk {found.name}", "read its identification", "as planned", ""),
-        ("unmount-1", Phase.DISMOUNT, f"Unmount {where}", f'umount2("{where}", UMOUNT_NOFOLLOW)', "gone", "mount it"),
-        ("claim", Phase.CLAIM, f"Claim {found.device}", "open(O_EXCL)", "the open succeeded", "close it"),
-        ("offline", Phase.OFFLINE, "Close the engine's gate", "engine: offline", "no command is taken", "online"),
-        ("watch", Phase.WATCH, "Watch that nothing comes back", "read again for 5 s", "nothing came back", ""),
-    )
+    words = {"name": found.name, "device": found.device, "where": f"/run/mooring/practice/{found.name}"}
     steps = tuple(
-        Step(key, key, phase, title, command, proof, undo, 30.0, 1.0) for key, phase, title, command, proof, undo in table
+        Step(key, key, phase, title.format(**words), command.format(**words), proof, undo, 30.0, 1.0)
+        for key, phase, title, command, proof, undo in STEPS
     )
-    matter = digest or f"{found.wwid}-{len(findings)}"
-    return Plan(Identity.of(found), findings, steps, Options(), {}, snapshot.host, snapshot.taken_at, matter)
+    identity, options = Identity.of(found), Options()
+    digest = _digest(identity, steps, findings, options, {})
+    return Plan(identity, findings, steps, options, {}, snapshot.host, snapshot.taken_at, digest)
 
 
 BLOCK = Finding(
@@ -108,7 +116,7 @@ class FakeRemover:
         self.waiting: tuple[Unfinished, ...] = ()
         self.started: list[Plan] = []
         self.resumed: list[pathlib.Path] = []
-        self.undone: list[pathlib.Path] = []
+        self.undone: list[tuple[pathlib.Path, str | None]] = []
 
     def plan(self, disk: str) -> Plan:
         if self.failure is not None:
@@ -124,8 +132,8 @@ class FakeRemover:
     def resume(self, journal: pathlib.Path) -> None:
         self.resumed.append(journal)
 
-    def undo(self, journal: pathlib.Path) -> None:
-        self.undone.append(journal)
+    def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
+        self.undone.append((journal, chap_secret))
 
     def unfinished(self) -> Sequence[Unfinished]:
         return self.waiting
@@ -133,22 +141,14 @@ class FakeRemover:
 
 def begin(path: pathlib.Path, plan: Plan) -> Journal:
     """A journal with its plan and the start of a runner: this very process, which lives."""
-    from safety.journal import boot_id
-
     journal = Journal.create(path, boot=boot_id(), now=lambda: samples.NOW)
-    changing = [step.id for step in plan.steps if step.changing]
-    journal.append(Kind.PLAN, data={"plan": unchecked_json(plan), "key": plan.identity.key(), "changing": changing})
+    write_plan(journal, plan)
     return journal
 
 
-def run_by(journal: Journal, pid: int) -> None:
+def run_by(journal: Journal, pid: int, mode: str = "run") -> None:
     """A runner with this process id began."""
-    journal.append(Kind.RUN, data={"pid": pid, "started": process_start(pid)})
-
-
-def unchecked_json(plan: Plan) -> dict[str, object]:
-    """The plan as the journal holds it."""
-    return plan.to_json()
+    journal.append(Kind.RUN, mode, data={"pid": pid, "started": process_start(pid), "mode": mode})
 
 
 def walk(journal: Journal, plan: Plan, *, until_step: str | None = None) -> None:
@@ -160,9 +160,9 @@ def walk(journal: Journal, plan: Plan, *, until_step: str | None = None) -> None
         journal.append(Kind.STEP, step.proof, step=step.id, mark=Mark.VERIFIED)
 
 
-def end(journal: Journal, outcome: Outcome, text: str, fix: str = "") -> None:
+def end(journal: Journal, outcome: Outcome, text: str, fix: str = "", code: str = "") -> None:
     """The runner's last word."""
-    journal.append(Kind.END, text, data={"outcome": outcome, "fix": fix})
+    journal.append(Kind.END, text, data={"outcome": str(outcome), "fix": fix, "code": code})
 
 
 def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
@@ -209,9 +209,8 @@ class Bench:
 
 def screen_text(app: MooringApp) -> str:
     """The screen as lines of text."""
-    width, height = app.size
     strips = app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips[:height])
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
 
 
 @contextlib.asynccontextmanager

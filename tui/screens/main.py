@@ -21,7 +21,7 @@ from tui.tree import Kind, Row
 from tui.welcome import welcome
 from tui.widgets.bars import Bar, KeyBar, Status, title
 from tui.widgets.pane import Pane
-from tui.words import Glyphs, Line, Piece, clock, mark, say
+from tui.words import Glyphs, Line, Piece, clock, count, mark, say
 
 if TYPE_CHECKING:
     from tui.app import MooringApp
@@ -33,7 +33,7 @@ COLUMNS = (
     Column("Where", 16),
     Column("Latency", rowtext.TREND_WIDTH, from_width=84),
 )
-NARROW = 100
+NARROW = 110
 """Below this width the details do not stand beside the tree but take its place."""
 SMALLEST = (60, 16)
 
@@ -67,7 +67,10 @@ class MainScreen(Screen[None]):
             yield Pane(self.glyphs, id="detail")
             yield Pane(self.glyphs, id="welcome")
         yield Pane(self.glyphs, id="events")
-        yield Input(placeholder="words, field:value, !not", id="filter", compact=True, select_on_focus=False)
+        with Horizontal(id="filterbar"):
+            yield Static(" / ", markup=False)
+            yield Input(placeholder="words, field:value, !not", id="filter", compact=True, select_on_focus=False)
+            yield Static("", id="found", markup=False)
         yield KeyBar(self.glyphs, id="keys")
         yield Static("", id="tiny", markup=False)
 
@@ -109,6 +112,7 @@ class MainScreen(Screen[None]):
         self.table.update(self.store.rows)
         self.fill_detail()
         self.fill_events()
+        self._tell_found()
         self.tell_age()
 
     def _cells(self, row: Row, widths: Sequence[int]) -> Sequence[Line]:
@@ -212,7 +216,7 @@ class MainScreen(Screen[None]):
     def _filtered(self, message: Input.Changed) -> None:
         self.store.filter(message.value)
         self.table.update(self.store.rows)
-        self.query_one("#filter", Input).border_subtitle = str(len(self.store.rows))
+        self._tell_found()
 
     @on(Input.Submitted, "#filter")
     def _filter_kept(self) -> None:
@@ -220,16 +224,22 @@ class MainScreen(Screen[None]):
 
     def _leave_filter(self) -> None:
         field = self.query_one("#filter", Input)
-        field.set_class(bool(field.value), "-used")
-        field.remove_class("-open")
+        self.query_one("#filterbar").set_class(bool(field.value), "-open")
         self.table.focus()
+
+    def _tell_found(self) -> None:
+        shown = len(self.store.rows)
+        if self.store.query:
+            self.query_one("#found", Static).update(f"{count(shown, 'row')} " if shown else "nothing fits ")
+        else:
+            self.query_one("#found", Static).update("")
 
     # --- actions ------------------------------------------------------------------------------------------------
 
     def action_leave(self) -> None:
         """Escape: out of the filter first, then back to the tree."""
         field = self.query_one("#filter", Input)
-        if field.value or field.has_class("-open"):
+        if field.value or field.has_focus:
             field.value = ""
             self._leave_filter()
         elif self.has_class("-narrow") and self.has_class("-detail"):
@@ -259,13 +269,13 @@ class MainScreen(Screen[None]):
     def do_filter(self) -> None:
         """Open the filter."""
         field = self.query_one("#filter", Input)
-        field.add_class("-open")
+        self.query_one("#filterbar").add_class("-open")
         field.focus()
 
     def do_next_trouble(self) -> None:
         """To the next thing that is wrong after the one under the cursor."""
         world = self.store.world
-        keys = [key for _, _, key in verdict.troubles(world) if key] if world else []
+        keys = [key for _, _, key in verdict.troubles(world, self.mooring.wall()) if key] if world else []
         if not keys:
             self.notify("Nothing is wrong.")
             return

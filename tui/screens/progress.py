@@ -5,14 +5,14 @@ from __future__ import annotations
 import pathlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from initiator.errors import MooringError
 from safety.journal import Reader, Record, Unfinished, runner_alive
@@ -24,6 +24,8 @@ from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, Piece, clock, say
 
 POLL_S = 0.1
+SECRET_NEEDED = "secret-needed"
+"""What the runner says when it cannot log in again without a CHAP secret."""
 PATIENCE_S = 10.0
 """How long a runner that was started may take to write its first record."""
 
@@ -160,27 +162,59 @@ class ProgressScreen(Dialog[None]):
 
     @on(Button.Pressed, "#resume")
     def _resume(self) -> None:
-        self._again(resume=True)
+        resume = self.mooring.backends.remover.resume
+        self._again(lambda: resume(self.journal))
 
     @on(Button.Pressed, "#undo")
     def _undo(self) -> None:
-        self._again(resume=False)
+        undo = self.mooring.backends.remover.undo
+        if self.progress.code != SECRET_NEEDED:
+            self._again(lambda: undo(self.journal, None))
+            return
 
-    def _again(self, *, resume: bool) -> None:
-        remover = self.mooring.backends.remover
-        work = remover.resume if resume else remover.undo
+        def go_on(secret: str | None) -> None:
+            if secret:
+                self._again(lambda: undo(self.journal, secret))
+
+        self.app.push_screen(SecretScreen(self._name), go_on)
+
+    def _again(self, work: Callable[[], None]) -> None:
         if self._follower is not None:
             self._follower.expect_runner()
         self.progress.outcome, self.progress.runner_lost = None, False
         self._show()
         self.query_one("#close", Button).focus()
-        background.run(self.app, lambda: work(self.journal), self._started)
+        background.run(self.app, work, self._started)
 
     def _started(self, result: MooringError | None) -> None:
         if self.is_attached and isinstance(result, MooringError):
             self._failure = " ".join(filter(None, (str(result), result.fix)))
             self.progress.runner_lost = True
             self._show()
+
+
+class SecretScreen(Dialog[str]):
+    """Asks for the CHAP secret that logging in again needs; it is shown to nobody and kept nowhere."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.add_class("-small")
+        self._name = name
+
+    def compose(self) -> ComposeResult:
+        """One masked field."""
+        with Vertical(id="box") as box:
+            box.border_title = Content(f"CHAP secret for {say(self._name)}")
+            yield Input(id="secret", password=True, compact=True, placeholder="Enter goes on, Esc goes back")
+
+    def on_mount(self) -> None:
+        """The field has the keys."""
+        super().on_mount()
+        self.query_one("#secret", Input).focus()
+
+    @on(Input.Submitted)
+    def _given(self, message: Input.Submitted) -> None:
+        self.dismiss(message.value)
 
 
 class UnfinishedScreen(Dialog[Unfinished]):

@@ -18,7 +18,7 @@ from tui.layout import paragraph
 from tui.plantext import plan_lines
 from tui.screens.dialog import Dialog
 from tui.widgets.pane import Pane
-from tui.words import Glyphs, Line, say
+from tui.words import Glyphs, Line, say, size
 
 
 class PlanScreen(Dialog[Plan]):
@@ -183,10 +183,14 @@ class ConfirmScreen(Dialog[bool]):
     def _fill(self) -> None:
         pane = self.query_one("#about", Pane)
         width = pane.content_width
-        last = self._plan.steps[-1].title if self._plan.steps else ""
+        disk = self._plan.identity
+        about = (
+            f"This does the {len(self._plan.steps)} steps that you have read. Each is proven before the next begins;"
+            " when one is not, everything stops there. The data stays on the target."
+        )
         lines = [
-            *paragraph(f"{len(self._plan.steps)} steps, the last one: {say(last)}.", width),
-            *paragraph("Programs that use the disk later will not find it. The data on it stays.", width),
+            *paragraph(about, width),
+            *paragraph(say(f"{disk.wwid or 'no WWID'}, {size(disk.size_bytes)}"), width, "dim"),
             (),
             *paragraph(f"To go on, type its name: {self.wanted}", width, "strong"),
         ]
