@@ -183,6 +183,8 @@ class Session:
     """Why the state is not logged-in, in one sentence."""
     reconnects: int = 0
     link: str | None = None
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Whatever else is known, for the kernel's sessions: timeouts, interface, host, record (`initiator.host.kernel`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -214,6 +216,12 @@ class Path:
     failures: int | None = None
     """How often the path went from working to failed."""
     reason: str | None = None
+    group: int | None = None
+    """Its path group in the map, counted from 1."""
+    priority: int | None = None
+    """What multipathd gave it; the group with the highest one is used."""
+    checker: str | None = None
+    """multipathd's last verdict: ready, faulty, shaky, ghost, …"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -249,6 +257,10 @@ class Disk:
     unflushed: bool | None = None
     """True while the target has acknowledged writes that no SYNCHRONIZE CACHE has covered yet."""
     reason: str | None = None
+    kind: str = "disk"
+    """disk, tape, cd, controller, enclosure, …: the peripheral device type (SPC-4, 6.6.2)."""
+    multipath: bool | None = None
+    """Whether the kernel joins its paths into a map; None where nobody can say."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -267,6 +279,10 @@ class Map:
     total: int = 0
     policy: str | None = None
     queueing: str | None = None
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Whatever else multipathd tells: features, hardware handler, failback, counters."""
+    answered_at: float | None = None
+    """Unix time of the answer that path states and details come from; None where nobody answered."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
