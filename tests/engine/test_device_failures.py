@@ -6,15 +6,14 @@ import errno
 
 import pytest
 
-from initiator.engine.device import DeviceOptions
 from initiator.model import PathState, SessionState, Severity
 from initiator.protocol.errors import ConnectionLost, IscsiError
 from initiator.protocol.ffp_task import Task, TaskError
 from initiator.scsi.commands import Op, Status, encode_lun, test_unit_ready
 from initiator.scsi.designators import Designator, Kind
-from initiator.scsi.sense import Key, Sense, build_sense
+from initiator.scsi.sense import Key, Sense
 from tests.engine.disk_rig import Rig, look
-from tests.engine.scsi_world import NEXUS_LOSS, POWER_ON, FakeSession, Outcome, Unit, check
+from tests.engine.scsi_world import FakeSession, Outcome, Unit, check
 
 BLOCK = 512
 DATA = b"d" * BLOCK
@@ -406,143 +405,15 @@ def test_changed_inquiry_data_mean_a_new_examination() -> None:
     assert rig.asked(Op.INQUIRY)
 
 
-# The promise of a flush
-
-
-def written(rig: Rig) -> Rig:
-    ends = rig.write(0, DATA)
-    rig.answer()
-    assert ends == [0]
-    return rig
-
-
-def flushed(rig: Rig) -> int:
-    ends = rig.flush()
-    rig.answer()
-    assert len(ends) == 1
-    return ends[0]
-
-
-def test_a_reset_that_lost_writes_fails_the_next_flush_once() -> None:
-    rig = written(Rig())
-    rig.unit.reset()
-    assert flushed(rig) == errno.EIO
-    rig.answer()
-    assert rig.told("the next flush fails")
-    assert flushed(rig) == 0
-    rig.clock.advance(6)
-    rig.settle(6)
-    assert flushed(rig) == 0
-
-
-@pytest.mark.parametrize("ascq", [0, 1, 2, 3, 4])
-def test_every_kind_of_reset_counts(ascq: int) -> None:
-    rig = written(Rig(1))
-    rig.unit.reset(Sense(Key.UNIT_ATTENTION, 0x29, ascq))
-    assert flushed(rig) == errno.EIO
-
-
-def test_a_reset_without_unflushed_writes_is_harmless() -> None:
-    rig = written(Rig())
-    assert flushed(rig) == 0
-    rig.unit.reset()
-    assert flushed(rig) == 0
-    assert rig.told("nothing was unflushed")
-
-
-def test_a_reset_of_a_target_without_cache_is_harmless() -> None:
-    rig = written(Rig(2, Unit(write_cache=False)))
-    rig.unit.reset()
-    assert flushed(rig) == 0
-    assert rig.unit.data[:BLOCK] == DATA
-
-
-def test_two_flushes_at_once_both_fail() -> None:
-    rig = written(Rig(1))
-    one, two = rig.flush(), rig.flush()
-    rig.unit.reset()
-    rig.answer()
-    assert (one, two) == ([errno.EIO], [errno.EIO])
-    assert flushed(rig) == 0
-
-
-def test_a_single_path_that_returns_after_a_nexus_loss_only_lost_nothing() -> None:
-    rig = written(Rig(1))
-    rig.sessions[0].lose()
-    rig.sessions[0].come_back(NEXUS_LOSS)
-    rig.answer()
-    assert flushed(rig) == 0
-    assert rig.unit.durable[:BLOCK] == DATA
-
-
-@pytest.mark.parametrize("sense", [POWER_ON, None, Sense(Key.UNIT_ATTENTION, 0x3F, 0x0E)])
-def test_a_single_path_that_cannot_prove_it_fails_the_flush(sense: Sense | None) -> None:
-    rig = written(Rig(1))
-    rig.sessions[0].lose()
-    rig.sessions[0].come_back(sense)
-    rig.answer()
-    assert flushed(rig) == errno.EIO
-    assert flushed(rig) == 0
-
-
-def test_all_paths_lost_and_one_back_with_a_reset() -> None:
-    rig = written(Rig())
-    for session in rig.sessions:
-        session.lose()
-    waiting = rig.flush()
-    rig.unit.data[:] = rig.unit.durable
-    rig.sessions[0].come_back(POWER_ON)
-    rig.answer()
-    assert waiting == [errno.EIO]
-    rig.sessions[1].come_back(POWER_ON)
-    rig.settle()
-    assert flushed(rig) == 0
-
-
-def test_a_new_nexus_that_says_power_on_is_checked_against_one_that_was_never_gone() -> None:
-    rig = written(Rig())
-    rig.sessions[0].lose()
-    rig.sessions[0].come_back(POWER_ON)
-    rig.settle()
-    assert state(rig) is PathState.ACTIVE
-    assert flushed(rig) == 0
-
-
-def test_a_witness_that_saw_the_reset_too_makes_it_real() -> None:
-    rig = written(Rig())
-    rig.sessions[0].lose()
-    rig.unit.reset()
-    rig.sessions[0].come_back(POWER_ON)
-    rig.settle()
-    assert flushed(rig) == errno.EIO
-    assert flushed(rig) == 0
-
-
-def test_a_witness_that_dies_proves_nothing() -> None:
-    rig = written(Rig())
-    rig.sessions[0].lose()
-    rig.sessions[0].come_back(POWER_ON)
-    rig.sessions[0].answer_all()
-    assert len(rig.sessions[1].pending) == 1
-    rig.sessions[1].lose()
-    rig.settle()
-    assert flushed(rig) == errno.EIO
-    assert flushed(rig) == 0
-
-
-def test_deferred_errors_are_losses() -> None:
-    rig = written(Rig(1))
-    assert flushed(rig) == 0
-    rig.unit.script.append((2, build_sense(Sense(Key.MEDIUM_ERROR, 0x0C, deferred=True)), b""))
+def test_tasks_that_come_back_before_the_state_changes_go_to_the_other_path() -> None:
+    rig = Rig()
     ends, _ = rig.read(0, BLOCK)
+    first = next(session for session in rig.sessions if session.pending)
+    tasks = list(first.pending)
+    first.pending.clear()
+    assert first.on_lost is not None
+    first.on_lost(first, tasks)
+    assert not first.pending
+    assert sum(len(session.pending) for session in rig.sessions) == 1
     rig.answer()
     assert ends == [0]
-    assert flushed(rig) == errno.EIO
-    assert flushed(rig) == 0
-
-
-def test_a_failed_flush_covers_nothing() -> None:
-    rig = written(Rig(1, options=DeviceOptions()))
-    rig.unit.script.append(check(Sense(Key.MEDIUM_ERROR, 0x0C)))
-    assert flushed(rig) == errno.EIO
-    assert rig.device.unflushed
