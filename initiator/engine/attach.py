@@ -16,6 +16,7 @@ from pathlib import Path
 
 from initiator.engine import detach, kernel
 from initiator.engine.attached import FOLDER_NAME, Attachment, backing_file, loops_below
+from initiator.engine.fuse import largest_request
 from initiator.engine.kernel import AttachError
 from initiator.errors import MooringError, RefusedError
 from initiator.host.run import Finished, HelperFailed, run, run_helper
@@ -23,7 +24,6 @@ from initiator.host.run import Finished, HelperFailed, run, run_helper
 DEADLINE = 15.0
 """Seconds that a child may take."""
 _GONE = 3.0
-_MAX_READ = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,8 +46,14 @@ class Loop:
     diskseq: int | None
 
 
-def mount_file(runtime: Path, name: str, read_only: bool) -> Mounted:
+def mount_file(runtime: Path, name: str, block_bytes: int, read_only: bool) -> Mounted:
     """Mount a FUSE file system for one file at `runtime`/disks/`name`. Nobody is asked yet, so this cannot hang.
+
+    Args:
+        runtime: the engine's folder.
+        name: the name of the disk, and of the file.
+        block_bytes: its logical block length.
+        read_only: whether nobody may write.
 
     Raises:
         AttachError: something is there already, or the kernel says no. Nothing is left behind.
@@ -64,7 +70,8 @@ def mount_file(runtime: Path, name: str, read_only: bool) -> Mounted:
     fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | (kernel.MS_RDONLY if read_only else 0)
-        data = f"fd={fd},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()},max_read={_MAX_READ}"
+        owner = f"user_id={os.geteuid()},group_id={os.getegid()}"
+        data = f"fd={fd},rootmode=40000,{owner},max_read={largest_request(block_bytes)}"
         kernel.mount("mooring", mountpoint, "fuse.mooring", flags, data)
         found = kernel.mounted_at(mountpoint)
         if found is None:

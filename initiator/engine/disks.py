@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import signal
@@ -48,8 +49,12 @@ class Disks:
         self._lock = asyncio.Lock()
         self._folder = f"{os.path.realpath(runtime)}/{attached.FOLDER_NAME}"
 
-    def save(self) -> None:
-        """Write the list, with everything that is or may be there."""
+    def save(self, needed: bool = False) -> None:
+        """Write the list, with everything that is or may be there.
+
+        Raises:
+            OSError: it cannot be written and is `needed`, since something is about to be made.
+        """
         living = [
             dataclasses.replace(
                 member.attachment, worker=member.process.pid, worker_started=attached.started(member.process.pid)
@@ -57,7 +62,12 @@ class Disks:
             for member in self.crew.members
             if member.attachment is not None
         ]
-        attached.save(self._runtime, (*living, *self.awaited, *(dead.attachment for dead in self.dead)))
+        try:
+            attached.save(self._runtime, (*living, *self.awaited, *(dead.attachment for dead in self.dead)))
+        except OSError as error:
+            if needed:
+                raise
+            self._tell("engine", f"the list of attached disks cannot be written: {error.strerror}", Severity.BAD)
 
     def names(self) -> set[str]:
         """Names that are taken."""
@@ -86,7 +96,7 @@ class Disks:
             attachment = self._plan(member, unit, name)
             member.attachment = attachment
             try:
-                self.save()
+                self.save(needed=True)
                 await self._expose(member)
             except (MooringError, OSError) as error:
                 await self._withdraw(member)
@@ -116,7 +126,7 @@ class Disks:
         attachment = member.attachment
         assert attachment is not None
         unit = attachment.unit
-        mounted = attach.mount_file(self._runtime, attachment.name, unit.read_only)
+        mounted = attach.mount_file(self._runtime, attachment.name, unit.block_bytes, unit.read_only)
         member.fuse_fd = mounted.fd
         attachment = dataclasses.replace(attachment, mount_dev=mounted.dev, offline=False)
         member.attachment = attachment
@@ -229,6 +239,12 @@ class Disks:
             RefusedError: somebody does. AttachError: something did not go.
         """
         async with self._lock:
+            if strangers := self._strangers():
+                raise RefusedError(
+                    f"process {strangers[0]} may serve {dead.attachment.name} still; it does not report to this engine",
+                    code="unknown",
+                    fix=f"look at it; if it is stuck for good, end it: kill -9 {strangers[0]}",
+                )
             await attach.abort(dead.attachment)
             evidence = await attach.take_away(dead.attachment)
             self.dead.remove(dead)
@@ -236,19 +252,36 @@ class Disks:
         self._tell(dead.attachment.disk, f"what was left of {dead.attachment.name} is gone", Severity.NOTE)
         return evidence
 
+    def _strangers(self) -> list[int]:
+        """Workers of this folder that do not belong to this engine."""
+        own = {member.process.pid for member in self.crew.members}
+        wanted = (b"--runtime", os.fsencode(os.path.realpath(self._runtime)))
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+                if int(entry) not in own and wanted in itertools.pairwise(words):
+                    found.append(int(entry))
+        return found
+
     def adopted(self, attachment: Attachment) -> None:
         """A worker has reported with this disk."""
         self.awaited = [each for each in self.awaited if each.disk != attachment.disk]
 
     def recall(self) -> None:
-        """Read the list that the last engine left; its workers may report still."""
+        """Read the list that the last engine left; those of its workers that live may report still."""
         try:
             found = attached.load(self._runtime)
         except MooringError as error:
             log.error("%s", error)
             found = ()
         boot = attached.boot_id()
-        self.awaited = [each for each in found if each.boot == boot]
+        for attachment in (each for each in found if each.boot == boot):
+            if _still_runs(attachment):
+                self.awaited.append(attachment)
+            else:
+                self._examine(attachment)
+        self._find_unknown()
 
     async def settle(self) -> None:
         """The time for reports is over: what nobody serves is dead, and frozen workers must not hold anybody up."""
@@ -259,16 +292,19 @@ class Disks:
                 await attach.abort(attachment)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(attachment.worker, signal.SIGKILL)
-            mount = kernel.mounted_at(attachment.mountpoint)
-            if attach.loops_of(attachment.file) or (mount is not None and mount.dev == attachment.mount_dev):
-                self.dead.append(Dead(attachment, "the engine that served it ended"))
-        self._find_unknown()
+            self._examine(attachment)
         self.save()
+
+    def _examine(self, attachment: Attachment) -> None:
+        """A disk that nobody serves: is anything of it left?"""
+        mount = kernel.mounted_at(attachment.mountpoint)
+        if attach.loops_of(attachment.file) or (mount is not None and mount.dev == attachment.mount_dev):
+            self.dead.append(Dead(attachment, "the engine that served it ended"))
 
     def _find_unknown(self) -> None:
         """Loop devices and mounts in our folder that are in no list."""
         known = {dead.attachment.file for dead in self.dead}
-        known |= {member.attachment.file for member in self.crew.members if member.attachment is not None}
+        known |= {attachment.file for attachment in self.awaited}
         files: dict[str, str | None] = dict.fromkeys(attached.loops_below(self._folder).values())
         for mount in kernel.own_mounts():
             if mount.fstype.startswith("fuse") and mount.mountpoint.startswith(f"{self._folder}/"):

@@ -29,9 +29,29 @@ _BUFFER = MAX_IO + 8192
 _BATCH = 32
 """How many requests are taken from the kernel before the event loop does something else."""
 
+_CHANGES = (
+    abi.Op.MKNOD,
+    abi.Op.MKDIR,
+    abi.Op.UNLINK,
+    abi.Op.RMDIR,
+    abi.Op.RENAME,
+    abi.Op.RENAME2,
+    abi.Op.CREATE,
+)
+
 Done = Callable[[int], None]
 
 log = logging.getLogger(__name__)
+
+
+def largest_request(block_bytes: int) -> int:
+    """The most that one request may carry, in bytes.
+
+    The kernel cuts a transfer after 256 pages or after this many bytes, whichever comes first. Where memory begins
+    inside a page (a multiple of 512 is enough for direct I/O), 256 pages end inside a block of 4096 bytes. With half of
+    that as the limit, the bytes always count, and every cut is between two blocks.
+    """
+    return MAX_IO if block_bytes <= 512 else MAX_IO // 2
 
 
 class FuseError(MooringError):
@@ -136,6 +156,7 @@ class FuseServer:
             abi.Op.FSYNCDIR: self._good,
             abi.Op.ACCESS: self._good,
             abi.Op.DESTROY: self._good,
+            **dict.fromkeys(_CHANGES, self._forbidden),
         }
         os.set_blocking(fd, False)
 
@@ -244,6 +265,10 @@ class FuseServer:
 
     def _good(self, slot: Slot, node: int, length: int) -> None:
         self._answer(slot, b"")
+
+    def _forbidden(self, slot: Slot, node: int, length: int) -> None:
+        """The folder is what it is: nothing in it is made, removed or renamed."""
+        self._error(slot, errno.EPERM)
 
     def _silent(self, slot: Slot, node: int, length: int) -> None:
         """Requests that have no answer. An interrupt changes nothing: a command on its way is not taken back."""
@@ -367,7 +392,7 @@ class FuseServer:
             log.error("the kernel's FUSE %d.%d lacks what attaching needs (flags %#x)", major, minor, offered)
             self._error(slot, errno.EPROTO)
             return
-        count = self._pool.count
+        count, most = self._pool.count, largest_request(self._backend.block_bytes)
         body = abi.INIT_OUT.pack(
             abi.MAJOR,
             min(minor, abi.MINOR),
@@ -375,7 +400,7 @@ class FuseServer:
             wanted,
             count,
             count * 3 // 4,
-            MAX_IO,
+            most,
             1,
             MAX_IO // mmap.PAGESIZE,
             0,

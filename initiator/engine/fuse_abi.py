@@ -26,6 +26,11 @@ class Op(enum.IntEnum):
     FORGET = 2
     GETATTR = 3
     SETATTR = 4
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
     OPEN = 14
     READ = 15
     WRITE = 16
@@ -39,10 +44,12 @@ class Op(enum.IntEnum):
     RELEASEDIR = 29
     FSYNCDIR = 30
     ACCESS = 34
+    CREATE = 35
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42
     FALLOCATE = 43
+    RENAME2 = 45
 
 
 INIT_ASYNC_READ = 1 << 0

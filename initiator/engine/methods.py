@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator import places
-from initiator.engine import attach, report, whoami
+from initiator.engine import attach, kernel, report, whoami
 from initiator.engine.attached import Attachment, Route, WorkerConfig
 from initiator.engine.client import LOG_NAME
 from initiator.engine.crew import Crew, Member
@@ -272,6 +272,7 @@ class Methods:
     async def _attach(self, params: dict[str, Any]) -> Any:
         target = str(parse_name(_text(params, "target")))
         lun, name = params.get("lun"), params.get("name")
+        kernel.need_root()
         if not isinstance(lun, int) or isinstance(lun, bool) or not 0 <= lun < 16384:
             raise BadInputError("a LUN is a number from 0 to 16383")
         async with self._locks[target]:

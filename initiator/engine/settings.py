@@ -31,7 +31,7 @@ class Settings:
     """How long a new worker may take until it speaks."""
     adoption: float = 10.0
     """How long a new engine waits for the workers of the last one to report."""
-    buffers: int = 64
+    buffers: int = 40
     """Requests that one attached disk has in flight at most; 1 MiB of locked memory each (MOORING_ENGINE_BUFFERS)."""
 
     @classmethod

@@ -58,6 +58,21 @@ class Supervisor:
         self._methods.crew = self._disks.crew = self._crew
         self._methods.disks = self._disks
 
+    def _keep_place(self, listener: socket.socket) -> socket.socket:
+        """Somebody who cleans up may remove our socket; a disk that cannot be reached cannot be removed safely."""
+        path = self._runtime / rpc.SOCKET_NAME
+        if path.exists() or not self._runtime.is_dir():
+            return listener
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener.fileno())
+        listener.close()
+        fresh = _listen(self._runtime)
+        fresh.setblocking(False)
+        loop.add_reader(fresh.fileno(), self._accept, fresh)
+        self._disks.save()
+        self._methods.tell("engine", f"{path} was gone and is there again", Severity.WARN)
+        return fresh
+
     async def run(self, listener: socket.socket) -> None:
         """Serve until there is nothing to hold, or until `stop`."""
         loop = asyncio.get_running_loop()
@@ -66,11 +81,8 @@ class Supervisor:
         self._disks.recall()
         listener.setblocking(False)
         loop.add_reader(listener.fileno(), self._accept, listener)
-        try:
-            await self._settle()
-            await self._until_idle()
-        finally:
-            loop.remove_reader(listener.fileno())
+        await self._settle()
+        await self._until_idle(listener)
         for link in tuple(self._links):
             await link.drain()
             link.close()
@@ -86,9 +98,10 @@ class Supervisor:
             await asyncio.sleep(0.05)
         await self._disks.settle()
 
-    async def _until_idle(self) -> None:
+    async def _until_idle(self, listener: socket.socket) -> None:
         idle_since = time.monotonic()
         while not self._over.is_set():
+            listener = self._keep_place(listener)
             if self._crew.members or any(member is None for member in self._links.values()):
                 idle_since = time.monotonic()
             if time.monotonic() - idle_since > self._limits.idle:
