@@ -72,7 +72,7 @@ def find(record: Record, engine: EngineClient) -> tuple[Leftover, ...]:
         if process is not None:
             text = f"the practice target still runs (process {process.pid})"
             found.append(Leftover(Kind.PROCESS, "target", text, False, "mooring practice stop"))
-    for thing in (*record.of(Kind.FILE), *reversed(record.of(Kind.FOLDER))):
+    for thing in (*record.of(Kind.FILE), *record.of(Kind.FOLDER)):
         if os.path.lexists(thing.name):
             text = f"the {thing.kind} {thing.name} is still there"
             found.append(Leftover(thing.kind, thing.name, text, False, "mooring practice stop"))
@@ -172,15 +172,15 @@ def _done(argv: list[str], log: list[str]) -> bool:
 
 
 def remove_files(record: Record) -> tuple[str, ...]:
-    """Delete the recorded files, then the recorded folders if they are empty; returns the folders that are not."""
+    """Delete the recorded files, then the recorded folders if they are empty; returns what had to stay, and why."""
     kept = []
-    for thing in record.of(Kind.FILE):
-        Path(thing.name).unlink(missing_ok=True)
-    for thing in reversed(record.of(Kind.FOLDER)):
+    deepest_first = sorted(record.of(Kind.FOLDER), key=lambda thing: thing.name.count("/"), reverse=True)
+    for thing in (*record.of(Kind.FILE), *deepest_first):
+        remove = os.unlink if thing.kind is Kind.FILE else os.rmdir
         try:
-            Path(thing.name).rmdir()
+            remove(thing.name)
         except FileNotFoundError:
             continue
         except OSError as error:
-            kept.append(f"{thing.name} is kept: {error.strerror}")
+            kept.append(f"{thing.name}: {error.strerror}")
     return tuple(kept)

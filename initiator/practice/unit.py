@@ -151,7 +151,7 @@ class Unit:
         if not command.evpd:
             if command.page:
                 return illegal()
-            return Answer(inquiry.build_standard(_STANDARD)[: command.length])
+            return Answer(_STANDARD[: command.length])
         pages: dict[int, Callable[[], bytes]] = {
             inquiry.VPD_SUPPORTED: lambda: inquiry.build_supported_pages(PAGES),
             inquiry.VPD_SERIAL: lambda: inquiry.build_serial(self.config.serial),
@@ -351,5 +351,15 @@ class Unit:
         return GOOD if data is None else Answer(data)
 
 
-_STANDARD = inquiry.StandardInquiry(VENDOR, PRODUCT, REVISION, tpgs=1)
+def _standard() -> bytes:
+    """Standard INQUIRY data with version descriptors: SAM-5, SPC-4, SBC-3, iSCSI (SPC-4, 6.6.2 and table 143)."""
+    data = bytearray(
+        inquiry.build_standard(inquiry.StandardInquiry(VENDOR, PRODUCT, REVISION, tpgs=1)).ljust(96, b"\0")
+    )
+    data[4] = len(data) - 5
+    struct.pack_into(">4H", data, 58, 0x00A0, 0x0460, 0x04C0, 0x0960)
+    return bytes(data)
+
+
+_STANDARD = _standard()
 _THIN = inquiry.Provisioning(unmap=True, write_same_unmap=True, reads_zero=True, kind=2)
