@@ -30,6 +30,7 @@ from initiator.model import BlockNode, Problem, Swap
 _DEADLINE = 10.0
 _MOST_STUCK = 3
 _NOWHERE = "0:0"
+_UNBOUND = (errno.ENXIO, errno.ENODEV, errno.ENOENT)
 _CAN_HANG = ("nfs", "cifs", "smb", "9p", "ceph", "afs", "gfs2", "ocfs2", "lustre", "glusterfs")
 _WITH_SYSFS = ("ext4", "xfs", "f2fs", "nilfs2", "erofs")
 """File systems that have a folder `/sys/fs/TYPE/KNAME` for as long as they are alive, mounted or not."""
@@ -210,7 +211,10 @@ def _loops(
             try:
                 kernel_says = loop_status(f"/dev/{node.kname}")
             except MooringError as error:
-                if getattr(error, "errno", None) == errno.ENOTCONN:
+                number = getattr(error, "errno", None)
+                if number in _UNBOUND:
+                    continue  # it was detached meanwhile
+                if number == errno.ENOTCONN:
                     on = _NOWHERE  # the file of a FUSE server that has died; no file system on a device says this
                 else:
                     problems.append(Problem("usage", node.kname, f"what it stands on is not known: {error}"))

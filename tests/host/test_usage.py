@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from initiator.host import usage as usage_
+from initiator.host.block import read_block
+from initiator.host.mounts import read_mounts
+from initiator.host.run import HelperFailed
 from initiator.host.usage import KernelUse, Kind, LoopUse, Usage, living_superblocks, read_usage
 from initiator.model import Swap
 from tests.host.conftest import RealDisk, need_root, sh
@@ -120,6 +125,28 @@ def test_a_loop_device_whose_file_nobody_finds_is_a_problem(host: Tree) -> None:
     host.block("loop5", "7:5", attributes={"loop/backing_file": "/lost"})
     usage = read_usage(host.root, {"7:3"})
     assert [problem.subject for problem in usage.problems if problem.source == "usage"] == ["loop3", "loop5"]
+
+
+@pytest.mark.parametrize(
+    ("number", "on", "problems"),
+    [(errno.ENXIO, [], []), (errno.ENOTCONN, ["0:0"], []), (errno.EIO, ["8:1"], ["loop5"]), (0, ["7:3"], [])],
+)
+def test_the_kernels_word_on_a_loop_device_counts_more_than_the_name(
+    host: Tree, monkeypatch: pytest.MonkeyPatch, number: int, on: list[str], problems: list[str]
+) -> None:
+    host.block("loop5", "7:5", attributes={"loop/backing_file": "/image"})
+    nodes, _ = read_block(host.root)
+    rows, _ = read_mounts(host.root)
+
+    def answer(device: str) -> str:
+        if number:
+            raise HelperFailed("loop_status", number, os.strerror(number))
+        return "7:3"
+
+    monkeypatch.setattr(usage_, "loop_status", answer)
+    loops, found = usage_._loops(nodes, rows, {"7:3"}, live=True)
+    assert [loop.on for loop in loops if loop.kname == "loop5"] == on
+    assert [problem.subject for problem in found] == problems
 
 
 def test_a_btrfs_over_two_disks_counts_for_both(tree: Tree) -> None:
