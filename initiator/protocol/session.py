@@ -53,10 +53,6 @@ class Start(Protocol):
     """What the login leaves behind for the full feature phase; `LoginResult` is one."""
 
     @property
-    def params(self) -> Params:
-        """What was negotiated."""
-
-    @property
     def cmd_sn(self) -> int:
         """CmdSN of the first command."""
 

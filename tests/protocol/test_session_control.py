@@ -1,0 +1,378 @@
+"""NOP, asynchronous messages, rejects, task management, text, logout (RFC 7143, 7.11, 11.5 to 11.19)."""
+
+from __future__ import annotations
+
+import pytest
+
+from initiator.protocol.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from initiator.protocol.pdu import (
+    NO_LUN,
+    NO_TAG,
+    AsyncMessage,
+    LoginResponse,
+    LogoutRequest,
+    LogoutResponse,
+    NopIn,
+    NopOut,
+    Pdu,
+    Reject,
+    ScsiCommand,
+    TaskManagement,
+    TaskManagementResponse,
+    TextRequest,
+    TextResponse,
+)
+from initiator.protocol.session import (
+    LU_RESET,
+    TARGET_WARM_RESET,
+    AsyncEvent,
+    LoggedOut,
+    Management,
+    Pong,
+    Rejected,
+    TextAnswer,
+)
+from tests.protocol.session_rig import LUN, Rig
+
+OTHER_LUN = bytes((0, 4)) + bytes(6)
+
+
+def managed(rig: Rig, request: TaskManagement, response: int) -> TaskManagementResponse:
+    pdu: TaskManagementResponse = rig.number(
+        TaskManagementResponse(initiator_task_tag=request.initiator_task_tag, response=response)
+    )
+    return pdu
+
+
+# NOP
+
+
+def test_the_targets_ping_is_answered_in_kind() -> None:
+    rig = Rig()
+    rig.feed(rig.number(NopIn(target_transfer_tag=0, lun=b"\1\2\3\4\5\6\7\x08", data=b"ping"), counted=False))
+    nop = rig.one(NopOut)
+    assert (nop.target_transfer_tag, nop.lun) == (0, b"\1\2\3\4\5\6\7\x08")
+    assert (nop.initiator_task_tag, nop.immediate, nop.cmd_sn, nop.data) == (NO_TAG, True, 1, b"")
+
+
+def test_nop_in_that_only_informs_gets_no_answer() -> None:
+    rig = Rig()
+    rig.feed(rig.number(NopIn(), counted=False))
+    assert rig.sent() == []
+
+
+def test_ping_measures_the_way() -> None:
+    rig = Rig()
+    assert rig.core.ping(rig.now)
+    assert rig.core.waiting
+    assert not rig.core.ping(rig.now)  # one at a time
+    nop = rig.one(NopOut)
+    assert (nop.target_transfer_tag, nop.immediate) == (NO_TAG, True)
+    assert nop.initiator_task_tag != NO_TAG
+    rig.now += 0.25
+    rig.feed(rig.number(NopIn(initiator_task_tag=nop.initiator_task_tag, data=nop.data)))
+    assert list(rig.core.events) == [Pong(0.25)]
+    assert not rig.core.waiting
+
+
+@pytest.mark.parametrize("wrong", ["data", "tag", "both"])
+def test_wrong_pong_drops_the_connection(wrong: str) -> None:
+    rig = Rig()
+    rig.core.ping(rig.now)
+    nop = rig.one(NopOut)
+    answer = NopIn(
+        initiator_task_tag=nop.initiator_task_tag + (wrong == "tag"),
+        target_transfer_tag=3 if wrong == "both" else NO_TAG,
+        data=b"Mooring?" if wrong == "data" else nop.data,
+    )
+    with pytest.raises(RemoteProtocolError):
+        rig.feed(rig.number(answer))
+
+
+# What has no place
+
+
+@pytest.mark.parametrize(
+    "pdu", [ScsiCommand(), NopOut(), LoginResponse(), LogoutResponse(), TextResponse(), TaskManagementResponse()]
+)
+def test_pdu_that_has_no_place_here(pdu: Pdu) -> None:
+    rig = Rig()
+    with pytest.raises(RemoteProtocolError):
+        rig.feed(pdu.encode()[:24] + (1000).to_bytes(4, "big") + pdu.encode()[28:])
+
+
+def test_unassigned_opcode_is_refused_before_its_data_is_awaited() -> None:
+    rig = Rig()
+    with pytest.raises(RemoteProtocolError, match="opcode"):
+        rig.feed(b"\x3b\x80\0\0\0\0\x10\0" + bytes(40))
+
+
+# Async and Reject
+
+
+def test_async_message_is_handed_on() -> None:
+    rig = Rig()
+    rig.feed(rig.number(AsyncMessage(async_event=1, parameter3=7, lun=LUN, data=b"x")))
+    assert list(rig.core.events) == [AsyncEvent(1, 0, 0, 0, 7, LUN, b"x")]
+
+
+def test_reject_with_too_little_of_the_header() -> None:
+    rig = Rig()
+    with pytest.raises(RemoteProtocolError, match="without the header"):
+        rig.feed(rig.number(Reject(reason=4, data=bytes(47))))
+
+
+def test_negotiation_reset_ends_the_connection() -> None:
+    rig = Rig()
+    with pytest.raises(RemoteProtocolError, match="negotiation"):
+        rig.feed(rig.number(Reject(reason=0x0B, data=bytes(48))))
+
+
+def test_rejected_command_is_aborted_and_fails() -> None:
+    rig = Rig()
+    task = rig.read(1)
+    command = rig.command()
+    rig.feed(rig.number(Reject(reason=4, data=command.encode()[:48])))
+    assert list(rig.core.events) == [Rejected(4, command.encode()[:48])]
+    abort = rig.one(TaskManagement)
+    assert (abort.function, abort.referenced_task_tag, abort.ref_cmd_sn) == (1, task.itt, command.cmd_sn)
+    assert not rig.done
+    rig.feed(managed(rig, abort, 1))
+    assert task.error is not None
+    assert task.error.code == "rejected"
+
+
+def test_data_digest_reject_waits_for_the_response() -> None:
+    rig = Rig()
+    task = rig.write(b"abcd")
+    command = rig.command()
+    rig.feed(rig.number(Reject(reason=2, data=command.encode()[:48])))
+    assert rig.sent() == []
+    rig.feed(rig.response(task, status=2, data=b"\0\2\x70\0"))
+    assert task.status == 2
+
+
+def test_rejected_ping_can_be_repeated() -> None:
+    rig = Rig()
+    rig.core.ping(rig.now)
+    rig.feed(rig.number(Reject(reason=6, data=rig.one(NopOut).encode()[:48])))
+    assert rig.core.ping(rig.now)
+
+
+# Task management and deadlines
+
+
+def test_late_task_is_aborted_and_ends_with_a_timeout() -> None:
+    rig = Rig()
+    task = rig.read(4, deadline=rig.now + 1)
+    command = rig.command()
+    rig.core.tick(rig.now + 0.9)
+    assert rig.sent() == []
+    rig.core.tick(rig.now + 1.1)
+    abort = rig.one(TaskManagement)
+    assert (abort.function, abort.immediate, abort.lun) == (1, True, LUN)
+    assert (abort.referenced_task_tag, abort.ref_cmd_sn) == (task.itt, command.cmd_sn)
+    rig.core.tick(rig.now + 1.2)
+    assert rig.sent() == []
+    assert not rig.done  # the buffer is still the target's to write to
+    rig.feed(managed(rig, abort, 0))
+    assert rig.done == [task]
+    assert (task.status, task.error and task.error.code) == (None, "timeout")
+    assert rig.core.counters.timeouts == 1
+
+
+def test_default_deadline_counts_from_sending() -> None:
+    rig = Rig(task_timeout=2.0)
+    rig.read(4)
+    rig.command()
+    rig.core.tick(rig.now + 1.9)
+    assert rig.sent() == []
+    rig.core.tick(rig.now + 2.0)
+    assert rig.one(TaskManagement).function == 1
+
+
+def test_answer_that_overtakes_the_abort_counts() -> None:
+    rig = Rig()
+    task = rig.read(1, deadline=rig.now)
+    rig.command()
+    rig.core.tick(rig.now)
+    abort = rig.one(TaskManagement)
+    rig.feed(rig.last_data(task, b"x"), managed(rig, abort, 1))
+    assert rig.done == [task]
+    assert task.good
+
+
+def test_task_that_was_never_sent_just_ends() -> None:
+    rig = Rig()
+    rig.feed(rig.window(0))
+    rig.core._commands.numbers.max_cmd_sn = 0
+    task = rig.read(1, deadline=rig.now + 1)
+    rig.core.tick(rig.now + 1)
+    assert rig.sent() == []
+    assert task.error is not None
+    assert task.error.code == "timeout"
+
+
+@pytest.mark.parametrize("answer", [5, 255, None, "reject"])
+def test_abort_that_fails_becomes_a_reset_and_then_a_new_login(answer: int | str | None) -> None:
+    rig = Rig(management_timeout=5.0)
+    hung = rig.read(1, deadline=rig.now)
+    neighbour, other = rig.read(1), rig.read(1, lun=OTHER_LUN)
+    rig.sent()
+    rig.core.tick(rig.now)
+    abort = rig.one(TaskManagement)
+    if answer is None:
+        rig.now += 5
+        rig.core.tick(rig.now)
+    elif answer == "reject":
+        rig.feed(rig.number(Reject(reason=4, data=abort.encode()[:48])))
+    else:
+        rig.feed(managed(rig, abort, int(answer)))
+    reset = rig.one(TaskManagement)
+    assert (reset.function, reset.lun, reset.referenced_task_tag) == (LU_RESET, LUN, NO_TAG)
+    after = rig.read(1)
+    rig.feed(managed(rig, reset, 0))
+    assert rig.done == [hung, neighbour]
+    assert [task.error and task.error.code for task in rig.done] == ["timeout", "aborted"]
+    assert rig.core.abandon() == [other, after]
+
+
+def test_reset_that_fails_drops_the_connection_and_ends_the_task() -> None:
+    rig = Rig(management_timeout=1.0)
+    hung = rig.read(1, deadline=rig.now)
+    other = rig.read(1, deadline=rig.now + 1000)
+    rig.sent()
+    rig.core.tick(rig.now)
+    rig.core.tick(rig.now + 1)
+    assert [type(pdu) for pdu in rig.sent()] == [TaskManagement, TaskManagement]
+    with pytest.raises(ConnectionLost):
+        rig.core.tick(rig.now + 2)
+    assert rig.core.abandon() == [other]
+    assert rig.done == [hung]
+    assert hung.error is not None
+    assert hung.error.code == "timeout"
+
+
+def test_late_answer_to_an_abort_still_counts() -> None:
+    rig = Rig(management_timeout=1.0)
+    hung = rig.read(1, deadline=rig.now)
+    rig.sent()
+    rig.core.tick(rig.now)
+    abort = rig.one(TaskManagement)
+    rig.core.tick(rig.now + 1)
+    reset = rig.one(TaskManagement)
+    rig.feed(managed(rig, abort, 0))
+    assert rig.done == [hung]
+    rig.feed(managed(rig, reset, 0))
+    assert rig.done == [hung]
+
+
+def test_target_reset_ends_every_task_sent_before() -> None:
+    rig = Rig()
+    tasks = [rig.read(1), rig.read(1, lun=OTHER_LUN)]
+    rig.sent()
+    told: list[Management] = []
+    rig.core.task_management(TARGET_WARM_RESET, LUN, rig.now, told.append)
+    request = rig.one(TaskManagement)
+    assert (request.function, request.lun) == (TARGET_WARM_RESET, NO_LUN)
+    later = rig.read(1)
+    rig.feed(managed(rig, request, 0))
+    assert rig.done == tasks
+    assert [management.response for management in told] == [0]
+    assert rig.core.abandon() == [later]
+
+
+def test_refused_reset_of_a_user_is_only_told() -> None:
+    rig = Rig()
+    task = rig.read(1)
+    told: list[Management] = []
+    rig.core.task_management(LU_RESET, LUN, rig.now, told.append)
+    _, request = rig.sent()
+    assert isinstance(request, TaskManagement)
+    rig.feed(managed(rig, request, 5))
+    assert [management.response for management in told] == [5]
+    assert rig.core.abandon() == [task]
+
+
+def test_management_is_told_when_the_connection_goes() -> None:
+    rig = Rig()
+    told: list[Management] = []
+    rig.core.task_management(LU_RESET, LUN, rig.now, told.append)
+    rig.core.abandon()
+    assert [management.response for management in told] == [None]
+
+
+# Text and logout
+
+
+def test_text_answer_over_several_pdus() -> None:
+    rig = Rig()
+    rig.core.text(b"SendTargets=\0", rig.now)
+    first = rig.one(TextRequest)
+    assert (first.data, first.final, first.target_transfer_tag) == (b"SendTargets=\0", True, NO_TAG)
+    with pytest.raises(LocalProtocolError):
+        rig.core.text(b"", rig.now)
+    tag = first.initiator_task_tag
+    part = TextResponse(
+        initiator_task_tag=tag, final=False, continued=True, target_transfer_tag=9, lun=LUN, data=b"TargetNa"
+    )
+    rig.feed(rig.number(part))
+    second = rig.one(TextRequest)
+    assert (second.initiator_task_tag, second.target_transfer_tag) == (first.initiator_task_tag, 9)
+    assert (second.lun, second.data) == (LUN, b"")
+    last = TextResponse(initiator_task_tag=first.initiator_task_tag, data=b"me=x\0")
+    rig.feed(rig.number(last))
+    assert list(rig.core.events) == [TextAnswer(b"TargetName=x\0")]
+
+
+@pytest.mark.parametrize("pdu", [{"final": False}, {"final": True, "continued": True, "target_transfer_tag": 4}])
+def test_text_that_goes_on_without_a_way_to(pdu: dict[str, object]) -> None:
+    rig = Rig()
+    rig.core.text(b"", rig.now)
+    tag = rig.one(TextRequest).initiator_task_tag
+    with pytest.raises(RemoteProtocolError):
+        rig.feed(rig.number(TextResponse(initiator_task_tag=tag, **pdu)))  # type: ignore[arg-type]
+
+
+def test_rejected_text_is_told() -> None:
+    rig = Rig()
+    rig.core.text(b"", rig.now)
+    rig.feed(rig.number(Reject(reason=5, data=rig.one(TextRequest).encode()[:48])))
+    (_, answer) = rig.core.events
+    assert isinstance(answer, TextAnswer)
+    assert answer.error
+
+
+def test_nothing_is_sent_after_a_logout() -> None:
+    rig = Rig()
+    rig.core.logout(0, rig.now)
+    request = rig.one(LogoutRequest)
+    assert (request.reason, request.immediate, request.cid) == (0, True, 0)
+    with pytest.raises(LocalProtocolError):
+        rig.read(1)
+    with pytest.raises(LocalProtocolError):
+        rig.core.task_management(LU_RESET, LUN, rig.now)
+    assert not rig.core.ping(rig.now)
+    rig.core.logout(0, rig.now)
+    rig.feed(rig.number(NopIn(target_transfer_tag=4), counted=False))
+    rig.now += 100
+    rig.core.tick(rig.now)
+    assert rig.sent() == []
+    rig.feed(rig.number(LogoutResponse(initiator_task_tag=request.initiator_task_tag, time2wait=3, time2retain=9)))
+    assert list(rig.core.events) == [LoggedOut(0, 3, 9)]
+
+
+def test_logout_of_the_connection_names_it() -> None:
+    rig = Rig(cid=7)
+    rig.core.logout(1, rig.now)
+    request = rig.one(LogoutRequest)
+    assert (request.reason, request.cid) == (1, 7)
+
+
+def test_abandoned_core_takes_nothing() -> None:
+    rig = Rig()
+    task = rig.read(1)
+    assert rig.core.abandon() == [task]
+    assert rig.sent() == []
+    with pytest.raises(LocalProtocolError):
+        rig.read(1)
