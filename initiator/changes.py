@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from initiator.model import (
@@ -41,7 +41,9 @@ def diff(old: Snapshot, new: Snapshot) -> tuple[Event, ...]:
         found += _compare(old.sessions, new.sessions, _session)
         found += _compare(old.disks, new.disks, _disk)
         found += _compare(old.maps, new.maps, _map)
-        found += _compare(old.paths, new.paths, lambda was, now: _path(was, now, old, new))
+        disks = {disk.id: disk.name for disk in (*old.disks, *new.disks)}
+        staying = {disk.id for disk in new.disks}
+        found += _compare(old.paths, new.paths, lambda was, now: _path(was, now, disks, staying))
     if not _failed(new, "mounts"):
         found += _compare(*_same_mounts(old.volumes, new.volumes), _volume)
     if not _failed(new, "links"):
@@ -132,11 +134,10 @@ def _map(was: Map | None, now: Map | None) -> _Change | None:
 _WORKING = (PathState.ACTIVE, PathState.STANDBY)
 
 
-def _path(was: Path | None, now: Path | None, old: Snapshot, new: Snapshot) -> _Change | None:
-    disks = {disk.id: disk.name for disk in (*old.disks, *new.disks)}
+def _path(was: Path | None, now: Path | None, disks: Mapping[str, str], staying: Container[str]) -> _Change | None:
     if now is None:
         assert was is not None
-        working = was.state in _WORKING and was.disk in {disk.id for disk in new.disks}
+        working = was.state in _WORKING and was.disk in staying
         return "vanished", was.id, f"Path {was.name} is gone.", Severity.WARN if working else Severity.NOTE
     where = f"Path {now.name} to disk {disks.get(now.disk, now.disk)}"
     if was is None:

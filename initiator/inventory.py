@@ -133,10 +133,14 @@ class Inventory:
         with_device = [mount for mount in shown if mount.dev in behind or mount.fstype == "fuseblk"]
         sizes, problems = self._sizes.read(with_device) if self._live else ({}, ())
         labels = volumes.read_labels(self._root, nodes)
+        on: dict[str, set[str]] = {}
+        for disk, stack in stacks.items():
+            for dev in stack:
+                on.setdefault(dev, set()).add(disk)
         found = []
         for mount in shown:
             under = behind.get(mount.dev, ())
-            disks = tuple(sorted(disk for disk, stack in stacks.items() if stack.intersection(under)))
+            disks = tuple(sorted({disk for dev in under for disk in on.get(dev, ())}))
             label = next((labels[dev] for dev in under if dev in labels), None)
             found.append(volumes.to_volume(mount, disks, sizes.get(mount.dev), label))
         return tuple(found), problems
@@ -193,8 +197,8 @@ def _stacks(
     disks: Iterable[Disk], nodes: tuple[BlockNode, ...], rows: tuple[mounts.Mount, ...]
 ) -> dict[str, frozenset[str]]:
     """For each attached disk the devices that stand on it, itself included."""
-    loops = block.loops_in(nodes, rows)
-    return {disk.id: block.above(nodes, (disk.dev,), loops) for disk in disks if disk.dev is not None}
+    graph = block.Graph(nodes, block.loops_in(nodes, rows))
+    return {disk.id: graph.above((disk.dev,)) for disk in disks if disk.dev is not None}
 
 
 def _with_volumes(disks: Iterable[Disk], found: Iterable[Volume]) -> tuple[Disk, ...]:

@@ -125,14 +125,14 @@ def read_swaps(
         return (), (Problem("swaps", "/proc/swaps", "a line is not as the kernel writes it"),)
     by_name = {node.kname.replace("!", "/"): node.dev for node in nodes}
     by_name |= {f"mapper/{node.dm_name}": node.dev for node in nodes if node.dm_name}
-    own = tuple(mounts)
+    find = mounts_.finder(mounts)
     swaps = []
     for escaped, kind, used_kib in rows:
         path = mounts_.unescape(escaped)
         if kind == "partition":
             dev = by_name.get(path.removeprefix("/dev/"))
         else:
-            holder = mounts_.mount_of(path.removesuffix(" (deleted)"), own)
+            holder = find(path.removesuffix(" (deleted)"))
             dev = holder.dev if holder else None
         swaps.append(Swap(path, kind, used_kib * 1024, dev))
     return tuple(swaps), ()
@@ -144,38 +144,50 @@ def loops_in(nodes: Iterable[BlockNode], mounts: Iterable[mounts_.Mount]) -> dic
     Decided by the name that the kernel prints; a file that is deleted, or hidden, or in another mount namespace may be
     missed. `initiator.host.usage` asks the kernel instead.
     """
-    own = tuple(mounts)
+    find = mounts_.finder(mounts)
     found = {}
     for node in nodes:
         if node.backing_dev:
             found[node.dev] = node.backing_dev
-        elif node.backing_file and (holder := mounts_.mount_of(node.backing_file.removesuffix(" (deleted)"), own)):
+        elif node.backing_file and (holder := find(node.backing_file.removesuffix(" (deleted)"))):
             found[node.dev] = holder.dev
     return found
 
 
-def above(nodes: Iterable[BlockNode], devs: Iterable[str], loops: Mapping[str, str] | None = None) -> frozenset[str]:
-    """All devices that stand on `devs`, themselves included: partitions, holders, loop devices.
+class Graph:
+    """Which device stands on which; made once and asked for many devices.
 
     Args:
         nodes: The block devices.
-        devs: `major:minor` numbers to begin with; also the numbers of file systems.
         loops: What each loop device stands on, from `loops_in`, for loop devices made of files.
     """
-    every = tuple(nodes)
-    by_name = {node.kname: node for node in every}
-    by_dev = {node.dev: node for node in every}
-    on_top: dict[str, list[str]] = {}
-    for loop, under in ({node.dev: node.backing_dev for node in every if node.backing_dev} | dict(loops or {})).items():
-        on_top.setdefault(under, []).append(loop)
-    found: set[str] = set()
-    waiting = list(devs)
-    while waiting:
-        dev = waiting.pop()
-        if dev in found:
-            continue
-        found.add(dev)
-        waiting += on_top.get(dev, ())
-        if node := by_dev.get(dev):
-            waiting += (by_name[name].dev for name in (*node.partitions, *node.holders) if name in by_name)
-    return frozenset(found)
+
+    def __init__(self, nodes: Iterable[BlockNode], loops: Mapping[str, str] | None = None) -> None:
+        every = tuple(nodes)
+        by_name = {node.kname: node.dev for node in every}
+        self._on_top = {
+            node.dev: [by_name[name] for name in (*node.partitions, *node.holders) if name in by_name] for node in every
+        }
+        under = {node.dev: node.backing_dev for node in every if node.backing_dev} | dict(loops or {})
+        for loop, dev in under.items():
+            self._on_top.setdefault(dev, []).append(loop)
+
+    def above(self, devs: Iterable[str]) -> frozenset[str]:
+        """All devices that stand on `devs`, themselves included: partitions, holders, loop devices.
+
+        Args:
+            devs: `major:minor` numbers to begin with; also the numbers of file systems.
+        """
+        found: set[str] = set()
+        waiting = list(devs)
+        while waiting:
+            dev = waiting.pop()
+            if dev not in found:
+                found.add(dev)
+                waiting += self._on_top.get(dev, ())
+        return frozenset(found)
+
+
+def above(nodes: Iterable[BlockNode], devs: Iterable[str], loops: Mapping[str, str] | None = None) -> frozenset[str]:
+    """All devices that stand on `devs`, themselves included; see `Graph`."""
+    return Graph(nodes, loops).above(devs)

@@ -263,15 +263,25 @@ def below(mounts: Iterable[Mount], tops: Iterable[Mount]) -> tuple[Mount, ...]:
     return tuple(found.values())
 
 
+def finder(mounts: Iterable[Mount]) -> Callable[[str], Mount | None]:
+    """Gives a function that finds the mount in the own namespace through which an absolute path without links leads.
+
+    It decides by text alone, and costs as much as the path has folders, however many mounts there are.
+    """
+    # of two mounts at one place the later one lies on top
+    at = {mount.mountpoint: mount for mount in mounts if mount.namespace is None}
+
+    def find(path: str) -> Mount | None:
+        while path not in at and path != "/" and path:
+            path = path.rpartition("/")[0] or "/"
+        return at.get(path)
+
+    return find
+
+
 def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """The mount in the own namespace through which an absolute path without links leads; decided by text alone."""
-    best: Mount | None = None
-    for mount in mounts:
-        if mount.namespace is not None or not is_under(path, mount.mountpoint):
-            continue
-        if best is None or len(mount.mountpoint) >= len(best.mountpoint):  # of two at one place the later one is on top
-            best = mount
-    return best
+    """The mount of one path; see `finder`."""
+    return finder(mounts)(path)
 
 
 def is_under(path: str, folder: str) -> bool:

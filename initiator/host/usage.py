@@ -164,11 +164,10 @@ def closure(
 
     A loop device can stand on a file of a btrfs that stands on a partition.
     """
-    every = tuple(nodes)
-    on = {loop.dev: loop.on for loop in loops}
+    graph = block.Graph(nodes, {loop.dev: loop.on for loop in loops})
     found = frozenset(devs)
     while True:
-        grown = block.above(every, found, on)
+        grown = graph.above(found)
         grown |= {number for number, under in behind.items() if grown.intersection(under)}
         if grown == found:
             return found
@@ -198,6 +197,7 @@ def _loops(
     """
     every = tuple(nodes)
     by_name = block.loops_in(every, rows)
+    find = mounts.finder(rows)
     known = {mount.dev for mount in rows}
     found = []
     problems = []
@@ -205,7 +205,7 @@ def _loops(
         if not node.backing_file:
             continue
         on = by_name.get(node.dev)
-        holder = mounts.mount_of(node.backing_file, rows)
+        holder = find(node.backing_file)
         in_fuse = holder is not None and holder.fstype.startswith("fuse")
         if live and node.dev not in own and not node.backing_dev and not in_fuse:
             try:
