@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import App
+from textual.command import CommandPalette
 from textual.message import Message
 from textual.theme import Theme
 
@@ -145,6 +146,7 @@ class MooringApp(App[int]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = LIGHT.name if self.options.light else DARK.name
+        self.set_class(self.options.ascii, "-ascii")
         self.push_screen(self.main)
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
@@ -294,6 +296,11 @@ class MooringApp(App[int]):
             self.exit(1, message=f"mooring: {path}: {error.strerror}")
         else:
             self.exit(0)
+
+    def action_command_palette(self) -> None:
+        """All commands by name."""
+        if not any(isinstance(screen, CommandPalette) for screen in self.screen_stack):
+            self.push_screen(CommandPalette(placeholder="Type a part of what you want to do"))
 
     async def action_quit(self) -> None:
         """Leave at once."""

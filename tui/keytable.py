@@ -20,7 +20,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.layout import fit
-from tui.paint import COMPONENTS, Painter
+from tui.paint import COMPONENTS, AsciiScrollBar, Painter
 from tui.words import UNICODE, Glyphs, Line, Piece
 
 
@@ -180,6 +180,11 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
             return False, ()
         row = self.rows[number]
         return row.key == self.cursor, self._cells(row, self._widths)
+
+    def on_mount(self) -> None:
+        """A scroll bar that the terminal can draw."""
+        if self.glyphs.good.isascii():
+            self.vertical_scrollbar.renderer = AsciiScrollBar
 
     def render_line(self, y: int) -> Strip:
         """The header, or one row."""

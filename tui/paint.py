@@ -5,8 +5,11 @@ Text reaches the terminal as segments, never as markup: a bracket in a name is a
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.segment import Segment
 from rich.style import Style
+from textual.scrollbar import ScrollBarRender
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -34,6 +37,12 @@ ROLES = (
 """Each is a component class of the same name in the style sheet."""
 
 COMPONENTS = {f"role--{role}" for role in ROLES}
+
+
+class AsciiScrollBar(ScrollBarRender):
+    """A scroll bar made of colours only, without the block characters of its soft ends."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
 
 
 class Painter:

@@ -23,6 +23,7 @@ from tests.until import until
 from tui.app import AppOptions, MooringApp
 from tui.backends import Backends
 from tui.feed import Reading
+from tui.screens.dialog import Dialog
 
 
 class Clock:
@@ -200,11 +201,20 @@ class Bench:
 
     async def listen(self) -> None:
         """Let the first moment of a dialog pass."""
+        screen = self.app.screen
+        await until(lambda: not isinstance(screen, Dialog) or screen.is_up)
         self.tick.at += 1.0
 
     def text(self) -> str:
         """What is on the screen."""
         return screen_text(self.app)
+
+    def flow(self) -> str:
+        """What is on the screen, as one line: a sentence is found wherever it was wrapped."""
+        return " ".join(self.text().translate(_FRAMES).split())
+
+
+_FRAMES = str.maketrans("│▏█▁▂▃▄▅▆▇", " " * 10)
 
 
 def screen_text(app: MooringApp) -> str:
@@ -238,7 +248,7 @@ async def dashboard(
 
     chosen = options or AppOptions(practice=True)
     app = MooringApp(chosen, Backends(source, differ, remover, fault), wall=wall, tick=tick, root=root)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         bench = Bench(app, pilot, source, remover, wall, tick, faults)
         if wait:
             await until(lambda: app.store.world is not None, what="the first snapshot")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.binding import Binding, BindingType
@@ -23,7 +24,7 @@ class Dialog(ModalScreen[Result]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hears_from = 0.0
+        self._hears_from = math.inf
 
     @property
     def mooring(self) -> MooringApp:
@@ -37,6 +38,11 @@ class Dialog(ModalScreen[Result]):
     def deafen(self) -> None:
         """Hear no key for a moment."""
         self._hears_from = self.mooring.tick() + DEAF_S
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is on the screen, so that its first moment has begun."""
+        return self._hears_from < math.inf
 
     @property
     def deaf(self) -> bool:

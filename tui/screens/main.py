@@ -74,6 +74,11 @@ class MainScreen(Screen[None]):
         yield KeyBar(self.glyphs, id="keys")
         yield Static("", id="tiny", markup=False)
 
+    def on_screen_resume(self) -> None:
+        """A dialog has closed: what waited behind it comes."""
+        self.store.freeze(False)
+        self.show_data()
+
     def on_mount(self) -> None:
         """Keys go to the tree; the age of the data is told twice a second."""
         self.table.focus()

@@ -11,7 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.layout import fit
-from tui.paint import COMPONENTS, Painter
+from tui.paint import COMPONENTS, AsciiScrollBar, Painter
 from tui.words import UNICODE, Glyphs, Line
 
 
@@ -47,6 +47,11 @@ class Pane(ScrollView, can_focus=True):
             before = old[at] if at < len(old) else ()
             if before != (lines[at] if at < len(lines) else ()):
                 self.refresh(Region(0, y, self.size.width, 1))
+
+    def on_mount(self) -> None:
+        """A scroll bar that the terminal can draw."""
+        if self.glyphs.good.isascii():
+            self.vertical_scrollbar.renderer = AsciiScrollBar
 
     def render_line(self, y: int) -> Strip:
         """One visible line."""
