@@ -76,20 +76,22 @@ class EngineClient:
 
         Raises:
             EngineNotRunning: it did not come up; the text names its log.
+            EngineSilent: it runs and does not answer.
         """
         deadline = time.monotonic() + timeout
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise EngineNotRunning(
-                    f"the engine did not start within {timeout:g} s", fix=f"see its log: {self.runtime / LOG_NAME}"
-                )
+        problem: EngineError = EngineNotRunning(f"the engine did not start within {timeout:g} s")
+        while (left := deadline - time.monotonic()) > 0:
             try:
                 self.call("hello", timeout=left)
             except EngineNotRunning:
                 start(self.runtime, self._module, left)
+            except EngineSilent as error:  # one that is just ending drops its connections
+                problem = error
+                time.sleep(0.02)
             else:
                 return
+        problem.fix = f"see its log: {self.runtime / LOG_NAME}"
+        raise problem
 
     def call(self, method: str, timeout: float | None = None, **params: Any) -> Any:
         """Ask the engine and give its answer, as the list at the top of this module says.

@@ -115,6 +115,13 @@ class Disks:
                 raise RefusedError(
                     f"this disk is attached already, as {other.attachment.name}", code="attached", fix="mooring list"
                 )
+        for dead in self.dead:
+            if dead.attachment.disk == disk:
+                raise RefusedError(
+                    f"a dead block device of this disk is still there, as {dead.attachment.name}",
+                    code="dead",
+                    fix="unmount what is on it and take it away first: mooring list",
+                )
         name = attached.check_name(wanted or attached.default_name(target, unit.lun))
         if name in self.names():
             raise RefusedError(f"there is a disk called {name} already", code="name-taken", fix="give it another name")

@@ -202,7 +202,7 @@ class Methods:
 
     def _config(self, target: str, portals: list[Portal], params: dict[str, Any]) -> WorkerConfig:
         _chap(params)  # refuse what cannot work before a process is started
-        options = params.get("options") or {}
+        options = {} if params.get("options") is None else params["options"]
         if not isinstance(options, dict):
             raise BadInputError("options have to be an object")
         return WorkerConfig(

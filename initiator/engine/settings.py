@@ -25,7 +25,7 @@ class Settings:
     patience: float = 120.0
     """How long a replaced worker tries to log in again before the disk is given up (MOORING_ENGINE_PATIENCE)."""
     attempts: int = 5
-    """How often a worker is replaced within `window` before the disk is given up."""
+    """How often a worker is replaced within `window` before the disk is given up (MOORING_ENGINE_ATTEMPTS)."""
     window: float = 120.0
     start: float = 20.0
     """How long a new worker may take until it speaks."""
@@ -44,8 +44,8 @@ class Settings:
         given: dict[str, float] = {}
         for name in ("idle", "watchdog", "patience", "adoption"):
             given.update(_number(name))
-        buffers = _number("buffers")
-        return cls(**given, **{name: int(value) for name, value in buffers.items()})  # type: ignore[arg-type]
+        counts = {name: int(value) for each in ("attempts", "buffers") for name, value in _number(each).items()}
+        return dataclasses.replace(cls(**given), **counts)  # type: ignore[arg-type]
 
 
 def _number(name: str) -> dict[str, float]:

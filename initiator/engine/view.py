@@ -74,7 +74,8 @@ def merge(seen: Iterable[Seen], remains: Iterable[Remains], events: Iterable[Eve
             found = [dataclasses.replace(path, map=multipath.id) if path.disk == own else path for path in found]
         paths += found
     for left in remains:
-        disks.setdefault(left.attachment.disk, _left(left))
+        if left.attachment.disk not in held:
+            disks[left.attachment.disk] = _left(left, disks.get(left.attachment.disk))
     return EngineReport(
         taken_at=now,
         sessions=tuple(sorted(sessions, key=_by_id)),
@@ -177,9 +178,16 @@ def from_unit(attachment: Attachment) -> Disk:
     )
 
 
-def _left(left: Remains) -> Disk:
+def _left(left: Remains, described: Disk | None) -> Disk:
+    """A disk whose device nobody serves, though its target may still be seen over a session."""
+    base = described if described is not None else from_unit(left.attachment)
     return dataclasses.replace(
-        from_unit(left.attachment), state=left.state, reason=left.reason, device=left.device, dev=left.dev
+        base,
+        name=left.attachment.name,
+        state=left.state,
+        reason=left.reason,
+        device=left.device,
+        dev=left.dev,
     )
 
 

@@ -121,7 +121,7 @@ def running(folder: Path, module: str = memory_supervisor.MODULE) -> Iterator[En
 def engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine whose only disk is a file."""
     monkeypatch.setenv("MOORING_ENGINE_WATCHDOG", "1.5")
-    monkeypatch.setenv("MOORING_ENGINE_IDLE", "0.5")
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
     monkeypatch.setenv("MOORING_ENGINE_ADOPTION", "5")
     monkeypatch.setenv("MOORING_ENGINE_BUFFERS", "16")
     with running(own_folders) as found:
@@ -131,7 +131,7 @@ def engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engin
 @pytest.fixture
 def real_engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine as people run it."""
-    monkeypatch.setenv("MOORING_ENGINE_IDLE", "0.5")
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
     monkeypatch.setenv("MOORING_ENGINE_BUFFERS", "16")
     with running(own_folders, SUPERVISOR) as found:
         yield found

@@ -1,7 +1,8 @@
 """A worker's sessions without a network: one logical unit whose medium is a file. `python -m` this runs a worker.
 
-Options of the login: `medium` (path), `size`, `lun`, `block`, `delay`, `wwid`, and `login_fails` (a file that lets
-logins fail while it exists).
+Options of the login: `medium` (path), `size`, `lun`, `block`, `delay`, `wwid`, `write_error` (errno of all writes),
+`login_fails` and `other_wwid` (files that let logins fail, or another unit appear, while they exist), `no_resend` (as
+on an old kernel).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from initiator.engine import fuse_abi
 from initiator.engine.attached import Route, Unit, WorkerConfig, default_name, disk_id
 from initiator.engine.report import EngineReport
 from initiator.engine.worker import Export, Refusal, Tell, main
@@ -55,7 +57,12 @@ class MemoryStack:
         self._options: dict[str, Any] = dict(config.options)
         self._routes: dict[int, Route] = {}
         self._export: MemoryExport | None = None
+        swapped = self._options.get("other_wwid")
         wwid = self._options.get("wwid", "naa.60000000000000e0")
+        if swapped and Path(swapped).exists():
+            wwid = "naa.6666666666666666"
+        if self._options.get("no_resend"):
+            fuse_abi.NOTIFY_RESEND = 77
         size = int(self._options.get("size", 16 << 20))
         self._unit = Unit(int(self._options.get("lun", 0)), wwid, (wwid,), size, int(self._options.get("block", 512)))
 
@@ -88,6 +95,8 @@ class MemoryStack:
             raise MooringError("it is another disk now", code="identity")
         unit = dataclasses.replace(self._unit, read_only=read_only)
         self._export = MemoryExport(unit, Path(self._options["medium"]), float(self._options.get("delay", 0.0)))
+        if "write_error" in self._options:
+            self._export.errors["write"] = int(self._options["write_error"])
         return self._export
 
     async def flush(self) -> dict[str, Any]:
