@@ -1,0 +1,358 @@
+"""What multipathd and the device mapper say of multipath maps: the formats, without any socket.
+
+multipathd's JSON is not escaped: a quote or a control character in what a target calls itself breaks it. Each map
+stands by itself in it, so one broken map is read line by line and spoils no other one. Fields with `#` in them belong
+to paths that multipathd has only heard of. Formats as of multipath-tools 0.8 to 0.14 (`show maps json`, `show paths raw
+format`) and of the status line of the kernel's multipath target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from initiator.errors import MooringError
+from initiator.names import clean
+
+
+class FormatError(MooringError):
+    """An answer is not what any known version of multipathd or dmsetup gives."""
+
+    code = "multipath-format"
+    fix = "look at the output of: multipathd show maps json"
+
+
+MAPS_COMMAND = "show maps json"
+_MAP_FIELDS = {
+    "%n": "name",
+    "%w": "uuid",
+    "%d": "sysfs",
+    "%Q": "queueing",
+    "%t": "dm_st",
+    "%x": "failures",
+    "%0": "path_faults",
+    "%3": "total_q_time",
+    "%4": "q_timeouts",
+}
+RAW_MAPS_COMMAND = f'show maps raw format "{"|".join(_MAP_FIELDS)}"'
+_PATH_FIELDS = {
+    "%i": "hcil",
+    "%d": "dev",
+    "%D": "dev_t",
+    "%t": "dm_st",
+    "%o": "dev_st",
+    "%T": "chk_st",
+    "%m": "map",
+    "%0": "failures",
+    "%I": "init_st",
+    "%w": "uuid",
+}
+PATHS_COMMAND = f'show paths raw format "{"|".join(_PATH_FIELDS)}"'
+"""Without %c, which makes some versions answer nothing if there is an orphan."""
+
+_BETWEEN_MAPS = "\n   },{\n"
+_LINE = re.compile(r'^ *"(\w+)" *: *(?:"(.*)"|(-?\d+)|(\[\{)),?$')
+_LONGEST = 200
+
+
+class MapPath(NamedTuple):
+    """One path of a map."""
+
+    dev: str | None
+    dev_t: str | None
+    dm_st: str | None
+    """active or failed: what the device mapper does with it."""
+    dev_st: str | None = None
+    chk_st: str | None = None
+    checker: str | None = None
+    priority: int | None = None
+    group: int | None = None
+    in_use: bool = False
+    """Whether its group is the one that gets the I/O."""
+    failures: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MapInfo:
+    """One map."""
+
+    name: str
+    wwid: str | None
+    sysfs: str | None
+    fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Everything else under multipathd's own names."""
+    paths: tuple[MapPath, ...] = ()
+    suspended: bool | None = None
+    policy: str | None = None
+    queueing: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedPath:
+    """One path that multipathd knows, in a map or not."""
+
+    dev: str | None
+    hctl: str | None
+    map: str | None
+    """The map's name; None for an orphan."""
+    wwid: str | None
+    path: MapPath
+    ready: bool = True
+    """False while multipathd has not finished looking at it."""
+
+
+def known(value: object) -> str | None:
+    """A field as text; None for what multipathd writes where it does not know."""
+    text = value if isinstance(value, str) else str(value)
+    if not text.isascii() or not text.isprintable() or len(text) > _LONGEST:
+        text = clean(text, _LONGEST)
+    text = text.strip()
+    return None if text in ("", "-", "undef", "[undef]", "unknown", "[unknown]") or "#" in text else text
+
+
+def _whole(value: object) -> int | None:
+    text = str(value)
+    return int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else None
+
+
+# --- JSON ---
+
+
+class MapsParser:
+    """Reads answers to `MAPS_COMMAND` one after another; what is the same as last time is not parsed again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, MapInfo] = {}
+
+    def parse(self, text: str) -> tuple[MapInfo, ...]:
+        """The maps of an answer.
+
+        Raises:
+            FormatError: it is no such answer.
+        """
+        body = _body(text)
+        seen: dict[str, MapInfo] = {}
+        for piece in body.split(_BETWEEN_MAPS) if body.strip() else ():
+            seen[piece] = self._known.get(piece) or _parse_map(piece)
+        self._known = seen
+        return tuple(seen.values())
+
+
+def parse_maps(text: str) -> tuple[MapInfo, ...]:
+    """Like `MapsParser.parse`, once."""
+    return MapsParser().parse(text)
+
+
+def _body(text: str) -> str:
+    """The members of `maps`, without the brackets around the first and after the last."""
+    head, found, body = text.partition('"maps":')
+    if not found or not head.lstrip().startswith("{"):
+        raise FormatError(f"multipathd does not answer with its maps: {clean(text, 80)!r}")
+    begin = body.find("[")
+    end = body.rfind("]")
+    if begin < 0 or end < begin or body[:begin].strip():
+        raise FormatError("multipathd's list of maps ends in the middle")
+    body = body[begin + 1 : end].strip()
+    if not body:
+        return ""
+    if not body.startswith("{") or not body.endswith("}"):
+        raise FormatError("multipathd's list of maps ends in the middle")
+    return body[1:-1]
+
+
+def _parse_map(piece: str) -> MapInfo:
+    try:
+        found = json.loads("{" + piece + "}", strict=False)
+    except (ValueError, RecursionError):
+        found = _by_lines(piece)
+    try:
+        return _to_map(found)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise FormatError("a map in multipathd's answer has another shape than expected") from error
+
+
+def _by_lines(piece: str) -> dict[str, Any]:
+    """One map from its lines: multipathd writes one field on each, and whatever is between the outer quotes is text."""
+    found: dict[str, Any] = {"path_groups": []}
+    into = found
+    for line in piece.splitlines():
+        fits = _LINE.match(line)
+        if fits is None:
+            # A next member of the list that is being read: a group ends with `]`, a path does not.
+            if line.strip() == "},{" and "dev" in into:
+                into = _append(found["path_groups"][-1]["paths"])
+            elif line.strip() == "},{":
+                into = _append(found["path_groups"])
+            elif line.strip() == "}]" and found["path_groups"]:
+                into = found["path_groups"][-1]
+            continue
+        key, string, digits, opens = fits.groups()
+        if opens and key == "path_groups":
+            into = _append(found["path_groups"])
+        elif opens and key == "paths" and found["path_groups"]:
+            into = found["path_groups"][-1]
+            into["paths"] = []
+            into = _append(into["paths"])
+        elif not opens:
+            into[key] = string if digits is None else int(digits)
+    return found
+
+
+def _append(items: list[dict[str, Any]]) -> dict[str, Any]:
+    items.append({})
+    return items[-1]
+
+
+def _to_map(found: Mapping[str, Any]) -> MapInfo:
+    groups: Sequence[Mapping[str, Any]] = found.get("path_groups") or ()
+    paths = []
+    for number, group in enumerate(groups, 1):
+        in_use = group.get("dm_st") == "active"
+        index = _whole(group.get("group", number))
+        paths += [_to_path(path, index, in_use) for path in group.get("paths") or ()]
+    used: Mapping[str, Any] = next((group for group in groups if group.get("dm_st") == "active"), (*groups, {})[0])
+    fields = {
+        key: text for key, value in found.items() if not isinstance(value, list | dict) and (text := known(value))
+    }
+    name = fields.pop("name", None)
+    if name is None:
+        raise FormatError("a map in multipathd's answer has no name")
+    state = fields.get("dm_st")
+    return MapInfo(
+        name=name,
+        wwid=fields.pop("uuid", None),
+        sysfs=fields.pop("sysfs", None),
+        fields=fields,
+        paths=tuple(paths),
+        suspended=None if state is None else state.startswith("suspend"),
+        policy=known(used.get("selector", "")),
+        queueing=fields.get("queueing"),
+    )
+
+
+def _to_path(path: Mapping[str, Any], group: int | None, in_use: bool) -> MapPath:
+    return MapPath(
+        dev=known(path.get("dev", "")),
+        dev_t=known(path.get("dev_t", "")),
+        dm_st=known(path.get("dm_st", "")),
+        dev_st=known(path.get("dev_st", "")),
+        chk_st=known(path.get("chk_st", "")),
+        checker=known(path.get("checker", "")),
+        priority=_whole(path.get("pri", "")),
+        group=group,
+        in_use=in_use,
+    )
+
+
+# --- raw formats ---
+
+
+def parse_paths(text: str) -> tuple[ListedPath, ...]:
+    """The answer to `PATHS_COMMAND`.
+
+    Raises:
+        FormatError: it is no such answer.
+    """
+    return tuple(_to_listed(row) for row in _rows(text, tuple(_PATH_FIELDS.values())))
+
+
+def _to_listed(row: Mapping[str, str]) -> ListedPath:
+    name = row["map"].strip()
+    path = MapPath(
+        dev=known(row["dev"]),
+        dev_t=known(row["dev_t"]),
+        dm_st=known(row["dm_st"]),
+        dev_st=known(row["dev_st"]),
+        chk_st=known(row["chk_st"]),
+        failures=_whole(row["failures"].strip()),
+    )
+    loose = name in ("[orphan]", "[offline]", "[unknown]", "")
+    return ListedPath(
+        dev=path.dev,
+        hctl=known(row["hcil"]),
+        map=None if loose else known(name),
+        wwid=known(row["uuid"]),
+        path=path,
+        ready=name != "[unknown]" and row["init_st"].strip() in ("ok", "failed"),
+    )
+
+
+def parse_raw_maps(text: str, listed: Iterable[ListedPath]) -> tuple[MapInfo, ...]:
+    """The answer to `RAW_MAPS_COMMAND`, with the paths that `listed` has for each map; groups are not known then."""
+    by_map: dict[str, list[MapPath]] = {}
+    for path in listed:
+        if path.map is not None:
+            by_map.setdefault(path.map, []).append(path.path)
+    found = []
+    for row in _rows(text, tuple(_MAP_FIELDS.values())):
+        fields = {key: value for key, text in row.items() if (value := known(text))}
+        name = fields.pop("name", None)
+        if name is None:
+            raise FormatError("a map in multipathd's answer has no name")
+        state = fields.get("dm_st")
+        suspended = None if state is None else state.startswith("suspend")
+        paths = tuple(by_map.get(name, ()))
+        uuid, place, queueing = fields.pop("uuid", None), fields.pop("sysfs", None), fields.get("queueing")
+        found.append(MapInfo(name, uuid, place, fields, paths, suspended, None, queueing))
+    return tuple(found)
+
+
+def _rows(text: str, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    # splitlines would also split at what only a target's own text can have in it
+    for line in text.split("\n"):
+        if not line or line == "ok":
+            continue
+        values = line.split("|")
+        if len(values) != len(names):
+            raise FormatError(f"a line of multipathd has {len(values)} fields instead of {len(names)}")
+        yield dict(zip(names, values, strict=True))
+
+
+# --- the device mapper ---
+
+
+def parse_dm_status(text: str) -> tuple[MapInfo, ...]:
+    """The output of `dmsetup status --target multipath`: what the kernel itself does with each path.
+
+    Raises:
+        FormatError: a line is not as the kernel's multipath target writes it.
+    """
+    return tuple(_dm_line(line) for line in text.split("\n") if " multipath " in line)
+
+
+def _dm_line(line: str) -> MapInfo:
+    name, _, rest = line.partition(": ")
+    words = iter(rest.split())
+    try:
+        for _ in range(3):  # first sector, length, `multipath`
+            next(words)
+        for _ in range(2):  # how much is queued; what the hardware handler says
+            for _ in range(int(next(words))):
+                next(words)
+        groups = int(next(words))
+        next(words)  # the group to use next
+        paths: list[MapPath] = []
+        for group in range(1, groups + 1):
+            paths += _dm_group(words, group)
+    except (StopIteration, ValueError) as error:
+        raise FormatError(f"dmsetup's status of {clean(name, 80)!r} is not understood") from error
+    return MapInfo(clean(name), None, None, {}, tuple(paths), None)
+
+
+def _dm_group(words: Iterator[str], group: int) -> list[MapPath]:
+    state = next(words)  # A in use, E enabled, D switched off
+    for _ in range(int(next(words))):
+        next(words)
+    count = int(next(words))
+    arguments = int(next(words))
+    found = []
+    for _ in range(count):
+        dev_t, path_state, failures = next(words), next(words), int(next(words))
+        for _ in range(arguments):
+            next(words)
+        dm_st = {"A": "active", "F": "failed"}.get(path_state)
+        found.append(MapPath(None, dev_t, dm_st, group=group, in_use=state == "A", failures=failures))
+    return found

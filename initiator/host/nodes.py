@@ -1,0 +1,253 @@
+"""What open-iscsi has on disk: node records, discovery records, and the firmware's boot table (iBFT).
+
+Distributions keep the database in /etc/iscsi or in /var/lib/iscsi, and a host that was upgraded may have both, with
+different records in each: both are read and a record says where it comes from. Passwords are not taken in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from initiator.errors import BadInputError
+from initiator.host import sysfs
+from initiator.model import Portal, Problem
+from initiator.names import DEFAULT_PORT, clean, parse_portal
+
+DATABASES = ("etc/iscsi", "var/lib/iscsi")
+_DISCOVERIES = ("send_targets", "isns", "slp", "static", "fw")
+_LARGEST = 1 << 16
+_SETTING = re.compile(r"^([\w.\[\]-]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_SECRET = re.compile(r"password|secret", re.IGNORECASE)
+TURN = 128
+"""How many records are read again in one reading if their folder has not changed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """How to log in to one target at one portal through one interface."""
+
+    target: str
+    portal: Portal
+    interface: str
+    path: str
+    settings: Mapping[str, str]
+    """Under open-iscsi's names, without passwords."""
+
+    @property
+    def startup(self) -> str | None:
+        """manual, automatic or onboot."""
+        return self.settings.get("node.startup")
+
+    @property
+    def chap_user(self) -> str | None:
+        """The name that this host presents."""
+        return self.settings.get("node.session.auth.username")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiscoveryRecord:
+    """One discovery that open-iscsi remembers."""
+
+    kind: str
+    address: str
+    path: str
+    settings: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BootTarget:
+    """One target that the firmware boots from."""
+
+    name: str
+    portal: Portal | None
+    lun: str | None
+    chap_user: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Records:
+    """Everything that is there, and what could not be read."""
+
+    nodes: tuple[NodeRecord, ...] = ()
+    discoveries: tuple[DiscoveryRecord, ...] = ()
+    boot: tuple[BootTarget, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    def of(self, target: str, portal: Portal, interface: str) -> tuple[NodeRecord, ...]:
+        """The records that a session can have come from; two where two databases have one."""
+        return tuple(
+            record
+            for record in self.nodes
+            if record.target == target
+            and (record.portal.host, record.portal.port) == (portal.host, portal.port)
+            and record.interface == interface
+        )
+
+
+class _Place(NamedTuple):
+    target: str
+    portal: Portal
+    interface: str
+    path: str
+
+
+class RecordReader:
+    """Reads the databases of one host again and again. A record that is there is read anew in turn.
+
+    Args:
+        root: Where `etc`, `var` and `sys` are.
+        turn: How many records are read again without a reason.
+    """
+
+    def __init__(self, root: Path = Path("/"), turn: int = TURN) -> None:
+        self._root = sysfs.base(root)
+        self._turn = turn
+        self._next = 0
+        self._folders: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._records: dict[str, NodeRecord] = {}
+
+    def read(self, full: bool = False) -> Records:
+        """Reads what is there now.
+
+        Args:
+            full: Read every file, whatever is remembered.
+        """
+        problems: list[Problem] = []
+        if full:
+            self._folders.clear()
+            self._records.clear()
+        places = [place for base in DATABASES for place in self._places(f"{self._root}/{base}/nodes", problems)]
+        start, self._next = self._next, self._next + self._turn
+        if start >= len(places):
+            start, self._next = 0, self._turn
+        before = self._records
+        self._records = {}
+        for number, place in enumerate(places):
+            record = None if start <= number < start + self._turn else before.get(place.path)
+            record = record or self._record(place, problems)
+            if record is not None:
+                self._records[place.path] = record
+        found = tuple(self._records.values())
+        discoveries = tuple(self._discoveries(problems))
+        problems += _disagreements(found)
+        return Records(found, discoveries, read_ibft(Path(self._root or "/")), tuple(problems))
+
+    def _places(self, folder: str, problems: list[Problem]) -> Iterator[_Place]:
+        for target in self._names(folder, problems):
+            for name in self._names(f"{folder}/{target}", problems):
+                portal = _portal(name)
+                if portal is None:
+                    problems.append(Problem("nodes", f"{target}/{clean(name)}", "its name is no portal"))
+                    continue
+                path = f"{folder}/{target}/{name}"
+                interfaces = self._names(path, problems)
+                if not interfaces and os.path.isfile(path):  # before 2.0-870 there were no interfaces
+                    yield _Place(target, portal, "default", path)
+                for interface in interfaces:
+                    yield _Place(target, portal, interface, f"{path}/{interface}")
+
+    def _names(self, folder: str, problems: list[Problem]) -> tuple[str, ...]:
+        """The entries of a folder; only listed anew when its time stamp has changed."""
+        try:
+            stamp = os.stat(folder).st_mtime_ns
+            known = self._folders.get(folder)
+            if known is None or known[0] != stamp:
+                known = (stamp, tuple(sorted(os.listdir(folder))))
+                self._folders[folder] = known
+            return known[1]
+        except OSError as error:
+            if error.errno in sysfs.REFUSED:
+                problems.append(Problem("nodes", folder, "only root may read node records"))
+            elif error.errno not in sysfs.GONE:
+                raise
+            return ()
+
+    def _record(self, place: _Place, problems: list[Problem]) -> NodeRecord | None:
+        settings = _settings(place.path, problems)
+        if settings is None:
+            return None
+        if not settings:
+            problems.append(Problem("nodes", place.path, "the record is empty or torn"))
+        return NodeRecord(place.target, place.portal, place.interface, place.path, settings)
+
+    def _discoveries(self, problems: list[Problem]) -> Iterator[DiscoveryRecord]:
+        for base in DATABASES:
+            for kind in _DISCOVERIES:
+                folder = f"{self._root}/{base}/{kind}"
+                for address in self._names(folder, problems):
+                    names = self._names(f"{folder}/{address}", problems)
+                    config = next((name for name in names if name.endswith("_config")), None)
+                    path = f"{folder}/{address}/{config}" if config else f"{folder}/{address}"
+                    settings = (_settings(path, problems) or {}) if config or os.path.isfile(path) else {}
+                    yield DiscoveryRecord(kind, clean(address), path, settings)
+
+
+def read_records(root: Path = Path("/")) -> Records:
+    """Reads both databases and the firmware's table once."""
+    return RecordReader(root).read(full=True)
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """The `name = value` lines of a record; passwords and comments are left out."""
+    return {name: clean(value, 1024) for name, value in _SETTING.findall(text) if not _SECRET.search(name)}
+
+
+def _settings(path: str, problems: list[Problem]) -> dict[str, str] | None:
+    try:
+        with open(path, "rb") as file:
+            return parse_settings(file.read(_LARGEST).decode("utf-8", "replace"))
+    except OSError as error:
+        if error.errno in sysfs.REFUSED:
+            problems.append(Problem("nodes", path, "only root may read node records"))
+        elif not isinstance(error, IsADirectoryError) and error.errno not in sysfs.GONE:
+            raise
+        return None
+
+
+def _portal(name: str) -> Portal | None:
+    """`ADDRESS,PORT,TAG` or `ADDRESS,PORT`; the address of IPv6 has colons and no brackets."""
+    fields = name.split(",")
+    if len(fields) not in (2, 3) or not all(field.lstrip("-").isdigit() for field in fields[1:]):
+        return None
+    host = fields[0].strip("[]")
+    tag = int(fields[2]) if len(fields) == 3 else -1
+    try:
+        found = parse_portal(f"[{host}]:{fields[1]}" if ":" in host else f"{host}:{fields[1]}")
+    except BadInputError:
+        return None
+    return Portal(found.host, found.port, tag if tag >= 0 else None)
+
+
+def _disagreements(records: Iterable[NodeRecord]) -> Iterator[Problem]:
+    """Two databases that want different things of the same session."""
+    seen: dict[tuple[str, str, int, str], NodeRecord] = {}
+    for record in records:
+        key = (record.target, record.portal.host, record.portal.port, record.interface)
+        other = seen.setdefault(key, record)
+        if other is not record and other.startup != record.startup:
+            reason = f"node.startup is {other.startup} in {other.path} and {record.startup} in {record.path}"
+            yield Problem("nodes", f"{record.target} at {record.portal}", reason)
+
+
+def read_ibft(root: Path = Path("/")) -> tuple[BootTarget, ...]:
+    """The targets in the firmware's boot table; empty where there is none."""
+    folder = f"{sysfs.base(root)}/sys/firmware/ibft"
+    found = []
+    for name in sysfs.names(folder):
+        if not name.startswith("target"):
+            continue
+        target = sysfs.read_text(f"{folder}/{name}/target-name")
+        address = sysfs.read_text(f"{folder}/{name}/ip-addr")
+        if target is None:
+            continue
+        port = sysfs.read_int(f"{folder}/{name}/port") or DEFAULT_PORT
+        portal = _portal(f"{address},{port}") if address else None
+        lun = sysfs.read_text(f"{folder}/{name}/lun")
+        user = sysfs.read_text(f"{folder}/{name}/chap-name")
+        found.append(BootTarget(clean(target), portal, lun, clean(user) if user else None))
+    return tuple(found)
