@@ -12,14 +12,15 @@ with several paths has this gap; targets close it by ending the tasks of a sessi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from initiator.engine.cutter import Cutter
 from initiator.engine.dispatch import DeviceOptions, Dispatcher
 from initiator.engine.errand import Clock, Schedule
+from initiator.engine.flusher import Flusher, FlushReport
 from initiator.engine.keeper import Keeper
 from initiator.engine.ledger import Ledger
 from initiator.engine.lower import SessionLike
@@ -33,25 +34,8 @@ from initiator.protocol.errors import ConnectionLost
 from initiator.protocol.ffp_task import Task
 from initiator.scsi import commands
 from initiator.scsi.parameters import Capacity
-from initiator.scsi.sense import explain
 
 __all__ = ["Device", "DeviceOptions", "FlushReport"]
-
-_ZERO_BYTES = 1 << 20
-_MOST_UNMAP_BLOCKS = 1 << 22
-_MOST_SAME_BLOCKS = 0xFFFF
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FlushReport:
-    """How a SYNCHRONIZE CACHE ended: what the target said, and what the caller was told."""
-
-    errno: int
-    status: int | None
-    sense: bytes
-    text: str
-    path: str | None
-    """The path it went over."""
 
 
 class Device:
@@ -111,7 +95,9 @@ class Device:
         self._accept = self._dispatcher.accept
         self._dispatcher.read_only = bool(info.write_protected)
         self._closed = False
-        self._flush_cdb: bytes | None = commands.synchronize_cache16()
+        self._flusher = Flusher(
+            self._dispatcher, self._ledger, clock=clock, write_cache=lambda: self.write_cache, tell=self._tell
+        )
         self._unmap_refused = not info.can_unmap
         self._same_refused = False
         self._set_geometry(info.capacity)
@@ -122,10 +108,8 @@ class Device:
         self.size_bytes = capacity.size_bytes
         self._shift = capacity.block_bytes.bit_length() - 1
         self._mask = capacity.block_bytes - 1
-        limits = self.info.limits
-        allowed = limits.maximum_transfer << self._shift if limits is not None else 0
-        most = min(allowed or self.options.max_request_bytes, self.options.max_request_bytes)
-        self._most = max(most & ~self._mask, capacity.block_bytes)
+        self._cutter = Cutter(self.info, capacity, self.options.max_request_bytes, self._clock)
+        self._most = self._cutter.most
 
     def _tick(self) -> None:
         if self._dispatcher.over:
@@ -316,30 +300,20 @@ class Device:
     def read(self, offset: int, into: memoryview, done: Finish) -> None:
         """Fill `into` (bytes, a multiple of the block length) from `offset`."""
         length = len(into)
-        if self._admit(offset, length, done):
-            if length <= self._most:
-                self._accept(self._read_piece(offset, into, done))
-                return
-
-            def pieces(finish: Finish) -> Iterator[Piece]:
-                for at, size in _parts(0, length, self._most):
-                    yield self._read_piece(offset + at, into[at : at + size], finish)
-
-            self._split(pieces, done)
+        if self._simple(offset, length):
+            cdb = commands.read(offset >> self._shift, length >> self._shift)
+            self._accept(Piece(Kind.READ, cdb, self._clock(), done, length, None, into))
+        elif self._admit(offset, length, done):
+            self._split(partial(self._cutter.read, offset, into), done)
 
     def write(self, offset: int, data: memoryview, done: Finish) -> None:
         """Write `data` (bytes, a multiple of the block length) at `offset`."""
         length = len(data)
-        if self._admit(offset, length, done):
-            if length <= self._most:
-                self._accept(self._write_piece(offset, data, done))
-                return
-
-            def pieces(finish: Finish) -> Iterator[Piece]:
-                for at, size in _parts(0, length, self._most):
-                    yield self._write_piece(offset + at, data[at : at + size], finish)
-
-            self._split(pieces, done)
+        if self._simple(offset, length):
+            cdb = commands.write(offset >> self._shift, length >> self._shift)
+            self._accept(Piece(Kind.WRITE, cdb, self._clock(), done, length, data))
+        elif self._admit(offset, length, done):
+            self._split(partial(self._cutter.write, offset, data), done)
 
     def flush(self, done: Finish) -> None:
         """Make every write that was acknowledged so far safe on the medium (SYNCHRONIZE CACHE).
@@ -349,7 +323,7 @@ class Device:
         if self._closed:
             done(errno.ESHUTDOWN)
         else:
-            self._flush(lambda report: done(report.errno))
+            self._flusher.flush(lambda report: done(report.errno))
 
     def discard(self, offset: int, length: int, done: Finish) -> None:
         """Tell the target that a range is not needed (UNMAP). EOPNOTSUPP where it cannot take that."""
@@ -363,24 +337,33 @@ class Device:
                     self._tell("the target refuses UNMAP; discards are not sent any more", Severity.NOTE)
                 done(code)
 
-            self._split(partial(self._unmap_pieces, offset, length), settle)
+            self._split(partial(self._cutter.unmap, offset, length), settle)
 
     def write_zeroes(self, offset: int, length: int, done: Finish) -> None:
         """Make a range read as zeroes: WRITE SAME(16), or writes of zeroes where the target does not know it."""
         if not self._admit(offset, length, done):
             return
         if self._same_refused:
-            self._split(partial(self._zero_pieces, offset, length), done)
+            self._split(partial(self._cutter.zeroes, offset, length), done)
             return
 
         def settle(code: int) -> None:
             if code == errno.EOPNOTSUPP:
                 self._same_refused = True
-                self._split(partial(self._zero_pieces, offset, length), done)
+                self._split(partial(self._cutter.zeroes, offset, length), done)
             else:
                 done(code)
 
-        self._split(partial(self._same_pieces, offset, length), settle)
+        self._split(partial(self._cutter.same, offset, length), settle)
+
+    def _simple(self, offset: int, length: int) -> bool:
+        """True for the usual request: sound, and small enough for one command."""
+        return (
+            0 < length <= self._most
+            and not (offset | length) & self._mask
+            and 0 <= offset <= self.size_bytes - length
+            and not self._closed
+        )
 
     def _admit(self, offset: int, length: int, done: Finish) -> bool:
         """True for a request that is sound and not empty; any other is answered here."""
@@ -398,77 +381,6 @@ class Device:
 
     def _split(self, pieces: Callable[[Finish], Iterator[Piece]], done: Finish) -> None:
         Request(pieces, self._accept, done, self.options.window).pump()
-
-    def _read_piece(self, offset: int, into: memoryview, finish: Finish) -> Piece:
-        length = len(into)
-        cdb = commands.read(offset >> self._shift, length >> self._shift)
-        return Piece(Kind.READ, cdb, self._clock(), finish, length, None, into)
-
-    def _write_piece(self, offset: int, data: memoryview, finish: Finish) -> Piece:
-        length = len(data)
-        cdb = commands.write(offset >> self._shift, length >> self._shift)
-        return Piece(Kind.WRITE, cdb, self._clock(), finish, length, data)
-
-    def _unmap_pieces(self, offset: int, length: int, finish: Finish) -> Iterator[Piece]:
-        limits = self.info.limits
-        most = min(limits.maximum_unmap_blocks if limits is not None else _MOST_UNMAP_BLOCKS, _MOST_UNMAP_BLOCKS)
-        for lba, blocks in _parts(offset >> self._shift, length >> self._shift, most):
-            cdb, data = commands.unmap([(lba, blocks)])
-            yield Piece(Kind.DISCARD, cdb, self._clock(), finish, data_out=memoryview(data))
-
-    def _same_pieces(self, offset: int, length: int, finish: Finish) -> Iterator[Piece]:
-        limits = self.info.limits
-        told = limits.maximum_write_same if limits is not None else 0
-        most = min(told or _MOST_SAME_BLOCKS, _MOST_SAME_BLOCKS)
-        for lba, blocks in _parts(offset >> self._shift, length >> self._shift, most):
-            cdb, data = commands.write_same16_zero(lba, blocks, self.block_bytes)
-            yield Piece(Kind.ZERO, cdb, self._clock(), finish, data_out=memoryview(data))
-
-    def _zero_pieces(self, offset: int, length: int, finish: Finish) -> Iterator[Piece]:
-        most = min(self._most, max(_ZERO_BYTES, self.block_bytes))
-        zeroes = memoryview(bytes(min(most, length)))
-        for at, size in _parts(offset, length, most):
-            yield self._write_piece(at, zeroes[:size], finish)
-
-    def _flush(self, tell: Callable[[FlushReport], None]) -> None:
-        """SYNCHRONIZE CACHE over whatever path works: it is for the whole logical unit (SBC-3, 5.22)."""
-        begun = self._ledger.begin_flush()
-        cdb = self._flush_cdb
-        if cdb is None:
-            self._flushed(begun, errno.EOPNOTSUPP, None, tell)
-            return
-
-        def finish(code: int) -> None:
-            if code == errno.EOPNOTSUPP and self._flush_cdb is not None:
-                self._flush_cdb = commands.synchronize_cache10() if len(cdb) == 16 else None
-                if self._flush_cdb is None:
-                    self._tell("the target knows no SYNCHRONIZE CACHE", Severity.WARN)
-                self._flush(tell)
-            else:
-                self._flushed(begun, code, piece, tell)
-
-        piece = Piece(Kind.FLUSH, cdb, self._clock(), finish)
-        self._accept(piece)
-
-    def _flushed(
-        self, begun: tuple[int, int], code: int, piece: Piece | None, tell: Callable[[FlushReport], None]
-    ) -> None:
-        status = piece.status if piece is not None else None
-        sense = piece.sense if piece is not None else b""
-        path = piece.path.name if piece is not None and piece.path is not None else None
-        if status is not None:
-            text = explain(status, sense)
-        elif code == errno.EOPNOTSUPP:
-            text = "the target knows no SYNCHRONIZE CACHE"
-        else:
-            text = "no answer" if piece is None or piece.error is None else str(piece.error)
-        if code == errno.EOPNOTSUPP and self.write_cache is not True:
-            # Neither a caching page that says "volatile" nor the command to empty it: there is nothing to flush.
-            code = 0
-        if not code and not self._ledger.end_flush(begun):
-            code = errno.EIO
-            text += "; but acknowledged writes may have been lost before"
-        tell(FlushReport(code, status, sense, text, path))
 
     # Awaitable twins; each raises OSError
 
@@ -500,7 +412,7 @@ class Device:
             if not future.done():
                 future.set_result(report)
 
-        self._flush(told)
+        self._flusher.flush(told)
         return await future
 
     async def _awaited(self, begin: Callable[[Finish], None]) -> None:
@@ -518,9 +430,3 @@ class Device:
 
 def _call_later(seconds: float, function: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(seconds, function)
-
-
-def _parts(start: int, length: int, most: int) -> Iterable[tuple[int, int]]:
-    """Cut a range into `(start, length)` parts of at most `most`."""
-    for at in range(0, length, most):
-        yield start + at, min(most, length - at)

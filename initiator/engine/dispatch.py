@@ -17,6 +17,7 @@ from initiator.model import Severity
 from initiator.protocol.errors import LocalProtocolError
 from initiator.protocol.ffp_task import Task
 
+_READ, _WRITE, _FLUSH, _ZERO = Kind.READ, Kind.WRITE, Kind.FLUSH, Kind.ZERO  # names that the hot path finds quickly
 _GONE = ("not-logged-in", "closed")
 _BACK_OFF = 0.02
 _LONGEST_BACK_OFF = 2.0
@@ -76,6 +77,7 @@ class Dispatcher:
         self._draining = False
         self._no_path_since: float | None = clock()
         self._finished_callback = self._finished
+        self._io_timeout = options.io_timeout
         self._turn = 0
         self._told: dict[str, float] = {}
 
@@ -94,15 +96,16 @@ class Dispatcher:
         else:
             self._turn += 1
             path = least_busy(ready, self._turn)
-        if piece.path is not None:
+        if piece.path is None:
+            now = piece.born
+        else:
+            now = self._clock()
             piece.reset()
         piece.path = path
         piece.lun = path.lun
         piece.epoch = self._ledger.resets
         piece.done = self._finished_callback
-        piece.deadline = self._clock() + (
-            self._options.io_timeout if piece.kind < Kind.FLUSH else self._options.flush_timeout
-        )
+        piece.deadline = now + (self._io_timeout if piece.kind < _FLUSH else self._options.flush_timeout)
         path.in_flight += 1
         try:
             path.session.submit(piece)
@@ -160,13 +163,19 @@ class Dispatcher:
         assert path is not None
         path.in_flight -= 1
         kind = task.kind
-        if task.status == 0 and task.error is None and not task.residual and kind < Kind.FLUSH:
+        if (
+            task.status == 0
+            and task.error is None
+            and not task.residual
+            and kind < _FLUSH
+            and task.received + task.sent == task.length
+        ):
             sent_at = task.sent_at
             if sent_at is not None:
                 taken = (task.finished_at - sent_at) * 1e6
                 last = path.latency_us
                 path.latency_us = taken if last is None else last + (taken - last) * 0.125
-            if kind is Kind.READ:
+            if kind is _READ:
                 path.reads += 1
                 path.read_bytes += task.length
                 self.in_flight -= 1
@@ -174,12 +183,19 @@ class Dispatcher:
             else:
                 path.writes += 1
                 path.write_bytes += task.length
-                self._succeeded(task)
+                ledger = self._ledger
+                if task.epoch != ledger.resets:
+                    self._succeeded(task)
+                    return
+                ledger.acknowledged += 1
+                self.read_only = False
+                self.in_flight -= 1
+                task.finish(0)
         else:
             self._judge(task, path)
 
     def _succeeded(self, piece: Piece) -> None:
-        if piece.kind is Kind.WRITE or piece.kind is Kind.ZERO:
+        if piece.kind is _WRITE or piece.kind is _ZERO:
             if piece.epoch != self._ledger.resets:
                 # The unit was reset between sending and answer: the data may have been in the cache that is gone now.
                 self._again(piece, "the logical unit was reset")

@@ -93,7 +93,11 @@ def judge(kind: Kind, task: Task) -> Verdict:
 
 def _judge_residual(kind: Kind, task: Task) -> Verdict:
     # More or fewer bytes than asked for mean that data are missing or that the block length is not what we believe.
-    wrong = task.residual if kind in (Kind.READ, Kind.WRITE) else max(task.residual, 0)
+    if kind in (Kind.READ, Kind.WRITE):
+        buffer = task.data_in if kind is Kind.READ else task.data_out
+        wrong = task.residual or (len(buffer) if buffer is not None else 0) - task.received - task.sent
+    else:
+        wrong = max(task.residual, 0)
     if wrong:
         return Verdict(
             Action.AGAIN, errno.EIO, f"GOOD, but {abs(wrong)} bytes {'missing' if wrong > 0 else 'too many'}"

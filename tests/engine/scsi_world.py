@@ -258,6 +258,8 @@ class FakeSession:
             task.data_in[:count] = data[:count]
             task.received = count
             task.residual = len(task.data_in) - count
+        if task.data_out is not None:
+            task.sent = len(task.data_out)
         task.finished_at = 0.0005
         task.done(task)
 

@@ -105,6 +105,18 @@ def test_a_short_or_long_answer_is_no_success() -> None:
     assert wrote == [errno.EIO]
 
 
+def test_missing_data_are_noticed_even_if_the_target_denies_it() -> None:
+    rig = Rig(1)
+    ends, _ = rig.read(0, BLOCK)
+    session = rig.sessions[0]
+    for _ in range(5):
+        task = session.pending.popleft()
+        task.status, task.residual, task.received = Status.GOOD, 0, BLOCK - 4
+        task.done(task)
+    assert ends == [errno.EIO]
+    assert rig.told("GOOD, but 4 bytes missing")
+
+
 @pytest.mark.parametrize("status", [Status.BUSY, Status.TASK_SET_FULL, Status.ACA_ACTIVE])
 def test_a_busy_target_is_given_time_with_growing_waits(status: Status) -> None:
     rig = Rig()
@@ -414,6 +426,7 @@ def test_tasks_that_come_back_before_the_state_changes_go_to_the_other_path() ->
     assert first.on_lost is not None
     first.on_lost(first, tasks)
     assert not first.pending
+    assert [path.state for path in rig.device.paths if path.session is first] == [PathState.FAILED]
     assert sum(len(session.pending) for session in rig.sessions) == 1
     rig.answer()
     assert ends == [0]
