@@ -118,12 +118,13 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     remove = group.add("remove", "remove", "take a disk away safely: dismount, offline, logout", json=True)
     remove.add_argument("name", help="the disk: name, id, WWID, device or mount point")
     remove.add_argument("--confirm", metavar="NAME", help="the disk's name once more, instead of being asked")
-    for name, text in (
-        ("resume", "go on with a removal that was stopped part-way"),
-        ("undo", "bring a disk back whose removal was stopped part-way"),
-    ):
-        again = group.add(name, name, text, json=True)
-        again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
+    for parser in (plan, remove):
+        parser.add_argument("--watch", metavar="SECONDS", type=float, help="how long nothing may come back (5)")
+    again = group.add("resume", "resume", "go on with a removal that was stopped part-way", json=True)
+    again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
+    back = group.add("undo", "undo", "bring a disk back whose removal was stopped part-way, or done", json=True)
+    back.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
+    back.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
 
 
 def _add_chap(parser: argparse.ArgumentParser) -> None:

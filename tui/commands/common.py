@@ -54,7 +54,7 @@ def credentials(arguments: argparse.Namespace) -> dict[str, str]:
     if not arguments.chap_user:
         return chosen
     if arguments.chap_secret_file:
-        secret = _secret_from(Path(arguments.chap_secret_file))
+        secret = secret_from(Path(arguments.chap_secret_file))
     elif sys.stdin.isatty():
         secret = getpass.getpass(f"CHAP secret of {clean(arguments.chap_user)}: ")
     else:
@@ -62,7 +62,12 @@ def credentials(arguments: argparse.Namespace) -> dict[str, str]:
     return {**chosen, "chap_user": arguments.chap_user, "chap_secret": secret}
 
 
-def _secret_from(path: Path) -> str:
+def secret_from(path: Path) -> str:
+    """The first line of a private file.
+
+    Raises:
+        BadInputError: it cannot be read, is empty, or others can read it.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode

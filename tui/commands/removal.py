@@ -11,19 +11,20 @@ from initiator.errors import BadInputError
 from initiator.names import clean
 from safety import journal, runner
 from safety.findings import Finding, Level
-from safety.journal import EXIT, Kind, Mark, Outcome, Record, Unfinished
+from safety.journal import EXIT, Kind, Mark, Outcome, Record
 from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
-from tui.commands.common import emit, need_root, snapshot
+from tui.commands.common import emit, need_root, secret_from, snapshot
 from tui.exits import Exit, say
 from tui.find import find_disk
 
+SUFFIX = ".jsonl"
 _SIGN = {Level.BLOCK: "NO", Level.WARN: "careful", Level.NOTE: "note"}
 
 
 def plan(arguments: argparse.Namespace) -> int:
     """`mooring plan NAME`; exit code 3 when a guard says no."""
-    made = _make(arguments.name)
+    made = _make(arguments.name, _options(arguments))
     if arguments.json:
         emit(made.to_json())
     else:
@@ -34,7 +35,7 @@ def plan(arguments: argparse.Namespace) -> int:
 def remove(arguments: argparse.Namespace) -> int:
     """`mooring remove NAME [--confirm NAME]`."""
     need_root("removing a disk")
-    made = _make(arguments.name)
+    made = _make(arguments.name, _options(arguments))
     name = made.identity.name
     if made.blocked:
         say(describe(made))
@@ -69,15 +70,24 @@ def remove_disk(name: str) -> int:
 def resume(arguments: argparse.Namespace) -> int:
     """`mooring resume [DISK]`."""
     need_root("resuming a removal")
-    found = _unfinished(arguments.journal)
-    return _follow(runner.resume(found.path), _plan_of(found.path), as_object=arguments.json)
+    path = _journal(arguments.journal)
+    return _follow(runner.resume(path), _plan_of(path), as_object=arguments.json)
 
 
 def undo(arguments: argparse.Namespace) -> int:
     """`mooring undo [DISK]`."""
     need_root("undoing a removal")
-    found = _unfinished(arguments.journal)
-    return _follow(runner.undo(found.path), _plan_of(found.path), as_object=arguments.json)
+    path = _journal(arguments.journal)
+    secret = secret_from(Path(arguments.chap_secret_file)) if arguments.chap_secret_file else None
+    return _follow(runner.undo(path, chap_secret=secret), _plan_of(path), as_object=arguments.json)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.watch is None:
+        return Options()
+    if not 0 <= arguments.watch <= 3600:
+        raise BadInputError(f"--watch {arguments.watch:g} is not between 0 and 3600 seconds")
+    return Options(watch_s=arguments.watch)
 
 
 def _make(name: str, options: Options | None = None) -> Plan:
@@ -90,14 +100,16 @@ def _plan_of(path: Path) -> Plan:
     return Plan.from_json(first.data["plan"])
 
 
-def _unfinished(text: str | None) -> Unfinished:
-    """The unfinished removal of this disk or journal; without a name, the only one there is."""
+def _journal(text: str | None) -> Path:
+    """The journal of this file name, else of the unfinished removal of this disk; without a name, the only one."""
+    if text is not None and text.endswith(SUFFIX) and Path(text).is_file():
+        return Path(text)
     known = journal.unfinished(runner.journal_dir())
     fits = [item for item in known if text is None or text in (item.disk, item.key, str(item.path), item.path.name)]
     if len(fits) == 1:
         if fits[0].running:
             raise BadInputError(f"the removal of {clean(fits[0].disk)} is still running", fix="wait for its end")
-        return fits[0]
+        return fits[0].path
     if not known:
         raise BadInputError("no removal is unfinished")
     listed = "; ".join(f"{clean(item.disk)}: {item.path}" for item in known)
