@@ -157,7 +157,10 @@ def check(config: RangeConfig) -> None:
             raise BadInputError(f"disk {disk.name}: a block has 512 or 4096 bytes, not {disk.block_bytes}")
         if disk.size_bytes < disk.block_bytes or disk.size_bytes % disk.block_bytes:
             raise BadInputError(f"disk {disk.name}: {disk.size_bytes} bytes are not a whole number of blocks")
-        uuid.UUID(disk.uuid)
+        try:
+            uuid.UUID(disk.uuid)
+        except ValueError as error:
+            raise BadInputError(f"disk {disk.name}: {disk.uuid!r} is no uuid") from error
     for target in config.targets:
         for lun, name in target.luns.items():
             if not 0 <= lun < 16384:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from initiator.practice import unit as units
-from initiator.practice.nexus import DEVICE_RESET, LUNS_CHANGED, Nexus, Nexuses, Port
+from initiator.practice.nexus import DEVICE_RESET, LUNS_CHANGED, NEXUS_LOSS, POWER_ON, Nexus, Nexuses, Port
 from initiator.practice.unit import Answer, Unit, Want, check, illegal
 from initiator.scsi import inquiry
 from initiator.scsi.commands import Buffer, Command, Op, build_report_luns, decode_lun, parse_cdb
@@ -20,9 +20,9 @@ _NO_ATTENTION = frozenset({Op.INQUIRY, Op.REPORT_LUNS})
 class Device:
     """The logical units of one target and the nexuses to it."""
 
-    def __init__(self, luns: Mapping[int, Unit], ports: Sequence[Port]) -> None:
+    def __init__(self, luns: Mapping[int, Unit], ports: Sequence[Port], again: bool = False) -> None:
         self.luns = dict(luns)
-        self.nexuses = Nexuses(ports, [unit.config.name for unit in luns.values()])
+        self.nexuses = Nexuses(ports, [unit.config.name for unit in luns.values()], NEXUS_LOSS if again else POWER_ON)
 
     def unit(self, lun: bytes) -> Unit | None:
         """The unit behind an 8-byte LUN field, if there is one now."""

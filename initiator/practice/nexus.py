@@ -66,21 +66,23 @@ class Nexuses:
     Args:
         ports: The target's ports.
         disks: Names of its disks.
+        first: What a nexus is told that was never seen before.
     """
 
-    def __init__(self, ports: Sequence[Port], disks: Sequence[str]) -> None:
+    def __init__(self, ports: Sequence[Port], disks: Sequence[str], first: int = POWER_ON) -> None:
+        self._first = first
         self._ports = ports
         self._disks = tuple(disks)
         self._known: OrderedDict[Key, Nexus] = OrderedDict()
 
     def enter(self, initiator: str, isid: bytes, group: int) -> Nexus:
-        """The nexus of a new session: power on for one never seen since the target started, else nexus loss."""
+        """The nexus of a new session; its unit attention is power on for a stranger, nexus loss for who comes again."""
         key = (initiator, isid, group)
         nexus = self._known.pop(key, None)
         code = NEXUS_LOSS
         if nexus is None:
             port = next(port for port in self._ports if port.group == group)
-            nexus, code = Nexus(initiator, port, self._ports), POWER_ON
+            nexus, code = Nexus(initiator, port, self._ports), self._first
         self._known[key] = nexus
         while len(self._known) > MAX_NEXUSES:
             self._known.popitem(last=False)

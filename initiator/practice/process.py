@@ -33,6 +33,20 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @contextlib.contextmanager
+def listeners_on(portals: Sequence[Portal]) -> Iterator[list[socket.socket]]:
+    """Listening sockets on exactly these portals, to serve a range again.
+
+    Raises:
+        MooringError: somebody else listens there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            yield [stack.enter_context(_listen(portal.host, portal.port)) for portal in portals]
+        except OSError as error:
+            raise MooringError(f"a portal of the range cannot be opened again: {error}", code="no-port") from error
+
+
+@contextlib.contextmanager
 def listeners(hosts: Sequence[str] = HOSTS) -> Iterator[tuple[list[socket.socket], tuple[Portal, ...]]]:
     """Listening sockets on one port of all hosts: 3260 where it is free on each, else one that the kernel chooses.
 
@@ -82,10 +96,15 @@ class TargetProcess:
     started: int
 
     @classmethod
-    def start(cls, config: Path, log: Path, sockets: Sequence[socket.socket]) -> TargetProcess:
-        """Run the target in a session of its own; it inherits the listening sockets, in the order of the portals."""
+    def start(cls, config: Path, log: Path, sockets: Sequence[socket.socket], again: bool = False) -> TargetProcess:
+        """Run the target in a session of its own; it inherits the listening sockets, in the order of the portals.
+
+        `again` says that it takes the place of one that was killed.
+        """
         fds = [listener.fileno() for listener in sockets]
         argv = [sys.executable, "-m", MODULE, "--config", str(config), "--fds", ",".join(map(str, fds))]
+        if again:
+            argv.append("--again")
         with open(log, "ab") as output:
             child = subprocess.Popen(
                 argv,

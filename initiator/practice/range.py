@@ -13,25 +13,19 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import secrets
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from initiator import places
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError, RefusedError
-from initiator.model import Disk, Portal
+from initiator.model import Disk, DiskState, Portal
 from initiator.practice import config as configs
-from initiator.practice import control, remains, volumes
+from initiator.practice import control, making, remains
 from initiator.practice import faults as table
-from initiator.practice.process import TargetProcess, listeners
+from initiator.practice.making import Say
+from initiator.practice.process import TargetProcess
 from initiator.practice.record import Kind, Record, Recorder
-
-CLIENT = "iqn.2026-11.io.mooring:practice"
-"""The initiator name of a range's own sessions."""
-
-Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,7 +107,11 @@ def attached(engine: EngineClient | None = None) -> tuple[Disk, ...]:
     if found is None or not client.running():
         return ()
     wwids = {thing.text("wwid") for thing in found.of(Kind.ATTACH)}
-    return tuple(disk for disk in client.snapshot().disks if disk.wwid in wwids and disk.device is not None)
+    return tuple(
+        disk
+        for disk in client.snapshot().disks
+        if disk.wwid in wwids and disk.device is not None and disk.state is not DiskState.DEAD
+    )
 
 
 def leftovers() -> tuple[remains.Leftover, ...]:
@@ -169,18 +167,19 @@ def start(folder: Path | None = None, *, attach: bool | None = None, say: Say = 
     """
     with _only_one():
         _refuse_second()
-        base = _folder(folder)
+        book = recorder()
+        base = making.make_folder(book, folder)
         notes = [] if os.geteuid() == 0 else ["not root: sessions only, no block device and no volume"]
         wanted = os.geteuid() == 0 if attach is None else attach
         try:
-            built = _serve(base, say)
+            built = making.serve(book, base, control_socket(), say)
             engine = EngineClient()
             engine.ensure()
             if wanted:
-                _attach(built, engine, say)
-                _make_volumes(built, engine, say)
+                making.attach(book, built, engine, say)
+                making.make_volumes(book, built, engine, say)
             else:
-                _log_in(built, engine, say)
+                making.log_in(book, built, engine, say)
         except MooringError:
             _give_up()
             raise
@@ -198,83 +197,6 @@ def _refuse_second() -> None:
             f"an earlier range left things behind: {listed}", code="leftovers", fix="mooring practice stop"
         )
     recorder().end()
-
-
-def _folder(wanted: Path | None) -> Path:
-    if wanted is None:
-        base = Path(tempfile.mkdtemp(prefix="mooring-practice-"))
-    else:
-        base = wanted.absolute()
-        if base.exists() and (not base.is_dir() or any(base.iterdir())):
-            raise RefusedError(f"{base} is not an empty folder; a range is only made in one", code="not-empty")
-    book = recorder()
-    book.begin(base, base / "range.json")
-    book.add(Kind.FOLDER, str(base))
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    book.done(Kind.FOLDER, str(base))
-    return base
-
-
-def _serve(base: Path, say: Say) -> configs.RangeConfig:
-    book = recorder()
-    with listeners() as (sockets, portals):
-        built = configs.standard(base, portals, control_socket(), secrets.token_hex(12))
-        for path in (base / "range.json", *(Path(disk.path) for disk in built.disks), base / "target.log"):
-            book.add(Kind.FILE, str(path))
-        built.save(base / "range.json")
-        book.add(Kind.PROCESS, "target")
-        say(f"starting the target on {' and '.join(map(str, portals))}")
-        process = TargetProcess.start(base / "range.json", base / "target.log", sockets)
-        book.done(Kind.PROCESS, "target", pid=process.pid, started=process.started)
-    process.wait_ready(control_socket())
-    return built
-
-
-def _log_in(built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
-    for target in built.targets:
-        say(f"logging in to {target.name} over {len(built.portals)} portals")
-        recorder().add(Kind.SESSIONS, target.name)
-        engine.call("login", timeout=30.0, **_login_args(built, target))
-        recorder().done(Kind.SESSIONS, target.name)
-
-
-def _attach(built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
-    for target in built.targets:
-        for lun, name in sorted(target.luns.items()):
-            disk = built.disk(name)
-            volumes.write_token(disk)
-            say(f"attaching {name} over {len(built.portals)} portals")
-            recorder().add(Kind.ATTACH, name, wwid=disk.wwid, target=target.name, lun=lun)
-            engine.call("attach", timeout=60.0, lun=lun, name=name, **_login_args(built, target))
-            device = volumes.identify(disk, engine)
-            recorder().done(Kind.ATTACH, name, **device.details())
-
-
-def _make_volumes(built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
-    for name in volumes.MOUNTED:
-        disk = built.disk(name)
-        device = volumes.identify(disk, engine)
-        volumes.prove(disk, device)
-        say(f"making an ext4 file system on {name} ({device.path})")
-        recorder().add(Kind.FILESYSTEM, name, device=device.path)
-        volumes.make_filesystem(device, name)
-        recorder().done(Kind.FILESYSTEM, name)
-        point = Path(disk.path).parent / "volumes" / name
-        recorder().add(Kind.FOLDER, str(point.parent))
-        recorder().add(Kind.FOLDER, str(point))
-        point.mkdir(mode=0o755, parents=True, exist_ok=True)
-        say(f"mounting {name} on {point}")
-        recorder().add(Kind.MOUNT, str(point), device=device.path, dev=device.dev, disk=name)
-        volumes.mount(device, point)
-        recorder().done(Kind.MOUNT, str(point))
-        volumes.fill(point, name)
-
-
-def _login_args(built: configs.RangeConfig, target: configs.TargetConfig) -> dict[str, object]:
-    args: dict[str, object] = {"target": target.name, "portals": [str(portal) for portal in built.portals]}
-    if target.chap is not None:
-        args |= {"chap_user": target.chap.user, "chap_secret": target.chap.secret}
-    return args
 
 
 def _give_up() -> None:
@@ -327,6 +249,7 @@ def stop_target(engine: EngineClient | None = None) -> None:
         names = ", ".join(disk.name for disk in held)
         raise RefusedError(f"still attached: {names}", code="attached", fix=f"mooring remove {held[0].name}")
     remains.refuse_mounted(found)
+    remains.refuse_attached(found)
     process = TargetProcess.of(found)
     if process is not None:
         process.stop(control_socket())
@@ -351,13 +274,22 @@ def remove_folder() -> tuple[str, ...]:
 
 
 def cleanup_dead() -> tuple[str, ...]:
-    """After a killed engine: take away mounts and devices of the record that nothing serves any more.
+    """After something was killed: make what is left fit for the removal sequence, or take it away.
+
+    A dead target is started again if the engine still serves disks of the range, so that they can be removed without
+    loss. Mounts and devices of the record that nothing serves any more are taken away.
 
     Returns:
         What was done, one sentence each. What could not be proved dead is left alone; `leftovers` still names it.
     """
     found = record()
-    return () if found is None else remains.cleanup_dead(found, EngineClient())
+    if found is None:
+        return ()
+    done = []
+    if remains.present(found) and TargetProcess.of(found) is None and Path(found.config).exists():
+        making.serve_again(recorder(), found, control_socket())
+        done.append("the practice target was started again")
+    return (*done, *remains.cleanup_dead(found, EngineClient()))
 
 
 # --- small ---------------------------------------------------------------------------------------------------------

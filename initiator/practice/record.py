@@ -127,24 +127,24 @@ class Recorder:
             ) from error
 
     def add(self, kind: Kind, name: str, **details: Detail) -> None:
-        """Write down that a thing is about to be made."""
+        """Write down that a thing is about to be made; one that stands there already is begun anew in its place."""
         record = self._have()
-        kept = tuple(thing for thing in record.things if (thing.kind, thing.name) != (kind, name))
-        self._save(dataclasses.replace(record, things=(*kept, Thing(kind, name, False, details))))
+        fresh = Thing(kind, name, False, details)
+        if record.find(kind, name) is None:
+            self._save(dataclasses.replace(record, things=(*record.things, fresh)))
+        else:
+            self._replace(record, fresh)
 
     def done(self, kind: Kind, name: str, **details: Detail) -> None:
         """Write down that it was made, with what is known only now."""
-        self._save(
-            dataclasses.replace(
-                record := self._have(),
-                things=tuple(
-                    dataclasses.replace(thing, done=True, details={**thing.details, **details})
-                    if (thing.kind, thing.name) == (kind, name)
-                    else thing
-                    for thing in record.things
-                ),
-            )
-        )
+        record = self._have()
+        begun = record.find(kind, name) or Thing(kind, name)
+        self._replace(record, dataclasses.replace(begun, done=True, details={**begun.details, **details}))
+
+    def _replace(self, record: Record, fresh: Thing) -> None:
+        key = (fresh.kind, fresh.name)
+        things = tuple(fresh if (thing.kind, thing.name) == key else thing for thing in record.things)
+        self._save(dataclasses.replace(record, things=things))
 
     def forget(self, kind: Kind, name: str) -> None:
         """Write down that it is gone."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import time
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError, RefusedError
 from initiator.host.run import run
+from initiator.model import Disk, DiskState
 from initiator.practice.process import TargetProcess
 from initiator.practice.record import Kind, Record, Thing, boot_id
 from initiator.practice.volumes import describe
 
 _DEADLINE_S = 10.0
+_CLEANUP_S = 30.0
+_ADOPTION_S = 20.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,6 +96,18 @@ def refuse_mounted(record: Record) -> None:
             raise RefusedError(text, code="mounted", fix="mooring practice stop")
 
 
+def refuse_attached(record: Record) -> None:
+    """Say no while a block device of the range is still there, whatever the engine says or does not say.
+
+    Raises:
+        RefusedError: naming the disk.
+    """
+    for thing in record.of(Kind.ATTACH) if record.boot == boot_id() else ():
+        if _same_device(thing):
+            text = f"disk {thing.name} is still attached as {thing.text('device')}"
+            raise RefusedError(text, code="attached", fix=f"mooring remove {thing.name}")
+
+
 def _mounted(record: Record, engine: EngineClient) -> list[Leftover]:
     found = []
     now = {mount.point: mount for mount in reversed(mounts())}
@@ -111,14 +127,26 @@ def _mounted(record: Record, engine: EngineClient) -> list[Leftover]:
 def _attached(record: Record, engine: EngineClient) -> list[Leftover]:
     found = []
     for thing in reversed(record.of(Kind.ATTACH)):
-        if not _same_device(thing):
+        device = thing.text("device") if _same_device(thing) else _device_by_engine(thing, engine)
+        if not device:
             continue
         dead = _is_dead(thing, engine)
-        what = "but nothing serves it any more" if dead else "and is still served"
-        text = f"disk {thing.name} is still attached as {thing.text('device')}, {what}"
+        what = "but nothing serves it any more" if dead else "and may still be served"
+        text = f"disk {thing.name} is still attached as {device}, {what}"
         fix = "mooring practice stop" if dead else f"mooring remove {thing.name}"
         found.append(Leftover(Kind.ATTACH, thing.name, text, dead, fix))
     return found
+
+
+def _device_by_engine(attach: Thing, engine: EngineClient) -> str:
+    """The device of a disk whose attaching began but did not get into the record; empty where the engine has none."""
+    if attach.done:
+        return ""
+    try:
+        disk = _reported(attach, engine)
+    except MooringError:
+        return ""
+    return "" if disk is None else disk.device or ""
 
 
 def _same_device(attach: Thing) -> bool:
@@ -133,35 +161,66 @@ def _same_device(attach: Thing) -> bool:
 
 
 def _is_dead(attach: Thing, engine: EngineClient) -> bool:
-    """True only if no engine runs and the FUSE file below the loop device answers "not connected" (ENOTCONN).
+    """True only if nothing can serve the disk any more; "not known" is False.
 
-    A child asks, with a deadline: a frozen FUSE server makes the question hang.
+    A running engine says so itself. Without one, the FUSE file below the loop device has to answer "not connected"
+    (ENOTCONN); a child asks, with a deadline, because a frozen server makes the question hang.
     """
-    if not attach.text("backing") or engine.running():
-        return False
     try:
+        if engine.running():
+            return _state(attach, engine) is DiskState.DEAD
         asked = run(["stat", "--file-system", os.path.dirname(attach.text("backing"))], _DEADLINE_S)
     except MooringError:
         return False
     return asked.returncode != 0 and asked.stderr.strip().endswith("Transport endpoint is not connected")
 
 
+def _state(attach: Thing, engine: EngineClient) -> DiskState | None:
+    """What the engine says of a recorded disk; None where it knows none."""
+    disk = _reported(attach, engine)
+    return None if disk is None else disk.state
+
+
+def _reported(attach: Thing, engine: EngineClient) -> Disk | None:
+    disks = engine.snapshot().disks
+    return next((disk for disk in disks if disk.wwid == attach.text("wwid") and disk.device is not None), None)
+
+
+def present(record: Record) -> tuple[Thing, ...]:
+    """The recorded disks whose block device is still there and the same, or of which that is not known."""
+    if record.boot != boot_id():
+        return ()
+    return tuple(thing for thing in record.of(Kind.ATTACH) if not thing.done or _same_device(thing))
+
+
 def cleanup_dead(record: Record, engine: EngineClient) -> tuple[str, ...]:
-    """Unmount, detach and unmount the FUSE file of disks that nothing serves any more. Never lazy, never forced."""
+    """Unmount and take away the disks that nothing serves any more. Never lazy, never forced.
+
+    The engine is started for it if it does not run: it knows what it has left itself, and its workers may still live.
+    """
+    left = present(record)
+    if not left:
+        return ()
+    engine.ensure()
     done: list[str] = []
-    for attach in record.of(Kind.ATTACH) if record.boot == boot_id() else ():
-        if not (_same_device(attach) and _is_dead(attach, engine)):
+    for attach in left:
+        if _settled(attach, engine) is not DiskState.DEAD:
             continue
         recorded = {thing.name for thing in record.of(Kind.MOUNT) if thing.text("dev") == attach.text("dev")}
         points = [m.point for m in reversed(mounts()) if m.point in recorded and m.dev == attach.text("dev")]
-        if not all(_done(["umount", point], done) for point in points):
-            continue
-        if not _done(["losetup", "-d", attach.text("device")], done) or _same_device(attach):
-            continue
-        fuse = str(Path(attach.text("backing")).parent)
-        if any(mount.point == fuse for mount in mounts()):
-            _done(["umount", fuse], done)
+        disk = _reported(attach, engine)
+        if disk is not None and all(_done(["umount", point], done) for point in points):
+            answer = engine.call("cleanup", timeout=_CLEANUP_S, disk=disk.id)
+            done += [f"{attach.name}: {text}" for text in answer["evidence"]]
     return tuple(done)
+
+
+def _settled(attach: Thing, engine: EngineClient) -> DiskState | None:
+    """The state of a disk, after a fresh engine has waited for the workers of the last one."""
+    deadline = time.monotonic() + _ADOPTION_S
+    while (state := _state(attach, engine)) is DiskState.UNKNOWN and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return state
 
 
 def _done(argv: list[str], log: list[str]) -> bool:

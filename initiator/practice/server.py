@@ -147,12 +147,13 @@ class Server:
     Args:
         config: What to serve; its portals have real ports.
         listeners: A listening socket for each portal, in their order.
+        again: True if initiators may know this target already (see `target.Target`).
 
     Raises:
         StoreError: a backing file cannot be served.
     """
 
-    def __init__(self, config: RangeConfig, listeners: Sequence[socket.socket]) -> None:
+    def __init__(self, config: RangeConfig, listeners: Sequence[socket.socket], again: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
         self.config = config
         self.targets = {target.name: target for target in config.targets}
@@ -163,7 +164,7 @@ class Server:
             self.units[disk.name] = Unit(disk, Store(Path(disk.path), disk.size_bytes))
         ports = [portal.port for portal in self.portals]
         self.devices = {
-            target.name: Device({lun: self.units[name] for lun, name in target.luns.items()}, ports)
+            target.name: Device({lun: self.units[name] for lun, name in target.luns.items()}, ports, again)
             for target in config.targets
         }
         self._tsih = 0

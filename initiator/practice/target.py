@@ -35,14 +35,18 @@ class Target:
     Args:
         config: What to serve. A portal with port 0 gets one from the kernel.
         listeners: Listening sockets in the order of the portals; None to make them here.
+        again: It takes the place of a target that was killed. The page cache has kept what that one was given, so
+            initiators are told of a lost nexus and not of a power failure.
     """
 
-    def __init__(self, config: configs.RangeConfig, listeners: Sequence[socket.socket] | None = None) -> None:
+    def __init__(
+        self, config: configs.RangeConfig, listeners: Sequence[socket.socket] | None = None, again: bool = False
+    ) -> None:
         sockets = list(listeners) if listeners is not None else [_listen(portal) for portal in config.portals]
         pairs = zip(config.portals, sockets, strict=True)
         portals = tuple(replace(portal, port=sock.getsockname()[1]) for portal, sock in pairs)
         self.config = replace(config, portals=portals)
-        self.server = Server(self.config, sockets)
+        self.server = Server(self.config, sockets, again)
         self.board = Switchboard(self.server)
         self.stopped = asyncio.Event()
         self._control: asyncio.Server | None = None
@@ -118,8 +122,8 @@ def _trusted(sock: Any) -> bool:
     return uid in (0, os.geteuid())
 
 
-async def _run(config: configs.RangeConfig, listeners: Sequence[socket.socket] | None) -> None:
-    target = Target(config, listeners)
+async def _run(config: configs.RangeConfig, listeners: Sequence[socket.socket] | None, again: bool) -> None:
+    target = Target(config, listeners, again)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, target.stopped.set)
@@ -143,13 +147,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m initiator.practice.target", description="serve a practice range")
     parser.add_argument("--config", required=True, type=Path, help="what to serve (see initiator.practice.config)")
     parser.add_argument("--fds", default="", help="inherited listening sockets, in the order of the portals")
+    parser.add_argument("--again", action="store_true", help="it takes the place of a target that was killed")
     options = parser.parse_args(argv)
     _keep_memory()
     try:
         config = configs.load(options.config)
         fds = [int(number) for number in options.fds.split(",") if number]
         listeners = [socket.socket(fileno=fd) for fd in fds] or None
-        asyncio.run(_run(config, listeners))
+        asyncio.run(_run(config, listeners, options.again))
     except (MooringError, OSError) as error:
         print(f"practice target: {error}", file=sys.stderr)
         return 1

@@ -15,9 +15,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 SUITES = [
-    *("Inquiry", "Mandatory", "ModeSense6", "NoMedia", "Read6", "Read10", "Read12", "Read16", "ReadCapacity10"),
-    *("ReadCapacity16", "TestUnitReady", "Unmap", "Verify10", "Verify16", "Write10", "Write12", "Write16"),
-    *("WriteSame10", "WriteSame16", "ReadOnly", "StartStopUnit"),
+    *("Inquiry", "Mandatory", "ModeSense6", "Read6", "Read10", "Read12", "ReadCapacity16", "TestUnitReady"),
+    *("Unmap", "Verify16", "Write10", "Write16", "WriteSame10", "WriteSame16", "StartStopUnit"),
 ]
 """One run for each: this version keeps CDB bytes from one suite to the next when it runs several."""
 
@@ -70,7 +69,7 @@ async def test_its_protocol_tests(target: Target) -> None:
 
 
 async def test_header_digests(target: Target) -> None:
-    for suite in ("Read10", "Write10"):
+    for suite in ("TestUnitReady", "Read12"):
         said = await run("iscsi-test-cu", "-d", "-V", f"--test=SCSI.{suite}", url(target) + "?header_digest=crc32c")
         assert_passed(said)
 
@@ -82,7 +81,7 @@ async def test_its_scsi_tests(target: Target, suite: str) -> None:
 
 
 async def test_its_scsi_tests_on_blocks_of_4096_bytes(target: Target) -> None:
-    for suite in ("Read16", "Write16", "Unmap"):
+    for suite in ("Read16", "Unmap"):
         assert_passed(await run("iscsi-test-cu", "-d", "-V", f"--test=SCSI.{suite}", url(target, lun=1)))
 
 
