@@ -44,6 +44,16 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Takeover:
+    """What a worker is told that opens a disk in place of one that is gone."""
+
+    unit: Unit
+    """What was served, and has to be there again."""
+    exposed: bool
+    """Whether the kernel was told that writes are done which no flush has covered."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Route:
     """One session that a worker keeps: the number in its id, its portal, its ISID (twelve hexadecimal digits)."""
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from initiator.engine import attach, report
-from initiator.engine.attached import Attachment, WorkerConfig
+from initiator.engine import attach, book, report
+from initiator.engine.attached import Attachment, Takeover, WorkerConfig
 from initiator.engine.link import Link
 from initiator.engine.process import Process, spawn
 from initiator.engine.report import EngineReport
@@ -49,7 +49,8 @@ class Member:
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Held by whoever changes what this worker does."""
     attachment: Attachment | None = None
-    fuse_fd: int | None = None
+    fuse_fds: tuple[int, int] | None = None
+    """/dev/fuse, and the book of acknowledged writes."""
     beat_at: float = 0.0
     beat: dict[str, Any] = dataclasses.field(default_factory=dict)
     protections: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -85,9 +86,9 @@ class Member:
 
     def close_fuse(self) -> None:
         """Let go of the /dev/fuse descriptor."""
-        if self.fuse_fd is not None:
-            os.close(self.fuse_fd)
-            self.fuse_fd = None
+        fds, self.fuse_fds = self.fuse_fds, None
+        for fd in fds or ():
+            os.close(fd)
 
 
 class Crew:
@@ -301,13 +302,15 @@ class Crew:
             await self._log_in(member, self._settings.patience)
             attachment = member.attachment
             if attachment is not None:
-                unit = attachment.unit
-                await member.call("open", _SERVE, lun=unit.lun, expected=report.to_json(unit))
+                exposed = member.fuse_fds is not None and book.exposed(member.fuse_fds[1])
+                told = report.to_json(Takeover(attachment.unit, exposed))
+                await member.call("open", _SERVE, lun=attachment.unit.lun, takeover=told)
                 if attachment.offline:
                     await member.call("gate", _SERVE, closed=True)
-                elif member.fuse_fd is not None:
-                    fds = (member.fuse_fd,)
-                    await member.call("serve", _SERVE, fds, attachment=report.to_json(attachment), resume=True)
+                elif member.fuse_fds is not None:
+                    await member.call(
+                        "serve", _SERVE, member.fuse_fds, attachment=report.to_json(attachment), resume=True
+                    )
             member.replaced += 1
             member.working = True
         self._tell(member.subject, f"a new worker serves {member.title}", Severity.WARN)
@@ -342,7 +345,7 @@ class Crew:
     async def _connection_ended(self, member: Member) -> None:
         """Somebody else ended the FUSE connection: unmounted it by force, or wrote to its abort file."""
         attachment, member.attachment = member.attachment, None
-        if attachment is None or member.fuse_fd is None:
+        if attachment is None or member.fuse_fds is None:
             member.attachment = attachment
             return
         member.close_fuse()

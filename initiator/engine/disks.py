@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from initiator.engine import attach, attached, kernel, report
+from initiator.engine import attach, attached, book, kernel, report
 from initiator.engine.attached import Attachment, Unit
 from initiator.engine.crew import Crew, Member
 from initiator.engine.kernel import AttachError
@@ -134,11 +134,11 @@ class Disks:
         assert attachment is not None
         unit = attachment.unit
         mounted = attach.mount_file(self._runtime, attachment.name, unit.block_bytes, unit.read_only)
-        member.fuse_fd = mounted.fd
+        member.fuse_fds = (mounted.fd, book.create())
         attachment = dataclasses.replace(attachment, mount_dev=mounted.dev, offline=False)
         member.attachment = attachment
         self.save()
-        await member.call("serve", 30.0, (mounted.fd,), attachment=report.to_json(attachment))
+        await member.call("serve", 30.0, member.fuse_fds, attachment=report.to_json(attachment))
         loop = await attach.attach_loop(attachment.file, unit.size_bytes, unit.block_bytes, unit.read_only)
         attachment = dataclasses.replace(attachment, device=loop.device, dev=loop.dev, diskseq=loop.diskseq)
         member.attachment = attachment
@@ -148,8 +148,8 @@ class Disks:
     async def _withdraw(self, member: Member, keep: Attachment | None = None) -> None:
         """Take back what `_expose` made, as far as it came; what cannot be taken back is a dead disk."""
         attachment, member.attachment = member.attachment, keep
+        fds, member.fuse_fds = member.fuse_fds, None  # its end is no news
         assert attachment is not None
-        fd, member.fuse_fd = member.fuse_fd, None
         try:
             try:
                 await attach.take_away(attachment)
@@ -162,7 +162,7 @@ class Disks:
             await member.call("unserve", 10.0, forget=keep is None)
             if keep is not None:
                 await member.call("gate", 20.0, closed=True)
-        if fd is not None:
+        for fd in fds or ():
             os.close(fd)
         self.save()
 
@@ -197,11 +197,11 @@ class Disks:
             return evidence + await self._take_file(member, attachment)
 
     async def _take_file(self, member: Member, attachment: Attachment) -> list[str]:
-        fd, member.fuse_fd = member.fuse_fd, None
+        fds, member.fuse_fds = member.fuse_fds, None
         try:
             await attach.unmount(attachment.mountpoint, attachment.mount_dev)
         except MooringError:
-            member.fuse_fd = fd
+            member.fuse_fds = fds
             await member.call("gate", 20.0, closed=False)
             raise
         gone = dataclasses.replace(attachment, offline=True, device=None, dev=None, diskseq=None)
@@ -210,7 +210,7 @@ class Disks:
         with contextlib.suppress(EngineError):  # a worker that died meanwhile is replaced by one that is offline too
             await member.call("unserve", 10.0)
             await member.call("remember", 10.0, attachment=report.to_json(gone))
-        if fd is not None:
+        for fd in fds or ():
             os.close(fd)
         evidence = [f"{attachment.mountpoint} is not mounted (mountinfo)"]
         if attachment.mount_dev is not None and not await attach.connection_gone(attachment.mount_dev):

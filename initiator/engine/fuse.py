@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from initiator.engine import fuse_abi as abi
+from initiator.engine.book import Book
 from initiator.errors import MooringError
 
 MAX_IO = 1 << 20
@@ -116,14 +117,18 @@ class FuseServer:
         name: the file's name in the mount.
         backend: its content.
         pool: request buffers; `pool.count` is the number of requests in flight.
+        book: where acknowledged writes are counted.
         on_end: called once when the connection is gone (unmounted or aborted).
     """
 
-    def __init__(self, fd: int, name: str, backend: Backend, pool: Pool, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, fd: int, name: str, backend: Backend, pool: Pool, book: Book, on_end: Callable[[], None]
+    ) -> None:
         self._fd = fd
         self._name = os.fsencode(name)
         self._backend = backend
         self._pool = pool
+        self._book = book
         self._on_end = on_end
         self._reading = False
         self._wanted = False
@@ -237,7 +242,7 @@ class FuseServer:
         if not free:
             self._pause()
 
-    # Answers: each gives the slot back to the pool.
+    # Answers: each gives the slot back to the pool. `_error` with 0 is a success without a body.
 
     def _free(self, slot: Slot) -> None:
         self._pool.free.append(slot)
@@ -312,10 +317,22 @@ class FuseServer:
         if number:
             self._error(slot, number)
         else:
+            self._book.acknowledge()
             self._answer(slot, abi.WRITE_OUT.pack(size, 0))
 
     def _fsync(self, slot: Slot, node: int, length: int) -> None:
-        self._backend.flush(functools.partial(self._error, slot))
+        begun = self._book.begin_flush()
+        self._backend.flush(functools.partial(self._fsync_done, slot, begun))
+
+    def _fsync_done(self, slot: Slot, begun: int, number: int) -> None:
+        if not number:
+            self._book.end_flush(begun)
+        self._error(slot, number)
+
+    def _changed(self, slot: Slot, number: int) -> None:
+        if not number:
+            self._book.acknowledge()
+        self._error(slot, number)
 
     def _fallocate(self, slot: Slot, node: int, length: int) -> None:
         backend = self._backend
@@ -323,9 +340,9 @@ class FuseServer:
         if (size | offset) % backend.block_bytes or offset + size > backend.size_bytes:
             self._error(slot, errno.EINVAL)
         elif mode == abi.FALLOC_PUNCH_HOLE:
-            backend.discard(offset, size, functools.partial(self._error, slot))
+            backend.discard(offset, size, functools.partial(self._changed, slot))
         elif mode == abi.FALLOC_ZERO_RANGE:
-            backend.write_zeroes(offset, size, functools.partial(self._error, slot))
+            backend.write_zeroes(offset, size, functools.partial(self._changed, slot))
         else:
             self._error(slot, errno.EOPNOTSUPP)
 

@@ -98,9 +98,9 @@ class Methods:
         if record is not None and member.attachment is None:
             member.attachment = report.from_json(Attachment, record)
             self.disks.adopted(member.attachment)
-        if fds:
-            member.close_fuse()
-            member.fuse_fd = fds[0]
+        member.close_fuse()
+        if len(fds) == 2:
+            member.fuse_fds = (fds[0], fds[1])
         self.disks.save()
         self.tell(member.subject, f"the worker for {member.title} reported back", Severity.NOTE)
         return member

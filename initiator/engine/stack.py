@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from initiator.engine import options, portrait
-from initiator.engine.attached import Route, Unit, WorkerConfig, disk_id
+from initiator.engine.attached import Route, Takeover, WorkerConfig, disk_id
 from initiator.engine.device import Device
 from initiator.engine.export import DeviceExport, must_be
 from initiator.engine.probe import LunInfo, examine, list_luns, run
@@ -165,7 +165,7 @@ class TargetStack:
 
     # The disk.
 
-    async def open(self, lun: int, read_only: bool, expected: Unit | None) -> DeviceExport:
+    async def open(self, lun: int, read_only: bool, takeover: Takeover | None) -> DeviceExport:
         """See `Stack.open`."""
         if self._export is not None:
             self._export.device.close()
@@ -181,8 +181,8 @@ class TargetStack:
                 info = await run(way.session, lun, examine(lun, heard.append))
                 if device is None:
                     made = Device(info, options.device_options(self._config))
-                    if expected is not None:
-                        must_be(portrait.unit_of(info, read_only), expected)
+                    if takeover is not None:
+                        must_be(portrait.unit_of(info, read_only), takeover.unit)
                     device = made
                 device.add_path(way.session, info, str(way.route.portal))
             except (IscsiError, UnitError, ScsiFormatError, RefusedError) as error:
@@ -192,11 +192,11 @@ class TargetStack:
             proofs.append(not _reset(heard))
         if device is None:
             raise problem
-        unit = expected if expected is not None else portrait.unit_of(device.info, read_only)
-        unproven = expected is not None and device.write_cache is not False and not any(proofs)
+        unit = takeover.unit if takeover is not None else portrait.unit_of(device.info, read_only)
+        unproven = takeover is not None and takeover.exposed and device.write_cache is not False and not any(proofs)
         device.on_event = lambda text, severity: self._tell(self._disk_id(device.info), text, severity)
         self._lun = lun
-        self._export = DeviceExport(device, unit, unproven and not unit.read_only, device.on_event)
+        self._export = DeviceExport(device, unit, unproven, device.on_event)
         return self._export
 
     def _add_path(self, way: _Way) -> None:

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from initiator.engine import client, kernel, link, report, rpc, settings
-from initiator.engine.attached import Attachment, Route, Unit, WorkerConfig
+from initiator.engine.attached import Attachment, Route, Takeover, Unit, WorkerConfig
+from initiator.engine.book import Book
 from initiator.engine.fuse import Backend, FuseServer, Pool
 from initiator.engine.link import Link
 from initiator.engine.report import EngineReport
@@ -76,8 +77,8 @@ class Stack(Protocol):
     async def logout(self, number: int) -> None:
         """End one session."""
 
-    async def open(self, lun: int, read_only: bool, expected: Unit | None) -> Export:
-        """The unit as a disk over all sessions; it has to be `expected` if that is given (after a takeover).
+    async def open(self, lun: int, read_only: bool, takeover: Takeover | None) -> Export:
+        """The unit as a disk over all sessions; after a takeover it has to be the same as before.
 
         Raises:
             MooringError: it is not there, or (code `identity`) another one is.
@@ -98,8 +99,9 @@ StackFactory = Callable[[WorkerConfig, Tell], Stack]
 
 @dataclasses.dataclass(slots=True)
 class _Served:
-    attachment: Attachment
     fd: int
+    pages: int
+    """The descriptor of the book."""
     server: FuseServer
 
 
@@ -219,30 +221,30 @@ class Worker:
         return {"left": len(self._sessions.numbers), "config": report.to_json(self._config)}
 
     async def _open(self, params: dict[str, Any], fds: list[int]) -> Any:
-        wanted = params.get("expected")
-        expected = report.from_json(Unit, wanted) if wanted is not None else None
-        read_only = bool(params.get("read_only")) or (expected is not None and expected.read_only)
-        self._export = await self._sessions.open(int(params["lun"]), read_only, expected)
+        told = params.get("takeover")
+        takeover = report.from_json(Takeover, told) if told is not None else None
+        read_only = bool(params.get("read_only")) or (takeover is not None and takeover.unit.read_only)
+        self._export = await self._sessions.open(int(params["lun"]), read_only, takeover)
         if self._pool is None:
             self._pool = Pool(self._limits.buffers)
         return report.to_json(self._export.unit)
 
     async def _serve(self, params: dict[str, Any], fds: list[int]) -> Any:
         """Take over a FUSE connection: answer what the kernel asks, and with `resume` what was not answered before."""
-        (fd,) = fds
+        fd, pages = fds
         attachment = report.from_json(Attachment, params["attachment"])
-        if self._served is not None or self._export is None or self._pool is None:
-            os.close(fd)
-            raise EngineError("this worker cannot serve now", code="bad-message")
-        server = FuseServer(fd, attachment.name, self._export, self._pool, self._connection_ended)
         try:
+            if self._served is not None or self._export is None or self._pool is None:
+                raise EngineError("this worker cannot serve now", code="bad-message")
+            server = FuseServer(fd, attachment.name, self._export, self._pool, Book(pages), self._connection_ended)
             if params.get("resume"):
                 server.resend()
         except MooringError:
             os.close(fd)
+            os.close(pages)
             raise
         self._export.gate(False)
-        self._served = _Served(attachment, fd, server)
+        self._served = _Served(fd, pages, server)
         self._record = attachment
         server.start()
         log.info("serving %s", attachment.name)
@@ -253,6 +255,7 @@ class Worker:
         if served is not None:
             served.server.stop()
             os.close(served.fd)
+            os.close(served.pages)
         if params.get("forget"):
             self._record = None
             self._export = None
@@ -340,7 +343,7 @@ class Worker:
             await fresh.call(
                 "adopt",
                 10.0,
-                fds=(self._served.fd,) if self._served is not None else (),
+                fds=(self._served.fd, self._served.pages) if self._served is not None else (),
                 config=report.to_json(self._config),
                 attachment=report.to_json(self._record),
                 serving=self._served is not None,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator.engine import fuse_abi
-from initiator.engine.attached import Route, Unit, WorkerConfig, default_name, disk_id
+from initiator.engine.attached import Route, Takeover, Unit, WorkerConfig, default_name, disk_id
 from initiator.engine.report import EngineReport
 from initiator.engine.worker import Export, Refusal, Tell, main
 from initiator.errors import MooringError
@@ -88,10 +88,10 @@ class MemoryStack:
     async def logout(self, number: int) -> None:
         del self._routes[number]
 
-    async def open(self, lun: int, read_only: bool, expected: Unit | None) -> Export:
+    async def open(self, lun: int, read_only: bool, takeover: Takeover | None) -> Export:
         if lun != self._unit.lun:
             raise MooringError(f"there is no LUN {lun}", code="not-found")
-        if expected is not None and expected.wwid != self._unit.wwid:
+        if takeover is not None and takeover.unit.wwid != self._unit.wwid:
             raise MooringError("it is another disk now", code="identity")
         unit = dataclasses.replace(self._unit, read_only=read_only)
         self._export = MemoryExport(unit, Path(self._options["medium"]), float(self._options.get("delay", 0.0)))

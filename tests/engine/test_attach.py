@@ -16,6 +16,7 @@ import pytest
 
 from initiator.engine import attach, attached, detach, kernel
 from initiator.engine.attached import Attachment, Unit
+from initiator.engine.book import Book, create
 from initiator.engine.fuse import FuseServer, Pool
 from initiator.engine.kernel import AttachError
 from initiator.errors import BadInputError, MooringError, RefusedError
@@ -49,7 +50,7 @@ async def serving(folder: Path, block: int = 512, read_only: bool = False) -> As
     runtime = folder / "runtime"
     backend = MemoryBackend(folder / "medium", SIZE, block, read_only)
     made = attach.mount_file(runtime, "disk", block, read_only)
-    server = FuseServer(made.fd, "disk", backend, Pool(8), lambda: None)
+    server = FuseServer(made.fd, "disk", backend, Pool(8), Book(create()), lambda: None)
     server.start()
     served = Served(made, server, backend)
     try:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from initiator.engine import attach, kernel
 from initiator.engine import fuse_abi as abi
+from initiator.engine.book import Book, create, exposed
 from initiator.engine.fuse import MAX_IO, FuseError, FuseServer, Pool
 from tests.engine.memory import MemoryBackend
 from tests.until import until
@@ -30,13 +31,13 @@ SIZE = 8 << 20
 class Player:
     """Plays the kernel over a pair of sockets that keep message borders, as /dev/fuse does."""
 
-    def __init__(self, backend: MemoryBackend, buffers: int = 4) -> None:
+    def __init__(self, backend: MemoryBackend, buffers: int = 4, book: int | None = None) -> None:
         self.socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(5.0)
         self.ended: list[int] = []
         self.pool = Pool(buffers)
         fd = self._theirs.fileno()
-        self.server = FuseServer(fd, "disk", backend, self.pool, lambda: self.ended.append(1))
+        self.server = FuseServer(fd, "disk", backend, self.pool, Book(book or create()), lambda: self.ended.append(1))
         self.server.start()
 
     def send(self, opcode: int, body: bytes = b"", unique: int = 1, node: int = abi.FILE_NODE) -> None:
@@ -230,7 +231,7 @@ def test_no_request_breaks_the_server(backend: MemoryBackend, requests: list[tup
 @contextlib.asynccontextmanager
 async def mounted(folder: Path, backend: MemoryBackend, buffers: int = 8) -> AsyncIterator[tuple[FuseServer, str, int]]:
     made = attach.mount_file(folder, "disk", backend.block_bytes, backend.read_only)
-    server = FuseServer(made.fd, "disk", backend, Pool(buffers), lambda: None)
+    server = FuseServer(made.fd, "disk", backend, Pool(buffers), Book(create()), lambda: None)
     server.start()
     try:
         yield server, made.file, made.fd
@@ -327,7 +328,7 @@ async def test_another_server_on_the_same_descriptor_gets_what_was_not_answered(
         server.stop()
         backend.memory[8192:12288] = bytes(4096)
         backend.held = None
-        heir = FuseServer(fd, "disk", backend, Pool(8), lambda: None)
+        heir = FuseServer(fd, "disk", backend, Pool(8), Book(create()), lambda: None)
         heir.resend()
         heir.start()
         await writing
@@ -353,7 +354,7 @@ async def test_an_aborted_connection_ends_the_server_and_frees_everybody(runtime
 
     made = attach.mount_file(runtime, "disk", backend.block_bytes, False)
     ended: list[int] = []
-    server = FuseServer(made.fd, "disk", backend, Pool(4), lambda: ended.append(1))
+    server = FuseServer(made.fd, "disk", backend, Pool(4), Book(create()), lambda: ended.append(1))
     server.start()
     writing = asyncio.create_task(asyncio.to_thread(write, made.file))
     await until(lambda: backend.calls)
@@ -371,7 +372,7 @@ async def test_an_aborted_connection_ends_the_server_and_frees_everybody(runtime
 
 async def test_a_kernel_that_cannot_resend_is_told_apart(backend: MemoryBackend, tmp_path: Path) -> None:
     handle = os.open(tmp_path, os.O_RDONLY)
-    server = FuseServer(handle, "disk", backend, Pool(1), lambda: None)
+    server = FuseServer(handle, "disk", backend, Pool(1), Book(create()), lambda: None)
     with pytest.raises(FuseError) as caught:
         server.resend()
     assert caught.value.code == "no-resend"
@@ -387,3 +388,32 @@ async def test_locks_do_not_reach_the_server(runtime: Path, backend: MemoryBacke
     async with mounted(runtime, backend) as (server, file, _):
         await asyncio.to_thread(lock, file)
         assert server.errors == 0
+
+
+async def test_the_book_knows_what_no_flush_has_covered(backend: MemoryBackend) -> None:
+    fd = create()
+    player = Player(backend, book=fd)
+    assert not exposed(fd)
+    await player.ask(abi.Op.WRITE, write_body(0, bytes(512)))
+    assert exposed(fd)
+    backend.errors["flush"] = errno.EIO
+    await player.ask(abi.Op.FSYNC, bytes(16))
+    assert exposed(fd), "a flush that failed covers nothing"
+    backend.errors.clear()
+    await player.ask(abi.Op.FSYNC, bytes(16))
+    assert not exposed(fd)
+    backend.held = []
+    player.send(abi.Op.FSYNC, bytes(16))
+    await until(lambda: backend.held)
+    held, backend.held = backend.held, None
+    await player.ask(abi.Op.WRITE, write_body(0, bytes(512)))
+    assert held is not None
+    held[0]()
+    await player.answer()
+    assert exposed(fd), "the write came after the flush had begun"
+    backend.errors["write"] = errno.EIO
+    await player.ask(abi.Op.FSYNC, bytes(16))
+    await player.ask(abi.Op.WRITE, write_body(0, bytes(512)))
+    assert not exposed(fd), "a write that failed was not acknowledged"
+    player.close()
+    os.close(fd)
