@@ -15,10 +15,10 @@ class Named(Protocol):
     """Anything with an id and a name."""
 
     @property
-    def id(self) -> str: ...  # noqa: D102
+    def id(self) -> str: ...
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
 
 
 T = TypeVar("T", bound=Named)
