@@ -184,7 +184,7 @@ class Session:
     reconnects: int = 0
     link: str | None = None
     details: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Whatever else is known, for the kernel's sessions: timeouts, interface, host, record (`initiator.host.kernel`)."""
+    """Whatever else the kernel tells: timeouts, interface, host, record (`initiator.host.kernel`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

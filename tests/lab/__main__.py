@@ -10,7 +10,7 @@ from tests.lab.machine import Machine
 
 
 def main() -> int:
-    """A line at a time: what is typed runs in the guest, what it prints comes back. An empty line or end of file ends."""
+    """Line by line: what is typed runs in the guest, what it prints comes back; an empty line ends."""
     with tempfile.TemporaryDirectory(prefix="mooring-lab-") as folder:
         print("booting (about a minute under emulation)…", file=sys.stderr)
         machine = Machine(Path(folder))
