@@ -305,26 +305,27 @@ class EngineSession:
             await asyncio.sleep(wait)
             try:
                 connected = await self._connect()
-            except LoginError as error:
-                if not error.retry:
-                    self._give_up(error)
-                    return
-                failure: IscsiError = error
             except IscsiError as error:
-                failure = error
+                final = isinstance(error, LoginError) and not error.retry
+                if final:
+                    self._give_up(error)
+                if final and self.config.retry_refused is None:
+                    self._reconnecting = None
+                    return
+                self._set_state(self.state, str(error))
+                wait = self.config.retry_refused if final and self.config.retry_refused else backoff
+                backoff = min(2 * backoff, self.config.backoff_limit)
             else:
                 break
-            self._set_state(self.state, str(failure))
-            wait, backoff = backoff, min(2 * backoff, self.config.backoff_limit)
         self._reconnecting = None
         self.reconnects += 1
         self._established(connected)
         self._tell(f"logged in again after {self._loop.time() - self._lost_at:.1f} s", Severity.NOTE)
 
     def _give_up(self, error: IscsiError) -> None:
-        self._reconnecting = None
+        if self.state is not SessionState.FREE:
+            self._tell(f"the target refuses to take the session back: {error}", Severity.BAD)
         self._set_state(SessionState.FREE, str(error))
-        self._tell(f"the target refuses to take the session back: {error}", Severity.BAD)
         self._fail_all(self._take_waiting(), error)
 
     # Liveness

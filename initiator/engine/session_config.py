@@ -34,6 +34,8 @@ class SessionConfig:
         replacement_timeout: How long commands wait for a new connection before they fail.
         backoff: Wait before the second try to reconnect; doubles from try to try. The first waits for Time2Wait.
         backoff_limit: The longest wait between two tries.
+        retry_refused: Wait before the next try after the target has refused for good, as one that is just starting may
+            do; None takes it at its word (11.13.5).
     """
 
     target: str
@@ -54,6 +56,7 @@ class SessionConfig:
     replacement_timeout: float = 120.0
     backoff: float = 0.5
     backoff_limit: float = 4.0
+    retry_refused: float | None = None
 
     def login(self) -> LoginConfig:
         """The configuration of one login; the random numbers in it are fresh."""
