@@ -206,7 +206,8 @@ class Dispatcher:
 
     def handed_back(self, path: DevicePath, tasks: Sequence[Task]) -> list[Task]:
         """The connection of a path broke: send its pieces elsewhere. Returns the tasks that are not ours."""
-        self._keeper.session_lost(path)
+        if not self.over:
+            self._keeper.session_lost(path)
         rest: list[Task] = []
         for task in tasks:
             if isinstance(task, Piece) and task.path is path:

@@ -236,7 +236,7 @@ class FakeSession:
         Answers leave in the order in which the commands were carried out, as StatSN has it (RFC 7143, 4.2.2.2).
         """
         if not self.held:
-            self.execute(index)
+            self.carry_out(index)
         task = next(iter(self.held))
         self.pending.remove(task)
         status, sense, data = self.held.pop(task)
@@ -244,7 +244,7 @@ class FakeSession:
             self.unit.unheard = None
         self.finish(task, status, sense, data)
 
-    def execute(self, index: int = 0) -> None:
+    def carry_out(self, index: int = 0) -> None:
         """Carry out one pending command and keep its answer back."""
         task = self.pending[index]
         if task not in self.held:
@@ -277,7 +277,7 @@ class FakeSession:
     def lose(self, *, executed: int = 0) -> None:
         """The connection breaks; the target has still carried out the first `executed` pending commands."""
         for index in range(min(executed, len(self.pending))):
-            self.execute(index)
+            self.carry_out(index)
         self.held.clear()
         tasks, self.pending = list(self.pending), deque()
         self.attentions.clear()

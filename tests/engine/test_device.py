@@ -343,3 +343,27 @@ def test_after_the_end_nothing_is_sent_and_nothing_is_left_waiting() -> None:
     sent = rig.sessions[0].submitted
     rig.clock.advance(60)
     assert rig.sessions[0].submitted == sent
+
+
+def test_what_was_under_way_at_the_end_comes_back_when_its_session_ends() -> None:
+    rig = Rig(1)
+    ends = rig.write(0, b"a" * BLOCK)
+    rig.device.close()
+    told = len(rig.events)
+    rig.sessions[0].lose()
+    assert ends == [errno.ESHUTDOWN]
+    assert rig.device.in_flight == 0
+    assert len(rig.events) == told
+
+
+def test_a_second_disk_on_the_same_session_takes_over_from_a_closed_one() -> None:
+    rig = Rig(1)
+    rig.device.close()
+    again = Device(look(rig.sessions[0]), OPTIONS, clock=rig.clock, schedule=rig.clock.schedule)
+    again.add_path(rig.sessions[0], look(rig.sessions[0]))
+    ends: list[int] = []
+    again.read(0, memoryview(bytearray(BLOCK)), ends.append)
+    rig.sessions[0].lose()
+    rig.sessions[0].come_back()
+    rig.answer()
+    assert ends == [0]

@@ -122,7 +122,7 @@ class DiskMachine(RuleBasedStateMachine):
     def execute(self, which: int, index: int) -> None:
         session = self.rig.sessions[which]
         if session.pending:
-            session.execute(index % len(session.pending))
+            session.carry_out(index % len(session.pending))
 
     @rule(which=sessions)
     def answer_all(self, which: int) -> None:

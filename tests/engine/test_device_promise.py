@@ -161,7 +161,7 @@ def test_a_write_that_was_answered_after_a_reset_is_sent_again() -> None:
     one = rig.write(0, DATA)
     writer = next(session for session in rig.sessions if session.pending)
     other = next(session for session in rig.sessions if session is not writer)
-    writer.execute()
+    writer.carry_out()
     rig.unit.reset()
     ends, _ = rig.read(BLOCK, BLOCK)
     assert other.pending
