@@ -162,8 +162,8 @@ def start(folder: Path | None = None, *, attach: bool | None = None, say: Say = 
     Raises:
         RefusedError: a range is running (`practice-running`), one left things behind (`leftovers`), or the folder is
             not empty.
-        MooringError: a step failed. What was made until then stays in the record; without an attached disk it is
-            cleaned up at once.
+        MooringError: a step failed. What was made until then is taken away at once, unless a disk is attached
+            already: then it stays in the record, and `mooring practice stop` ends it.
     """
     with _only_one():
         _refuse_second()
@@ -180,8 +180,10 @@ def start(folder: Path | None = None, *, attach: bool | None = None, say: Say = 
                 making.make_volumes(book, built, engine, say)
             else:
                 making.log_in(book, built, engine, say)
-        except MooringError:
+        except MooringError as error:
             _give_up()
+            if record() is not None:
+                error.fix = error.fix or "mooring practice stop"
             raise
         found = record()
         assert found is not None, "the record was just written"
@@ -200,13 +202,11 @@ def _refuse_second() -> None:
 
 
 def _give_up() -> None:
-    """After a failed start: take away what needs no removal sequence."""
-    found = record()
-    if found is not None and not found.of(Kind.ATTACH):
-        with contextlib.suppress(MooringError):
-            log_out()
-            stop_target()
-            remove_folder()
+    """After a failed start: take away what needs no removal sequence. The first refusal ends it."""
+    with contextlib.suppress(MooringError):
+        log_out()
+        stop_target()
+        remove_folder()
 
 
 # --- end -----------------------------------------------------------------------------------------------------------

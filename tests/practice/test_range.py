@@ -19,7 +19,7 @@ from initiator.practice import range as ranges
 from initiator.practice.control import NotRunningError
 from initiator.practice.process import TargetProcess
 from initiator.practice.range import RangeInfo
-from initiator.practice.record import Kind, RecordError
+from initiator.practice.record import Kind, Recorder, RecordError
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
@@ -226,3 +226,74 @@ def test_dead_disks_of_a_killed_engine_are_taken_away(whole: RangeInfo) -> None:
     for disk in whole.disks:
         assert not (disk.mountpoint and os.path.ismount(disk.mountpoint))
         assert not Path("/sys/block", Path(str(disk.device)).name, "loop").exists()
+
+
+@pytest.mark.root
+@pytest.mark.timeout(180)
+def test_a_start_that_fails_half_way_can_be_stopped(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusedError("not today", code="identity")
+
+    monkeypatch.setattr("initiator.practice.volumes.prove", refuse)
+    with pytest.raises(RefusedError) as raised:
+        ranges.start(own_folders / "range")
+    assert (raised.value.code, raised.value.fix) == ("identity", "mooring practice stop")
+    assert ranges.running()
+    info = ranges.current()
+    assert info is not None
+    assert [disk.name for disk in info.disks if disk.device] == ["data", "logs", "vault"]
+    assert not any(disk.mountpoint for disk in info.disks)
+    take_down(info)
+    assert ranges.record() is None
+
+
+@pytest.mark.root
+@pytest.mark.timeout(180)
+def test_an_attach_that_fails_leaves_nothing(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = EngineClient.call
+
+    def call(self: EngineClient, method: str, timeout: float | None = None, **params: object) -> object:
+        if method == "attach":
+            raise RefusedError("no loop devices here", code="attach")
+        return real(self, method, timeout, **params)
+
+    monkeypatch.setattr(EngineClient, "call", call)
+    with pytest.raises(RefusedError, match="no loop devices"):
+        ranges.start(own_folders / "range")
+    assert ranges.record() is None
+    assert not (own_folders / "range").exists()
+    end_engine()
+
+
+@pytest.mark.root
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", [Kind.PROCESS, Kind.ATTACH, Kind.MOUNT])
+def test_a_start_that_is_killed_is_found_and_ended(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """Killed at the worst moment: the thing is made, and nobody has written down that it is."""
+    real = Recorder.done
+
+    def die(self: Recorder, what: Kind, name: str, **details: str | int | None) -> None:
+        if what is kind:
+            raise KeyboardInterrupt
+        real(self, what, name, **details)
+
+    monkeypatch.setattr(Recorder, "done", die)
+    with pytest.raises(KeyboardInterrupt):
+        ranges.start(own_folders / "range")
+    monkeypatch.setattr(Recorder, "done", real)
+    until(ranges.running, "the target, which may still be starting")
+    os.kill(the_target().pid, signal.SIGKILL)
+    until(lambda: not ranges.running(), "the end of the target")
+    left = {(item.kind, item.name) for item in ranges.leftovers()}
+    assert ((Kind.ATTACH, "data") in left) is (kind is not Kind.PROCESS)
+    assert any(what is Kind.MOUNT for what, _ in left) is (kind is Kind.MOUNT)
+    ranges.cleanup_dead()
+    info = ranges.current()
+    assert info is not None
+    if kind is not Kind.PROCESS:
+        until(lambda: {disk.state for disk in ranges.attached()} == {DiskState.ATTACHED}, "the paths", 60)
+    take_down(info)
+    assert ranges.leftovers() == ()
+    assert not info.folder.exists()
