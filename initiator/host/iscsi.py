@@ -45,8 +45,6 @@ _SESSION = (
     "immediate_data",
     "initial_r2t",
     "max_outstanding_r2t",
-    "data_pdu_in_order",
-    "data_seq_in_order",
     "erl",
     "fast_abort",
     "creator",

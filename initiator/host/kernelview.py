@@ -1,0 +1,350 @@
+"""What the kernel's files say, in the words of the model: pure functions from raw attributes to sessions and states."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from initiator.host import attributes
+from initiator.host.attributes import Raw
+from initiator.host.iscsi import KernelConnection, KernelSession, Lun
+from initiator.host.multipath import MapPath
+from initiator.host.nodes import NodeRecord
+from initiator.model import (
+    Access,
+    Connection,
+    DiskState,
+    MapState,
+    PathState,
+    Portal,
+    Session,
+    SessionState,
+    Source,
+    TcpInfo,
+)
+from initiator.names import DEFAULT_PORT, clean
+
+LONGEST = 256
+_STATES = {"LOGGED_IN": SessionState.LOGGED_IN, "FAILED": SessionState.FAILED, "FREE": SessionState.FREE}
+_KINDS = {
+    0: "disk",
+    1: "tape",
+    2: "printer",
+    3: "processor",
+    4: "worm",
+    5: "cd",
+    7: "optical",
+    8: "changer",
+    12: "controller",
+    13: "enclosure",
+    14: "disk",
+    20: "disk",
+}
+"""Peripheral device types (SPC-4, table 138); 0Eh is simplified, 14h host managed zoned direct access."""
+_DIGESTS = {"0": "None", "1": "CRC32C"}
+_ANSWERS = {"0": "No", "1": "Yes"}
+_NEGOTIATED_ON_CONNECTION = {
+    "HeaderDigest": ("header_digest", _DIGESTS),
+    "DataDigest": ("data_digest", _DIGESTS),
+    "MaxRecvDataSegmentLength": ("max_recv_dlength", {}),
+    "MaxXmitDataSegmentLength": ("max_xmit_dlength", {}),
+}
+_NEGOTIATED: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "FirstBurstLength": ("first_burst_len", {}),
+    "MaxBurstLength": ("max_burst_len", {}),
+    "ImmediateData": ("immediate_data", _ANSWERS),
+    "InitialR2T": ("initial_r2t", _ANSWERS),
+    "MaxOutstandingR2T": ("max_outstanding_r2t", {}),
+    "ErrorRecoveryLevel": ("erl", {}),
+}
+_DETAILS = {
+    "interface": "ifacename",
+    "target_state": "target_state",
+    "recovery_timeout_s": "recovery_tmo",
+    "abort_timeout_s": "abort_tmo",
+    "lun_reset_timeout_s": "lu_reset_tmo",
+    "target_reset_timeout_s": "tgt_reset_tmo",
+    "fast_abort": "fast_abort",
+    "chap_user_in": "username_in",
+    "creator": "creator",
+    "boot_target": "boot_target",
+}
+_ACCESS = {access.value: access for access in Access}
+WORKING = (PathState.ACTIVE, PathState.STANDBY)
+
+
+class Identity(NamedTuple):
+    """What a LUN answers to INQUIRY, and how the kernel names it."""
+
+    kind: str
+    vendor: str | None
+    product: str | None
+    revision: str | None
+    wwid: str | None
+    """As the kernel writes it: `naa.…`, `eui.…`, `t10.…`; made fit for a screen."""
+
+
+def said(value: str | None, limit: int = LONGEST) -> str | None:
+    """A text of a target or a file, fit for a screen; None where nothing is left of it."""
+    return (clean(value, limit).strip() or None) if value else None
+
+
+def address(text: str | None) -> str | None:
+    """An IP address in its shortest form; the kernel writes IPv6 in full. Anything else only cleaned."""
+    if text is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(text.strip("[]"))) if ":" in text else said(text)
+    except ValueError:
+        return said(text)
+
+
+def portal(values: Mapping[str, str], prefix: str = "", tag: str | None = None) -> Portal | None:
+    """Where a connection leads; None where the kernel does not say."""
+    host = address(values.get(f"{prefix}address"))
+    if host is None:
+        return None
+    port = values.get(f"{prefix}port", "")
+    number = int(tag) if tag is not None and tag.isdigit() else None
+    return Portal(host, int(port) if port.isdigit() and int(port) < 65536 else DEFAULT_PORT, number)
+
+
+def short_name(target: str) -> str:
+    """The part of a target's name that people use."""
+    return target.rpartition(":")[2] or target
+
+
+def session_id(sid: int) -> str:
+    """The id of session `sid`."""
+    return f"kernel:s:{sid}"
+
+
+def to_session(
+    found: KernelSession,
+    luns: Iterable[int],
+    records: Iterable[NodeRecord],
+    tcp: TcpInfo | None = None,
+    boot: bool = False,
+) -> Session:
+    """One session as the model has it."""
+    values = found.attributes
+    first = found.connections[0].attributes if found.connections else {}
+    tag = values.get("tpgt")
+    persistent = portal(first, "persistent_", tag)
+    place = portal(first, "", tag) or persistent or Portal("unknown")
+    target = said(values.get("targetname")) or "unknown"
+    negotiated = _translated(first, _NEGOTIATED_ON_CONNECTION) | _translated(values, _NEGOTIATED)
+    return Session(
+        id=session_id(found.sid),
+        name=f"{short_name(target)}@{place}",
+        state=_STATES.get(values.get("state", ""), SessionState.UNKNOWN),
+        source=Source.KERNEL,
+        target=target,
+        portal=place,
+        initiator=said(values.get("initiatorname")) or said(found.iscsi_host.get("initiatorname")),
+        alias=said(values.get("targetalias")),
+        isid=said(values.get("isid")),
+        tsih=_number(values.get("tsid")),
+        tpgt=_number(tag),
+        chap_user=said(values.get("username")),
+        connections=tuple(_connection(each, found, tcp) for each in found.connections),
+        negotiated=negotiated,
+        luns=tuple(sorted(luns)),
+        reason=session_reason(found),
+        details=_details(found, first, persistent, tuple(records), boot),
+    )
+
+
+def _translated(values: Mapping[str, str], table: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str, str]:
+    return {
+        key: words.get(values[name], values[name])[:LONGEST] for key, (name, words) in table.items() if name in values
+    }
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() and len(text) < 20 else None
+
+
+def session_reason(found: KernelSession) -> str | None:
+    """Why a session is not simply logged in."""
+    values = found.attributes
+    state = values.get("state")
+    after = values.get("recovery_tmo", "")
+    limit = f" for {after} s at most" if after.isdigit() else ""
+    if state == "FAILED":
+        return f"the connection is lost; commands wait{limit}"
+    if state == "FREE":
+        return f"recovery was given up{f' after {after} s' if after.isdigit() else ''}; commands fail at once"
+    if state is None:
+        return "the kernel does not tell its state"
+    if state != "LOGGED_IN":
+        return f"the kernel calls its state {clean(state, 40)}"
+    if values.get("target_state") in ("UNBOUND", "UNBINDING"):
+        return "its LUNs have been taken away: somebody logs out, or a logout was not finished"
+    bad = [each for each in found.connections if each.attributes.get("state") not in (None, "up")]
+    return f"its connection is {clean(bad[0].attributes['state'], 40)}" if bad else None
+
+
+def _connection(each: KernelConnection, found: KernelSession, tcp: TcpInfo | None) -> Connection:
+    values = each.attributes
+    local = address(values.get("local_ipaddr")) or address(found.iscsi_host.get("ipaddress"))
+    peer = portal(values)
+    local_port = _number(values.get("local_port"))
+    near = "unknown" if local is None else str(Portal(local, local_port or 0))
+    return Connection(
+        id=f"kernel:c:{found.sid}:{each.cid}",
+        name=f"{near} - {peer or 'unknown'}",
+        state=said(values.get("state")) or "unknown",
+        cid=each.cid,
+        local_host=local,
+        local_port=local_port,
+        peer_host=peer.host if peer else None,
+        peer_port=peer.port if peer else None,
+        header_digest=_DIGESTS.get(values.get("header_digest", "")),
+        data_digest=_DIGESTS.get(values.get("data_digest", "")),
+        tcp=tcp,
+    )
+
+
+def _details(
+    found: KernelSession,
+    connection: Mapping[str, str],
+    persistent: Portal | None,
+    records: tuple[NodeRecord, ...],
+    boot: bool,
+) -> dict[str, str]:
+    transport = found.scsi_host.get("proc_name", "").removeprefix("iscsi_")
+    details: dict[str, str | None] = {name: found.attributes.get(key) for name, key in _DETAILS.items()}
+    details |= {
+        "transport": transport or None,
+        "host": str(found.host),
+        "host_state": found.scsi_host.get("state"),
+        "persistent_portal": str(persistent) if persistent else None,
+        "ip_address": address(found.iscsi_host.get("ipaddress")),
+        "hardware_address": found.iscsi_host.get("hwaddress"),
+        "net_device": found.iscsi_host.get("netdev"),
+        "ping_interval_s": connection.get("recv_tmo"),
+        "ping_timeout_s": connection.get("ping_tmo"),
+        "startup": ", ".join(dict.fromkeys(record.startup or "unknown" for record in records)) or None,
+        "record": ", ".join(record.path for record in records) or None,
+        "boot": "yes" if boot else None,
+    }
+    return {name: text for name, value in details.items() if (text := said(value)) is not None}
+
+
+# --- LUNs ---
+
+
+def identity(fixed: Raw) -> Identity:
+    """Who a LUN says it is."""
+    inquiry = fixed.get("inquiry", b"")
+    if len(inquiry) >= 36:
+        kind: int | None = inquiry[0] & 0x1F
+        vendor, product, revision = (inquiry[at:end].decode("latin-1") for at, end in ((8, 16), (16, 32), (32, 36)))
+    else:
+        kind = attributes.number(fixed.get("type"))
+        vendor, product, revision = (attributes.text(fixed.get(name)) or "" for name in ("vendor", "model", "rev"))
+    name = "unknown" if kind is None else _KINDS.get(kind, f"device type {kind}")
+    wwid = attributes.text(fixed.get("wwid"))
+    return Identity(name, said(vendor.strip()), said(product.strip()), said(revision.strip()), said(wwid))
+
+
+def access(raw: Raw) -> Access:
+    """The asymmetric access state of a path."""
+    return _ACCESS.get(attributes.text(raw.get("access_state")) or "", Access.UNKNOWN)
+
+
+class Verdict(NamedTuple):
+    """Whether a path carries I/O, and why not."""
+
+    state: PathState
+    reason: str | None = None
+    in_use: bool = False
+
+
+_HELD_BACK = ("blocked", "quiesce", "created-blocked")
+_GOING = ("cancel", "deleted")
+_SESSION_REASONS = {
+    SessionState.FAILED: "its session has lost the connection",
+    SessionState.FREE: "the recovery of its session was given up",
+}
+_BAD_CHECKS = ("faulty", "shaky", "i/o timeout", "disconnected")
+
+
+def path_verdict(lun: Lun, session: SessionState, in_map: bool, path: MapPath | None) -> Verdict:
+    """Weighs what SCSI, the session and the map say of one path; the worst word counts.
+
+    Args:
+        lun: The LUN.
+        session: The state of its session.
+        in_map: Whether a multipath map stands on it.
+        path: What is known of it in that map; None where nobody answered.
+    """
+    state = lun.state
+    lost = _SESSION_REASONS.get(session)
+    if state is None:
+        return Verdict(PathState.UNKNOWN, "the kernel does not tell the state of the device")
+    if state == "offline":
+        return Verdict(PathState.OFFLINE, "the device is set offline: every command fails")
+    if state in _GOING:
+        return Verdict(PathState.OFFLINE, "the device is being removed")
+    if state == "transport-offline":
+        return Verdict(PathState.FAILED, lost or "the transport has given it up")
+    if state in _HELD_BACK:
+        return Verdict(PathState.FAILED, f"{lost or 'its commands are held back'}; commands wait")
+    if lost is not None:
+        return Verdict(PathState.FAILED, lost)
+    if session is not SessionState.LOGGED_IN or state not in ("running", "created"):
+        return Verdict(PathState.UNKNOWN, f"the device is {clean(state, 40)} and the session {session}")
+    if not in_map:
+        return _by_access(lun, True)
+    if path is None:
+        return Verdict(PathState.UNKNOWN, "nobody tells what the multipath map does with it")
+    if path.dm_st == "failed":
+        why = f"the checker says {path.chk_st}" if path.chk_st not in (None, "ready") else "an I/O error, or by hand"
+        return Verdict(PathState.FAILED, f"the multipath map has failed it: {why}")
+    if path.chk_st in _BAD_CHECKS:
+        return Verdict(PathState.FAILED, f"multipathd's checker says {path.chk_st}")
+    if path.dm_st is None:
+        return Verdict(PathState.UNKNOWN, "multipathd does not tell what the map does with it")
+    return _by_access(lun, path.in_use)
+
+
+def _by_access(lun: Lun, in_use: bool) -> Verdict:
+    kind = access(lun.changing)
+    if kind in (Access.UNAVAILABLE, Access.OFFLINE):
+        return Verdict(PathState.FAILED, f"its target port group is {kind}")
+    if kind in (Access.STANDBY, Access.TRANSITIONING) or not in_use:
+        return Verdict(PathState.STANDBY, None)
+    return Verdict(PathState.ACTIVE, None, True)
+
+
+def disk_state(states: Iterable[PathState], attached: bool) -> DiskState:
+    """What the states of a disk's paths make of it."""
+    every = tuple(states)
+    if not attached:
+        return DiskState.AVAILABLE
+    working = sum(state in WORKING for state in every)
+    if working == len(every) > 0:
+        return DiskState.ATTACHED
+    if working:
+        return DiskState.DEGRADED
+    if PathState.UNKNOWN in every:
+        return DiskState.UNKNOWN
+    if every and all(state is PathState.OFFLINE for state in every):
+        return DiskState.OFFLINE
+    return DiskState.NO_PATH
+
+
+def map_state(states: Iterable[PathState], suspended: bool | None) -> MapState:
+    """What the states of a map's paths make of it."""
+    every = tuple(states)
+    working = sum(state in WORKING for state in every)
+    if suspended:
+        return MapState.SUSPENDED
+    if working == len(every) > 0:
+        return MapState.OK
+    if working:
+        return MapState.DEGRADED
+    return MapState.UNKNOWN if PathState.UNKNOWN in every else MapState.NO_PATH
