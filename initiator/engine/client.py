@@ -5,8 +5,8 @@ It imports no asyncio: `mooring list --json` stands on it and has 150 ms for eve
 Methods of the engine (`EngineClient.call`), their parameters and what they give:
 
 - `hello` -> `{version, pid, schema, started_at}`
-- `status` -> `{pid, started_at, log, workers: [{pid, target, portals, sessions, attached, replaced, beat_age_s,
-  protections}], attached: [{disk, name, device, state, mountpoint}], protections}`
+- `status` -> `{pid, started_at, log, workers: [{pid, target, portals, sessions, attached, replaced, working,
+  beat_age_s, protections}], attached: [{disk, name, device, state}], protections}`
 - `stop` -> `{stopping: true}`; code `attached` while a disk is attached.
 - `snapshot` -> the fields of `EngineReport`.
 - `discover{portal, chap_user?, chap_secret?, initiator?}` -> `{targets: [{name, portals: [Portal]}]}`
@@ -17,9 +17,10 @@ Methods of the engine (`EngineClient.call`), their parameters and what they give
 - `flush{disk}` -> `{status, sense, explain, paths}`: SYNCHRONIZE CACHE now, status 0 is GOOD.
 - `offline{disk}` -> `{disk, evidence: [text]}`; its loop device has to be gone before.
 - `online{disk}` -> Disk: the undo of `offline`.
-- `cleanup{disk}` -> `{disk, evidence: [text]}`: takes away what a dead engine left; refuses while it is in use.
+- `cleanup{disk}` -> `{disk, evidence: [text]}`: takes away what a dead engine left; refuses while it is in use. A disk
+  in state `dead` is found by a fresh engine too, so `ensure` first.
 
-`portals` are texts such as `192.0.2.1:3260` or `[2001:db8::1]`. Objects are as `initiator.engine.report` writes them.
+`options` are those of `initiator.engine.options`. `portals` are texts such as `192.0.2.1:3260` or `[2001:db8::1]`. Objects are as `initiator.engine.report` writes them.
 """
 
 from __future__ import annotations

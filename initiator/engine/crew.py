@@ -281,7 +281,10 @@ class Crew:
             member.deaths.append(now)
             self._tell(member.subject, f"the worker for {member.title} ended and is replaced", Severity.BAD)
             recent = sum(now - death < self._settings.window for death in member.deaths)
-            if member.aborted or recent > self._settings.attempts:
+            if member.aborted:
+                self._give_up(member, "its worker was stuck in the kernel and had to be cut off")
+                break
+            if recent > self._settings.attempts:
                 self._give_up(member, f"its worker ended {recent} times within {self._settings.window:g} s")
                 break
             await asyncio.sleep(min(5.0, 0.2 * (2 ** (recent - 1) - 1)))
