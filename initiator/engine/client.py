@@ -20,7 +20,8 @@ Methods of the engine (`EngineClient.call`), their parameters and what they give
 - `cleanup{disk}` -> `{disk, evidence: [text]}`: takes away what a dead engine left; refuses while it is in use. A disk
   in state `dead` is found by a fresh engine too, so `ensure` first.
 
-`options` are those of `initiator.engine.options`. `portals` are texts such as `192.0.2.1:3260` or `[2001:db8::1]`. Objects are as `initiator.engine.report` writes them.
+`options` are those of `initiator.engine.options`. `portals` are texts such as `192.0.2.1:3260` or `[2001:db8::1]`.
+Objects are as `initiator.engine.report` writes them.
 """
 
 from __future__ import annotations
@@ -170,11 +171,13 @@ def start(runtime: Path, module: str = SUPERVISOR, timeout: float = 10.0) -> Non
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     env = {**os.environ, "MOORING_RUNTIME_DIR": str(runtime.resolve()), "PYTHONPATH": os.pathsep.join(paths)}
-    with open(runtime / LOG_NAME, "ab", opener=_private) as log:
-        argv = [sys.executable, "-m", module, "--detach"]
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/", start_new_session=True
-        )
+    argv = [sys.executable, "-m", module, "--detach"]
+    null = subprocess.DEVNULL
+    try:
+        with open(runtime / LOG_NAME, "ab", opener=_private) as log:
+            child = subprocess.Popen(argv, stdin=null, stdout=log, stderr=log, env=env, cwd="/", start_new_session=True)
+    except OSError as error:
+        raise EngineNotRunning(f"the engine cannot be started: {error}", fix="") from error
     fix = f"see its log: {runtime / LOG_NAME}"
     try:
         if child.wait(timeout):

@@ -129,8 +129,15 @@ def protect() -> Protection:
         cgroup=_own_cgroup(),
         oom=_write("/proc/self/oom_score_adj", "-1000"),
         io_flusher=_outcome(_libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)),
-        memory_locked=_outcome(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE)),
+        memory_locked=_lock_memory(),
     )
+
+
+def _lock_memory() -> str:
+    """Lock everything, now and later; under a limit that would one day make an allocation fail, so not there."""
+    if os.geteuid() != 0 and resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        return "RLIMIT_MEMLOCK limits it"
+    return _outcome(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE))
 
 
 def _outcome(returned: int) -> str:
