@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from initiator.engine.client import EngineClient
+from initiator.engine.client import EngineClient, EngineError
 from initiator.errors import BadInputError, RefusedError
 from initiator.model import DiskState, SessionState
 from initiator.practice import range as ranges
@@ -135,12 +135,22 @@ def take_down(info: RangeInfo) -> None:
             subprocess.run(["umount", disk.mountpoint], check=True, timeout=60)
     for attached in ranges.attached():
         subprocess.run(["losetup", "-d", str(attached.device)], check=True, timeout=60)
-        until(lambda name=str(attached.device): not Path("/sys/block", Path(name).name, "loop").exists(), "detaching")  # type: ignore[misc]
-        client.call("offline", timeout=60.0, disk=attached.id)
+        until(lambda disk=attached.id: offline(client, disk), "the detached loop device")  # type: ignore[misc]
     ranges.log_out()
     ranges.stop_target()
     assert ranges.remove_folder() == ()
     end_engine()
+
+
+def offline(client: EngineClient, disk: str) -> bool:
+    """Take a disk offline; False while the kernel has not let go of its loop device."""
+    try:
+        client.call("offline", timeout=60.0, disk=disk)
+    except EngineError as error:
+        if error.code != "attached":
+            raise
+        return False
+    return True
 
 
 @pytest.fixture
@@ -207,7 +217,7 @@ def test_a_killed_target_under_mounted_disks_is_started_again(whole: RangeInfo) 
 
 @pytest.mark.root
 @pytest.mark.timeout(180)
-def test_dead_disks_of_a_killed_engine_are_taken_away(whole: RangeInfo) -> None:
+def test_dead_disks_of_a_killed_engine_are_taken_away(whole: RangeInfo, own_folders: Path) -> None:
     status = EngineClient().call("status")
     pids = [worker["pid"] for worker in status["workers"]]
     for pid in (status["pid"], *pids):
@@ -225,7 +235,8 @@ def test_dead_disks_of_a_killed_engine_are_taken_away(whole: RangeInfo) -> None:
     assert any(text.startswith("umount ") for text in done)
     for disk in whole.disks:
         assert not (disk.mountpoint and os.path.ismount(disk.mountpoint))
-        assert not Path("/sys/block", Path(str(disk.device)).name, "loop").exists()
+    backing = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert not any(text.startswith(str(own_folders)) for text in backing)
 
 
 @pytest.mark.root
