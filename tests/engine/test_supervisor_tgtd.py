@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.root, needs_tgtd]
 TARGET = "iqn.2026-11.io.mooring.test:tgt"
 SIZE = 32 << 20
 FIO = ["fio", "--name=x", "--rw=randwrite", "--bs=16k", "--iodepth=8", "--size=8m", "--ioengine=libaio"]
-VERIFY = ["--direct=1", "--loops=20", "--verify=crc32c", "--do_verify=1", "--minimal"]
+VERIFY = ["--direct=1", "--loops=20", "--verify=crc32c", "--do_verify=1", "--verify_state_save=0", "--minimal"]
 USER, SECRET = "mooring", "a secret of sixteen"
 
 
