@@ -13,6 +13,8 @@ from collections.abc import Callable
 from initiator.protocol.errors import ConnectionLost, IscsiError
 from initiator.protocol.session import FullFeature, Management, Task
 
+READS_PER_TURN = 8
+"""Buffers that may be filled before other sessions on the same loop have their turn."""
 TCP_INFO_BYTES = 256
 """Room for `struct tcp_info` of any kernel; what is not known is left out of the answer."""
 
@@ -128,28 +130,41 @@ class Transport:
 
     def _readable(self) -> None:
         core = self.core
+        self._flush_due = True  # what the answers set off leaves at the end of this turn
+        try:
+            for _ in range(READS_PER_TURN):
+                if not self._receive(core):
+                    break
+        finally:
+            self._flush_due = False
+        if core.events and self._fd >= 0:
+            self._on_event()
+        self._flush()
+
+    def _receive(self, core: FullFeature) -> bool:
+        """One system call's worth of bytes; True if more are probably there already."""
         buffers = core.buffers()
         try:
-            count = self._sock.recv_into(buffers[0]) if len(buffers) == 1 else self._sock.recvmsg_into(buffers)[0]
+            if len(buffers) == 1:
+                room = len(buffers[0])
+                count = self._sock.recv_into(buffers[0])
+            else:
+                room = len(buffers[0]) + len(buffers[1])
+                count = self._sock.recvmsg_into(buffers)[0]
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as error:
             self.drop(_broken(error))
-            return
+            return False
         if not count:
             self.drop(ConnectionLost("the target closed the connection", code="closed-by-target"))
-            return
-        self._flush_due = True  # what the answers set off leaves at the end of this turn
+            return False
         try:
             core.received(count, self._time())
         except IscsiError as error:
             self.drop(error)
-            return
-        finally:
-            self._flush_due = False
-        if core.events:
-            self._on_event()
-        self._flush()
+            return False
+        return count == room and self._fd >= 0
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._fd)
