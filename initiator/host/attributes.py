@@ -6,6 +6,7 @@ objects answer that are going away is the same for both: it reads as absent.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping
 
@@ -59,8 +60,12 @@ def _tolerable(error: OSError) -> bool:
     return error.errno in GONE or error.errno in REFUSED or isinstance(error, IsADirectoryError)
 
 
+@functools.lru_cache(maxsize=1 << 13)
 def text(data: bytes | None) -> str | None:
-    """An attribute as text, whatever bytes it has; None where it is unset."""
+    """An attribute as text, whatever bytes it has; None where it is unset.
+
+    Remembered, because thousands of objects say the same.
+    """
     if data is None:
         return None
     stripped = data.decode("utf-8", "surrogateescape").strip().strip("\0")
@@ -70,6 +75,24 @@ def text(data: bytes | None) -> str | None:
 def texts(raw: Raw) -> dict[str, str]:
     """All that are set."""
     return {name: value for name, data in raw.items() if (value := text(data)) is not None}
+
+
+def read_one(path: str) -> bytes | None:
+    """One attribute; None where it is absent, refused or going away."""
+    try:
+        file = os.open(path, _FILE)
+    except OSError as error:
+        if _tolerable(error):
+            return None
+        raise
+    try:
+        return os.read(file, _PAGE)
+    except OSError as error:
+        if _tolerable(error):
+            return None
+        raise
+    finally:
+        os.close(file)
 
 
 def number(data: bytes | None, base: int = 10) -> int | None:

@@ -21,9 +21,10 @@ from initiator.host.attributes import Raw
 from initiator.model import Problem
 
 TURN = 512
-"""How many LUNs, and a quarter as many sessions, are read anew in one reading if nothing speaks for them."""
+"""How many LUNs are read anew in one reading if nothing speaks for them."""
+_SESSIONS_IN_TURN = 16
+"""One session for so many LUNs: it has many more attributes, and nearly all of them never change."""
 
-_SESSION_STATE = ("state", "target_state")
 _SESSION = (
     "state",
     "target_state",
@@ -45,11 +46,7 @@ _SESSION = (
     "immediate_data",
     "initial_r2t",
     "max_outstanding_r2t",
-    "erl",
-    "fast_abort",
-    "creator",
     "boot_target",
-    "discovery_session",
 )
 _CONNECTION = (
     "state",
@@ -191,7 +188,7 @@ class SessionReader:
         for name in connections:
             by_session.setdefault(name.removeprefix("connection").partition(":")[0], []).append(name)
         self._sessions = {name: known for name, known in self._sessions.items() if links.get(name) == known.inode}
-        due, self._next_session = _turn(sorted(links), self._next_session, max(self._turn // 4, 1))
+        due, self._next_session = _turn(sorted(links), self._next_session, max(self._turn // _SESSIONS_IN_TURN, 1))
         found = []
         moved = set()
         for name in links:
@@ -216,8 +213,8 @@ class SessionReader:
         known = self._sessions.get(name)
         folder = f"{self._class}/iscsi_session/{name}"
         if known is not None and not read_all and isinstance(known.made, KernelSession):
-            state = attributes.read_raw(folder, _SESSION_STATE)
-            if state is not None and all(known.raw[0]["session"].get(key) == data for key, data in state.items()):
+            state = attributes.read_one(f"{folder}/state")
+            if state is not None and state == known.raw[0]["session"].get("state"):
                 return known.made, False
         if known is None:
             place = _SESSION_PLACE.search(sysfs.read_link(folder) or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -56,7 +57,6 @@ _NEGOTIATED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "ImmediateData": ("immediate_data", _ANSWERS),
     "InitialR2T": ("initial_r2t", _ANSWERS),
     "MaxOutstandingR2T": ("max_outstanding_r2t", {}),
-    "ErrorRecoveryLevel": ("erl", {}),
 }
 _DETAILS = {
     "interface": "ifacename",
@@ -65,9 +65,7 @@ _DETAILS = {
     "abort_timeout_s": "abort_tmo",
     "lun_reset_timeout_s": "lu_reset_tmo",
     "target_reset_timeout_s": "tgt_reset_tmo",
-    "fast_abort": "fast_abort",
     "chap_user_in": "username_in",
-    "creator": "creator",
     "boot_target": "boot_target",
 }
 _ACCESS = {access.value: access for access in Access}
@@ -85,6 +83,7 @@ class Identity(NamedTuple):
     """As the kernel writes it: `naa.…`, `eui.…`, `t10.…`; made fit for a screen."""
 
 
+@functools.lru_cache(maxsize=1 << 13)
 def said(value: str | None, limit: int = LONGEST) -> str | None:
     """A text of a target or a file, fit for a screen; None where nothing is left of it."""
     return (clean(value, limit).strip() or None) if value else None
@@ -240,14 +239,24 @@ def identity(fixed: Raw) -> Identity:
     """Who a LUN says it is."""
     inquiry = fixed.get("inquiry", b"")
     if len(inquiry) >= 36:
-        kind: int | None = inquiry[0] & 0x1F
-        vendor, product, revision = (inquiry[at:end].decode("latin-1") for at, end in ((8, 16), (16, 32), (32, 36)))
+        kind, vendor, product, revision = _inquiry(inquiry[:36])
     else:
-        kind = attributes.number(fixed.get("type"))
-        vendor, product, revision = (attributes.text(fixed.get(name)) or "" for name in ("vendor", "model", "rev"))
-    name = "unknown" if kind is None else _KINDS.get(kind, f"device type {kind}")
-    wwid = attributes.text(fixed.get("wwid"))
-    return Identity(name, said(vendor.strip()), said(product.strip()), said(revision.strip()), said(wwid))
+        kind = _kind(attributes.number(fixed.get("type")))
+        vendor, product, revision = (said(attributes.text(fixed.get(name))) for name in ("vendor", "model", "rev"))
+    return Identity(kind, vendor, product, revision, said(attributes.text(fixed.get("wwid"))))
+
+
+@functools.lru_cache(maxsize=256)
+def _inquiry(data: bytes) -> tuple[str, str | None, str | None, str | None]:
+    """Type, vendor, product and revision in standard INQUIRY data (SPC-4, 6.6.2)."""
+    vendor, product, revision = (
+        said(data[at:end].decode("latin-1").strip()) for at, end in ((8, 16), (16, 32), (32, 36))
+    )
+    return _kind(data[0] & 0x1F), vendor, product, revision
+
+
+def _kind(number: int | None) -> str:
+    return "unknown" if number is None else _KINDS.get(number, f"device type {number}")
 
 
 def access(raw: Raw) -> Access:

@@ -23,8 +23,6 @@ _DISCOVERIES = ("send_targets", "isns", "slp", "static", "fw")
 _LARGEST = 1 << 16
 _SETTING = re.compile(r"^([\w.\[\]-]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _SECRET = re.compile(r"password|secret", re.IGNORECASE)
-TURN = 128
-"""How many records are read again in one reading if their folder has not changed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,22 +95,20 @@ class _Place(NamedTuple):
 
 
 class RecordReader:
-    """Reads the databases of one host again and again. A record that is there is read anew in turn.
+    """Reads the databases of one host again and again; only what has another time stamp is read anew.
 
     Args:
         root: Where `etc`, `var` and `sys` are.
-        turn: How many records are read again without a reason.
     """
 
-    def __init__(self, root: Path = Path("/"), turn: int = TURN) -> None:
+    def __init__(self, root: Path = Path("/")) -> None:
         self._root = sysfs.base(root)
-        self._turn = turn
-        self._next = 0
         self._folders: dict[str, tuple[int, tuple[str, ...]]] = {}
-        self._records: dict[str, NodeRecord] = {}
+        self._records: dict[str, tuple[tuple[int, int, int], NodeRecord]] = {}
+        self._last = Records()
 
     def read(self, full: bool = False) -> Records:
-        """Reads what is there now.
+        """Reads what is there now; the same object as before if nothing has changed.
 
         Args:
             full: Read every file, whatever is remembered.
@@ -122,20 +118,16 @@ class RecordReader:
             self._folders.clear()
             self._records.clear()
         places = [place for base in DATABASES for place in self._places(f"{self._root}/{base}/nodes", problems)]
-        start, self._next = self._next, self._next + self._turn
-        if start >= len(places):
-            start, self._next = 0, self._turn
-        before = self._records
-        self._records = {}
-        for number, place in enumerate(places):
-            record = None if start <= number < start + self._turn else before.get(place.path)
-            record = record or self._record(place, problems)
-            if record is not None:
-                self._records[place.path] = record
-        found = tuple(self._records.values())
+        before, self._records = self._records, {}
+        for place in places:
+            self._read_record(place, before.get(place.path), problems)
+        found = tuple(record for _, record in self._records.values())
         discoveries = tuple(self._discoveries(problems))
         problems += _disagreements(found)
-        return Records(found, discoveries, read_ibft(Path(self._root or "/")), tuple(problems))
+        records = Records(found, discoveries, read_ibft(Path(self._root or "/")), tuple(problems))
+        if records != self._last:
+            self._last = records
+        return self._last
 
     def _places(self, folder: str, problems: list[Problem]) -> Iterator[_Place]:
         for target in self._names(folder, problems):
@@ -167,13 +159,24 @@ class RecordReader:
                 raise
             return ()
 
-    def _record(self, place: _Place, problems: list[Problem]) -> NodeRecord | None:
-        settings = _settings(place.path, problems)
-        if settings is None:
-            return None
-        if not settings:
+    def _read_record(
+        self, place: _Place, before: tuple[tuple[int, int, int], NodeRecord] | None, problems: list[Problem]
+    ) -> None:
+        try:
+            found = os.stat(place.path)
+        except OSError as error:
+            if error.errno in sysfs.GONE or error.errno in sysfs.REFUSED:
+                return
+            raise
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if before is None or before[0] != stamp:
+            settings = _settings(place.path, problems)
+            if settings is None:
+                return
+            before = (stamp, NodeRecord(place.target, place.portal, place.interface, place.path, settings))
+        if not before[1].settings:
             problems.append(Problem("nodes", place.path, "the record is empty or torn"))
-        return NodeRecord(place.target, place.portal, place.interface, place.path, settings)
+        self._records[place.path] = before
 
     def _discoveries(self, problems: list[Problem]) -> Iterator[DiscoveryRecord]:
         for base in DATABASES:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from initiator import model
-from initiator.host import attributes, kernelview, sysfs
+from initiator.host import attributes, kernelview
 from initiator.host.diskstats import Counters
 from initiator.host.iscsi import Lun
 from initiator.host.kernelview import Identity, said
@@ -123,7 +123,14 @@ def _devices(unit: Unit) -> str:
 
 def read_facts(lun: Lun) -> Facts:
     """Reads what does not change while a disk is there and is the same over all its paths."""
-    raw = attributes.read_raw(lun.place, ("vpd_pg83", "vpd_pg80")) or {}
+    disk = f"scsi_disk/{lun.hctl}"
+    cache, thin, block = (
+        f"{disk}/cache_type",
+        f"{disk}/thin_provisioning",
+        f"block/{lun.kname}/queue/logical_block_size",
+    )
+    more = (cache, thin, block) if lun.kname is not None else ()
+    raw = attributes.read_raw(lun.place, ("vpd_pg83", "vpd_pg80", *more)) or {}
     names: tuple[str, ...] = ()
     serial = None
     try:
@@ -131,15 +138,15 @@ def read_facts(lun: Lun) -> Facts:
         serial = parse_serial(raw["vpd_pg80"]) if "vpd_pg80" in raw else None
     except ScsiFormatError:
         pass  # a target's mistake; the kernel's own reading of the page stands
-    cache = thin = None
-    block_bytes = None
-    if lun.kname is not None:
-        disk = attributes.read_raw(f"{lun.place}/scsi_disk/{lun.hctl}", ("cache_type", "thin_provisioning")) or {}
-        cache = _WRITE_CACHES.get(attributes.text(disk.get("cache_type")) or "")
-        provisioned = attributes.number(disk.get("thin_provisioning"))
-        thin = None if provisioned is None else bool(provisioned)
-        block_bytes = sysfs.read_int(f"{lun.place}/block/{lun.kname}/queue/logical_block_size")
-    return Facts(next(iter(names), None), names, said(serial), cache, thin, block_bytes)
+    provisioned = attributes.number(raw.get(thin))
+    return Facts(
+        wwid=next(iter(names), None),
+        designators=names,
+        serial=said(serial),
+        write_cache=_WRITE_CACHES.get(attributes.text(raw.get(cache)) or ""),
+        thin=None if provisioned is None else bool(provisioned),
+        block_bytes=attributes.number(raw.get(block)),
+    )
 
 
 def to_path(
