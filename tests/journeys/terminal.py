@@ -22,7 +22,18 @@ class Terminal:
         self._socket = f"mooring-test-{os.getpid()}-{next(_numbers)}"
         words = {"LC_ALL": "C.UTF-8", "TERM": "tmux-256color", "COLORTERM": "truecolor", **(env or {})}
         keep = {name: value for name, value in os.environ.items() if name.startswith("MOORING_")}
-        command = shlex.join(["env", *(f"{name}={value}" for name, value in {**keep, **words}.items()), *argv])
+        # COLUMNS and LINES, where a test runner sets them, would hide the terminal's real size.
+        command = shlex.join(
+            [
+                "env",
+                "-u",
+                "COLUMNS",
+                "-u",
+                "LINES",
+                *(f"{name}={value}" for name, value in {**keep, **words}.items()),
+                *argv,
+            ]
+        )
         # The shell keeps the pane alive after the program ended, so that its exit code can be read.
         script = f"{command}; printf '\\nexit code %s\\n' $?; exec sleep 600"
         self._tmux("-f", "/dev/null", "new-session", "-d", "-s", "a", "-x", str(width), "-y", str(height), script)
