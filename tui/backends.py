@@ -15,6 +15,7 @@ from initiator import changes
 from initiator.engine.client import EngineClient, EngineNotRunning
 from initiator.host import udev
 from initiator.inventory import Inventory
+from initiator.model import Event, Snapshot
 from initiator.practice import range as ranges
 from safety import journal as journals
 from safety import runner
@@ -122,6 +123,13 @@ class HostRemover:
         return journals.unfinished(runner.journal_dir())
 
 
+def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
+    """The events between two snapshots, without those of volumes that have nothing to do with iSCSI."""
+    volumes = (*old.volumes, *new.volumes)
+    foreign = {volume.id for volume in volumes} - {volume.id for volume in volumes if volume.disks}
+    return [event for event in changes.diff(old, new) if event.subject not in foreign]
+
+
 def real(*, practice: bool) -> Backends:
     """The backends of this host."""
-    return Backends(HostSource(), changes.diff, HostRemover(), ranges.fault if practice else None)
+    return Backends(HostSource(), differ, HostRemover(), ranges.fault if practice else None)

@@ -155,14 +155,15 @@ def _identity(disk: Disk, page: Page) -> list[tuple[str, str | Line]]:
 
 def _path_lines(path: Path, page: Page) -> list[Line]:
     """Two lines of a path: how it does, and what carries it."""
-    spark = charts.sparkline(page.samples.get(path.id, ()), 16, page.glyphs)
-    first = (
+    first: Line = (
         *mark(path.state).pieces(page.glyphs),
         Piece("  via ", "dim"),
         Piece(say(page.world.portal_of(path))),
-        Piece(f"  {page.time(path.latency_us)}", "strong"),
-        Piece(f"  {spark.strip()}", "spark"),
+        Piece(f"  {page.time(path.latency_us)}  ", "strong"),
     )
+    room = min(16, page.width - width_of(first))
+    if room > 0:
+        first += (Piece(charts.sparkline(page.samples.get(path.id, ()), room, page.glyphs).strip(), "spark"),)
     link = page.world.link(path.link)
     tcp = _tcp_of(path, page.world)
     facts = page.join(
@@ -176,10 +177,15 @@ def _path_lines(path: Path, page: Page) -> list[Line]:
 
 
 def _volume_lines(volume: Volume, page: Page) -> list[Line]:
-    first: Line = (*mark(volume.state).pieces(page.glyphs), Piece(f"  {say(volume.mountpoint)}", "volume"))
+    facts = page.join(say(volume.fstype), say(volume.label or ""))
+    first: Line = (*mark(volume.state).pieces(page.glyphs), Piece(f"  {facts}"))
     where = f"in mount namespace {say(volume.namespace)}" if volume.namespace is not None else ""
-    facts = page.join(say(volume.fstype), say(volume.label or ""), where)
-    return [first, *paragraph(facts, page.width, "dim", indent=2), *_usage_line(volume, page)]
+    return [
+        first,
+        *paragraph(say(volume.mountpoint), page.width, "volume", indent=2),
+        *(paragraph(where, page.width, "warn", indent=2) if where else []),
+        *_usage_line(volume, page),
+    ]
 
 
 def _usage_line(volume: Volume, page: Page) -> list[Line]:
@@ -332,7 +338,7 @@ def _link_facts(link: Link, page: Page) -> list[tuple[str, str | Line]]:
 
     return [
         ("Link", (Piece(f"{say(link.name)} "), *mark(link.state).pieces(page.glyphs))),
-        ("Kind", page.join(say(link.kind), speed(link), f"{link.duplex} duplex" if link.duplex else "")),
+        ("Kind", page.join(say(link.kind), speed(link), f"{say(link.duplex)} duplex" if link.duplex else "")),
         ("MTU", "" if link.mtu is None else str(link.mtu)),
         ("Addresses", ", ".join(map(say, link.addresses))),
         ("Part of", say(link.master or "")),

@@ -229,7 +229,7 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
 
     def on_resize(self) -> None:
         """New widths; the cursor stays in sight."""
-        self._widths = widths(self.columns, self.size.width)
+        self._widths = widths(self.columns, self.size.width - self.styles.scrollbar_size_vertical)
         self._painted.clear()
         self.virtual_size = Size(self.size.width, len(self.rows) + 1)
         self.reveal()

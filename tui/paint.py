@@ -14,13 +14,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.layout import fit
-from tui.words import Line
+from tui.words import Line, Piece, say
 
 ROLES = (
     "good",
     "warn",
     "bad",
     "calm",
+    "done",
     "dim",
     "strong",
     "title",
@@ -69,6 +70,12 @@ class Painter:
         return found
 
     def strip(self, line: Line, width: int, more: str) -> Strip:
-        """One line of exactly `width` cells."""
+        """One line of exactly `width` cells.
+
+        Whoever makes lines cleans what comes from outside; here nothing that acts on a terminal gets past, should
+        somebody have forgotten.
+        """
         style = self.style
+        if not all(piece.text.isprintable() for piece in line):
+            line = tuple(Piece(say(piece.text), piece.role) for piece in line)
         return Strip([Segment(text, style(role)) for text, role in fit(line, width, more) if text], width)

@@ -121,7 +121,10 @@ class Progress:
     def lines(self, width: int, glyphs: Glyphs, now: float) -> list[Line]:
         """The whole story."""
         text, role = self.headline()
-        lines = paragraph(text, width, role)
+        first, _, rest = text.partition(". ")
+        sign = {"good": f"{glyphs.good} ", "bad": f"{glyphs.bad} ", "warn": f"{glyphs.warn} "}.get(role, "")
+        lines = paragraph(f"{sign}{first}{'.' if rest else ''}", width, "done" if role == "good" else role)
+        lines += paragraph(rest, width) if rest else []
         if self.fix:
             lines += paragraph(f"{glyphs.arrow} {say(self.fix)}", width)
         lines.append(())

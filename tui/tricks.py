@@ -35,9 +35,7 @@ def _portal(portal: str, host: str) -> Iterator[Trick]:
     yield Trick(f"Plug in the cable of {where}", "What waited is answered.", "plug", (portal,), True)
     yield Trick(f"Make {where} slow", "Every answer comes 200 ms later.", "delay", (portal, "200"), True)
     yield Trick(f"Make {where} fast again", "Answers come at once.", "delay", (portal, "0"))
-    yield Trick(
-        f"Break the connections of {where}", "TCP resets; new ones are welcome.", "drop", (portal,), True
-    )
+    yield Trick(f"Break the connections of {where}", "TCP resets; new ones are welcome.", "drop", (portal,), True)
     yield Trick(f"Corrupt a digest from {where}", "One bit flips on the wire.", "corrupt-digest", (portal,))
     yield Trick(f"Let {where} refuse logins", "It says: service unavailable.", "refuse-login", (portal, "on"))
     yield Trick(f"Let {where} accept logins", "As usual.", "refuse-login", (portal, "off"))

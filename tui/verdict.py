@@ -55,14 +55,13 @@ def troubles(world: World, now: float) -> Iterator[tuple[Severity, str, str]]:
         yield Severity.WARN, text, ""
 
 
-def verdict(world: World, now: float) -> tuple[Severity, str, str]:
-    """The worst trouble with how many more there are, or that all is well; and the id of the thing to look at."""
+def verdict(world: World, now: float) -> tuple[Severity, str, int]:
+    """The worst trouble, or that all is well; and how many troubles more there are."""
     found = list(troubles(world, now))
     if not found:
-        return Severity.NOTE, _well(world), ""
-    severity, text, key = found[0]
-    more = len(found) - 1
-    return severity, text + (f" ({more} more: press n)" if more else ""), key
+        return Severity.NOTE, _well(world), 0
+    severity, text, _ = found[0]
+    return severity, text, len(found) - 1
 
 
 def _degraded(world: World, disk: Disk, now: float) -> str:

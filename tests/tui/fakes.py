@@ -210,8 +210,12 @@ class Bench:
         return screen_text(self.app)
 
     def flow(self) -> str:
-        """What is on the screen, as one line: a sentence is found wherever it was wrapped."""
-        return " ".join(self.text().translate(_FRAMES).split())
+        """What is on the screen, or in its dialog, as one line: a sentence is found wherever it was wrapped."""
+        lines = self.text().splitlines()
+        for box in self.app.screen.query("#box"):
+            inner = box.region.shrink((1, 1, 1, 1))
+            lines = [line[inner.x : inner.right] for line in lines[inner.y : inner.bottom]]
+        return " ".join(" ".join(lines).translate(_FRAMES).split())
 
 
 _FRAMES = str.maketrans("│▏█▁▂▃▄▅▆▇", " " * 10)
@@ -221,6 +225,41 @@ def screen_text(app: MooringApp) -> str:
     """The screen as lines of text."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
+
+
+@dataclasses.dataclass
+class Parts:
+    """A dashboard that does not run yet, and everything it stands on."""
+
+    app: MooringApp
+    source: FakeSource
+    remover: FakeRemover
+    wall: Clock
+    tick: Clock
+    faults: list[tuple[str, tuple[str, ...]]]
+
+
+def assemble(
+    folder: pathlib.Path,
+    snapshot: Snapshot | None = None,
+    *,
+    options: AppOptions | None = None,
+    events: Sequence[Event] = samples.EVENTS,
+    root: bool = True,
+) -> Parts:
+    """A dashboard on a snapshot, with standing clocks."""
+    source = FakeSource(snapshot or samples.practice(), events)
+    remover = FakeRemover(source, folder)
+    wall, tick = Clock(samples.NOW), Clock(1000.0)
+    faults: list[tuple[str, tuple[str, ...]]] = []
+
+    def fault(name: str, args: Sequence[str]) -> str:
+        faults.append((name, tuple(args)))
+        return f"{name} holds now"
+
+    chosen = options or AppOptions(practice=True)
+    app = MooringApp(chosen, Backends(source, differ, remover, fault), wall=wall, tick=tick, root=root)
+    return Parts(app, source, remover, wall, tick, faults)
 
 
 @contextlib.asynccontextmanager
@@ -235,23 +274,19 @@ async def dashboard(
     waiting: tuple[Unfinished, ...] = (),
     wait: bool = True,
 ) -> AsyncIterator[Bench]:
-    """The dashboard on a snapshot, with standing clocks."""
-    source = FakeSource(snapshot or samples.practice(), events)
-    remover = FakeRemover(source, folder)
-    remover.waiting = waiting
-    wall, tick = Clock(samples.NOW), Clock(1000.0)
-    faults: list[tuple[str, tuple[str, ...]]] = []
-
-    def fault(name: str, args: Sequence[str]) -> str:
-        faults.append((name, tuple(args)))
-        return f"{name} holds now"
-
-    chosen = options or AppOptions(practice=True)
-    app = MooringApp(chosen, Backends(source, differ, remover, fault), wall=wall, tick=tick, root=root)
+    """A running dashboard on a snapshot, with standing clocks."""
+    parts = assemble(folder, snapshot, options=options, events=events, root=root)
+    parts.remover.waiting = waiting
+    app = parts.app
     async with app.run_test(size=size, notifications=True) as pilot:
-        bench = Bench(app, pilot, source, remover, wall, tick, faults)
+        bench = Bench(app, pilot, parts.source, parts.remover, parts.wall, parts.tick, parts.faults)
         if wait:
-            await until(lambda: app.store.world is not None, what="the first snapshot")
-            await until(lambda: app.main.table.rows or app.main.has_class("-empty"), what="the first rows")
+            await ready(app)
             await pilot.pause()
         yield bench
+
+
+async def ready(app: MooringApp) -> None:
+    """Wait until the first snapshot is on the screen."""
+    await until(lambda: app.store.world is not None, what="the first snapshot")
+    await until(lambda: app.main.table.rows or app.main.has_class("-empty"), what="the first rows")

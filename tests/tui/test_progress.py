@@ -59,7 +59,7 @@ def test_a_finished_removal_says_what_is_safe(tmp_path: pathlib.Path) -> None:
     progress, text = told(path)
     assert progress.over
     assert not progress.can_go_on
-    assert text.startswith("Safe to pull: data.")
+    assert text.startswith("✓ Safe to pull: data.")
     assert progress.headline()[1] == "good"
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from tui.widgets.pane import Pane
+
 if TYPE_CHECKING:
     from tui.app import MooringApp
 
@@ -20,7 +22,15 @@ Result = TypeVar("Result")
 class Dialog(ModalScreen[Result]):
     """A dialog. What it shows for the first time, or anew, makes it deaf for a moment."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "close", "Close", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "scroll(-10)", show=False),
+        Binding("pagedown,space", "scroll(10)", show=False),
+        Binding("left", "app.focus_previous", show=False),
+        Binding("right", "app.focus_next", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +58,11 @@ class Dialog(ModalScreen[Result]):
     def deaf(self) -> bool:
         """Whether keys are thrown away now."""
         return self.mooring.tick() < self._hears_from
+
+    def action_scroll(self, by: int) -> None:
+        """Move the text; the buttons keep the keys."""
+        for pane in self.query(Pane):
+            pane.scroll_relative(y=by, animate=False)
 
     def action_close(self) -> None:
         """Leave without doing anything."""

@@ -97,6 +97,8 @@ class ProgressScreen(Dialog[None]):
         self._name = name
         self._glyphs = glyphs
         self._failure = ""
+        self._told_over = False
+        self._followed = 0
         self._follower: Follower | None = None
 
     def compose(self) -> ComposeResult:
@@ -112,6 +114,7 @@ class ProgressScreen(Dialog[None]):
     def on_mount(self) -> None:
         """Begin to read."""
         super().on_mount()
+        self.query_one("#steps", Pane).can_focus = False
         self._follower = Follower(self.journal, self)
         self._follower.start()
         self.set_interval(0.25, self._fill)
@@ -155,6 +158,19 @@ class ProgressScreen(Dialog[None]):
         width = pane.content_width
         lines: list[Line] = paragraph(say(self._failure), width, "bad") if self._failure else []
         pane.show([*lines, *self.progress.lines(width, self._glyphs, self.mooring.wall())])
+        if self.progress.over is not self._told_over:
+            self._told_over = self.progress.over
+            pane.scroll_home(animate=False)
+        elif not self.progress.over:
+            self._show_current(pane)
+
+    def _show_current(self, pane: Pane) -> None:
+        """Keep the step that is under way in sight."""
+        here = self._glyphs.here
+        at = next((n for n, line in enumerate(pane.lines) if line and line[0].text.startswith(f"{here} ")), None)
+        if at is not None and at != self._followed:
+            self._followed = at
+            pane.scroll_to(y=max(0, at - pane.size.height + 3), animate=False)
 
     @on(Button.Pressed, "#close")
     def _close(self) -> None:

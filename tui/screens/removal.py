@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Input
@@ -26,15 +23,6 @@ class PlanScreen(Dialog[Plan]):
 
     The plan is made in the background: reading who uses the disk can take a while.
     """
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("pageup", "scroll(-10)", show=False),
-        Binding("pagedown,space", "scroll(10)", show=False),
-        Binding("left", "app.focus_previous", show=False),
-        Binding("right", "app.focus_next", show=False),
-    ]
 
     def __init__(self, disk: str, name: str, glyphs: Glyphs, plan: Plan | None = None, note: str = "") -> None:
         """`plan` is one that was just made, to be read (again) because of `note`."""
@@ -118,10 +106,6 @@ class PlanScreen(Dialog[Plan]):
     def on_resize(self) -> None:
         """Wrap to the new width."""
         self.call_after_refresh(self.fill)
-
-    def action_scroll(self, by: int) -> None:
-        """Move the plan; the buttons keep the keys."""
-        self.query_one("#plan", Pane).scroll_relative(y=by, animate=False)
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

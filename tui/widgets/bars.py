@@ -69,6 +69,7 @@ def _badges(store: Store, status: Status, glyphs: Glyphs) -> Line:
 
 
 def _verdict(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+    more = 0
     if store.world is None:
         text = status.failure or "reading what this host knows of iSCSI"
         severity = Severity.BAD if status.failure else Severity.NOTE
@@ -77,12 +78,17 @@ def _verdict(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
     elif store.stale(status.tick) and not store.paused:
         severity, text = Severity.BAD, "no new data: the reader of this host does not answer"
     else:
-        severity, text, _ = verdict.verdict(store.world, status.now)
+        severity, text, more = verdict.verdict(store.world, status.now)
     shape = mark(severity)
     calm = severity is Severity.NOTE
     sign = glyphs.good if calm and store.world else getattr(glyphs, shape.shape)
     role = "good" if calm and store.world else shape.role
-    return fit((Piece(f" {sign} ", role), Piece(text, role)), width, glyphs.more)
+    line: Line = (Piece(f" {sign} ", role), Piece(text, role))
+    if not more:
+        return fit(line, width, glyphs.more)
+    rest = Piece(f"  {more} more: n ", role)
+    room = width - width_of((rest,))
+    return (*fit(line, min(room, width_of(line)), glyphs.more), rest)
 
 
 class KeyBar(Bar):

@@ -35,7 +35,7 @@ class Pane(ScrollView, can_focus=True):
     @property
     def content_width(self) -> int:
         """Cells of one line; a scroll bar is always reckoned with, so that lines do not change when it comes."""
-        return max(1, self.size.width - (0 if self.show_vertical_scrollbar else self.styles.scrollbar_size_vertical))
+        return max(1, self.size.width - self.styles.scrollbar_size_vertical)
 
     def show(self, lines: Sequence[Line]) -> None:
         """Replace the lines; what looks the same is not painted again, and the scroll position stays."""

@@ -1,0 +1,213 @@
+"""Pictures of the main screens.
+
+After a wanted change: `pytest tests/tui/test_snapshots.py --snapshot-update`, and look at what came out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+import textual
+from textual.pilot import Pilot
+from textual.widgets import Button, Input
+
+from initiator.model import Snapshot
+from safety.journal import Journal, Kind, Mark, Outcome, boot_id
+from tests.tui import fakes, samples
+from tests.tui.fakes import Parts, assemble, screen_text
+from tests.until import until
+from tui.app import AppOptions
+from tui.screens.progress import ProgressScreen
+from tui.screens.removal import ConfirmScreen, PlanScreen
+
+MADE_WITH = "8.2.8"
+"""The pictures hold exactly with this version of Textual, which is the one that continuous checks pin."""
+
+pytestmark = pytest.mark.skipif(
+    textual.__version__ != MADE_WITH,
+    reason=f"pictures were made with Textual {MADE_WITH}, this is {textual.__version__}",
+)
+
+Compare = Callable[..., bool]
+Script = Callable[[Parts, "Pilot[int]"], Awaitable[None]]
+
+SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+THEMES = pytest.mark.parametrize("light", [False, True], ids=["dark", "light"])
+
+WAVE = (0.9, 1.0, 1.2, 1.1, 0.95, 1.0, 2.1, 1.3, 1.0, 0.9, 1.05, 1.15, 1.0, 0.85, 1.0, 1.4, 1.1, 1.0, 0.95, 1.0)
+
+
+def history(parts: Parts, snapshot: Snapshot) -> None:
+    """Twenty seconds of latencies."""
+    for factor in WAVE:
+        paths = tuple(
+            dataclasses.replace(p, latency_us=None if p.latency_us is None else p.latency_us * factor)
+            for p in snapshot.paths
+        )
+        parts.app.store._remember(dataclasses.replace(snapshot, paths=paths))
+
+
+def picture(
+    compare: Compare,
+    folder: pathlib.Path,
+    size: tuple[int, int],
+    script: Script,
+    snapshot: Snapshot | None = None,
+    options: AppOptions | None = None,
+    root: bool = True,
+) -> bool:
+    """Play a script on a dashboard, then compare the screen with the picture of it."""
+    shown = snapshot or samples.practice()
+    parts = assemble(folder, shown, options=options, root=root)
+
+    async def play(pilot: Pilot[int]) -> None:
+        await fakes.ready(parts.app)
+        history(parts, shown)
+        await script(parts, pilot)
+        parts.app.main.show_data()
+        await pilot.pause()
+
+    return compare(parts.app, terminal_size=size, run_before=play)
+
+
+async def look(parts: Parts, pilot: Pilot[int]) -> None:
+    parts.app.main.table.cursor = "engine:d:data"
+
+
+async def look_at_path(parts: Parts, pilot: Pilot[int]) -> None:
+    parts.app.main.table.cursor = "engine:p:data-127.0.0.1"
+
+
+async def plan(parts: Parts, pilot: Pilot[int]) -> None:
+    await look(parts, pilot)
+    await pilot.press("r")
+    await until(lambda: isinstance(parts.app.screen, PlanScreen) and "Steps 8" in screen_text(parts.app))
+    parts.tick.at += 1
+
+
+async def confirm(parts: Parts, pilot: Pilot[int]) -> None:
+    await plan(parts, pilot)
+    parts.app.screen.query_one("#go-on", Button).press()
+    await until(lambda: isinstance(parts.app.screen, ConfirmScreen) and parts.app.screen.is_up)
+    parts.app.screen.query_one("#name", Input).cursor_blink = False
+    parts.tick.at += 1
+    await pilot.press("d", "a")
+
+
+async def progress(parts: Parts, pilot: Pilot[int]) -> Journal:
+    await confirm(parts, pilot)
+    await pilot.press("t", "a", "enter")
+    await until(lambda: isinstance(parts.app.screen, ProgressScreen))
+    journal = Journal.open(parts.remover.folder / "removal.jsonl", boot=boot_id(), now=lambda: samples.NOW)
+    fakes.run_by(journal, os.getpid())
+    return journal
+
+
+@THEMES
+@SIZES
+def test_all_is_well(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int], light: bool) -> None:
+    assert picture(snap_compare, tmp_path, size, look, options=AppOptions(practice=True, light=light))
+
+
+@THEMES
+@SIZES
+def test_a_cable_is_pulled(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int], light: bool) -> None:
+    pulled = samples.practice(pulled=samples.PORTALS[1])
+    assert picture(snap_compare, tmp_path, size, look, pulled, AppOptions(light=light))
+
+
+def test_a_path_in_detail(snap_compare: Compare, tmp_path: pathlib.Path) -> None:
+    assert picture(snap_compare, tmp_path, (120, 50), look_at_path)
+
+
+@SIZES
+def test_a_host_without_iscsi(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    async def nothing(parts: Parts, pilot: Pilot[int]) -> None:
+        parts.app.store.events.clear()
+
+    assert picture(snap_compare, tmp_path, size, nothing, samples.empty(), AppOptions(), root=False)
+
+
+@SIZES
+def test_help(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    async def ask(parts: Parts, pilot: Pilot[int]) -> None:
+        await look(parts, pilot)
+        await pilot.press("question_mark")
+        await until(
+            lambda: "Move the cursor" in screen_text(parts.app) or "Open every branch" in screen_text(parts.app)
+        )
+
+    assert picture(snap_compare, tmp_path, size, ask)
+
+
+@SIZES
+def test_the_plan_of_a_removal(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, tmp_path, size, plan)
+
+
+@SIZES
+def test_a_refused_removal(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    async def refused(parts: Parts, pilot: Pilot[int]) -> None:
+        parts.remover.findings = (fakes.BLOCK, fakes.NOTE)
+        await look(parts, pilot)
+        await pilot.press("r")
+        await until(lambda: "cannot be removed now" in screen_text(parts.app))
+
+    assert picture(snap_compare, tmp_path, size, refused)
+
+
+@SIZES
+def test_typing_the_name(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, tmp_path, size, confirm)
+
+
+@SIZES
+def test_a_removal_under_way(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    async def under_way(parts: Parts, pilot: Pilot[int]) -> None:
+        with await progress(parts, pilot) as journal:
+            fakes.walk(journal, parts.remover.started[0], until_step="flush")
+            parts.wall.at += 1.4
+            await until(lambda: "▶ now" in screen_text(parts.app))
+
+    assert picture(snap_compare, tmp_path, size, under_way)
+
+
+@SIZES
+def test_safe_to_pull(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    async def done(parts: Parts, pilot: Pilot[int]) -> None:
+        with await progress(parts, pilot) as journal:
+            fakes.walk(journal, parts.remover.started[0])
+            text = (
+                "data is safe to pull: unmounted, flushed, offline and logged out on every path. Nothing else uses lo."
+            )
+            fakes.end(journal, Outcome.DONE, text)
+            await until(lambda: "data is safe to pull" in screen_text(parts.app))
+
+    assert picture(snap_compare, tmp_path, size, done)
+
+
+@SIZES
+def test_stopped_part_way(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int]) -> None:
+    async def stopped(parts: Parts, pilot: Pilot[int]) -> None:
+        with await progress(parts, pilot) as journal:
+            fakes.walk(journal, parts.remover.started[0], until_step="offline")
+            journal.append(Kind.STEP, "a command is still in flight", step="offline", mark=Mark.FAILED)
+            fakes.end(journal, Outcome.STOPPED, "The gate did not close within 60 s.", "resume, or undo")
+            await until(lambda: "The gate did not close" in screen_text(parts.app))
+
+    assert picture(snap_compare, tmp_path, size, stopped)
+
+
+def test_plain_ascii(snap_compare: Compare, tmp_path: pathlib.Path) -> None:
+    pulled = samples.practice(pulled=samples.PORTALS[1])
+    assert picture(snap_compare, tmp_path, (80, 24), look, pulled, AppOptions(ascii=True))
+
+
+def test_no_colour(snap_compare: Compare, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    pulled = samples.practice(pulled=samples.PORTALS[1])
+    assert picture(snap_compare, tmp_path, (80, 24), look, pulled)
