@@ -10,6 +10,7 @@ say 29h/07h, and nothing worse, to prove that there was a nexus loss only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from initiator.engine.asker import Finish
 from initiator.engine.ledger import Ledger
@@ -59,7 +60,7 @@ class Prover:
                 if other is not path and other.up:
                     # It has the same attention waiting; fetched now, so that it is not taken for another reset later.
                     other.owes_reset = True
-                    self._ask(other, _nothing)
+                    self._ask(other, partial(_asked, other))
 
     def _reset(self, reason: str) -> None:
         if self._ledger.reset():
@@ -109,5 +110,6 @@ class Prover:
                 self._accept(path, info)
 
 
-def _nothing(_: None, error: MooringError | None) -> None:
-    return
+def _asked(path: DevicePath, _: None, error: MooringError | None) -> None:
+    # Whatever it had to report it has reported; the next attention is about another reset.
+    path.owes_reset = False

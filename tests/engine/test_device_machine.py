@@ -42,8 +42,8 @@ class DiskMachine(RuleBasedStateMachine):
         """What must be read, for blocks that are not being written."""
         self.unsafe: set[int] = set()
         """Blocks with an acknowledged write that no flush has covered."""
-        self.stolen = False
-        """An acknowledged write was lost and no flush has said so yet."""
+        self.stolen: set[int] = set()
+        """Blocks with an acknowledged write that was lost, and no flush that covers it has said so yet."""
         self.counter = 0
         self.closed = False
 
@@ -63,6 +63,7 @@ class DiskMachine(RuleBasedStateMachine):
             assert code == 0, "a transient fault became an error"
             self.content[block] = data
             self.unsafe.add(block)
+            self.stolen.discard(block)
 
         self.writing.add(block)
         self.rig.device.write(block * BLOCK, memoryview(data), done)
@@ -80,7 +81,7 @@ class DiskMachine(RuleBasedStateMachine):
         def done(code: int) -> None:
             ends.append(code)
             self.reading.discard(block)
-            if code == 0 and not self.stolen:
+            if code == 0 and block not in self.stolen:
                 assert buffer == self.content[block], "old or foreign data"
 
         self.rig.device.read(block * BLOCK, memoryview(buffer), done)
@@ -95,19 +96,18 @@ class DiskMachine(RuleBasedStateMachine):
         def done(code: int) -> None:
             ends.append(code)
             if code == 0:
-                assert not self.stolen, "a flush succeeded although acknowledged writes were lost"
+                assert not self.stolen & covered, "a flush succeeded although writes that it covers were lost"
                 for block in covered:
                     if self.content[block] == before[block]:
                         self.unsafe.discard(block)
                         held = self.rig.unit.durable[block * BLOCK : (block + 1) * BLOCK]
                         assert block in self.writing or held == before[block], "flushed data are not durable"
             elif code == errno.EIO:
-                # The loss has been told; the model starts again from what the unit holds.
-                self.stolen = False
-                self.unsafe.clear()
-                for block in range(BLOCKS):
-                    if block not in self.writing:
-                        self.content[block] = bytes(self.rig.unit.data[block * BLOCK : (block + 1) * BLOCK])
+                for block in self.stolen & covered:
+                    # This loss has been told; the model goes on with what the unit holds.
+                    self.stolen.discard(block)
+                    self.unsafe.discard(block)
+                    self.content[block] = bytes(self.rig.unit.data[block * BLOCK : (block + 1) * BLOCK])
 
         self.rig.device.flush(done)
         self.ends.append(ends)
@@ -160,7 +160,8 @@ class DiskMachine(RuleBasedStateMachine):
         self.rig.unit.reset()
         for block in self.unsafe - self.writing:
             held = self.rig.unit.data[block * BLOCK : (block + 1) * BLOCK]
-            self.stolen = self.stolen or held != self.content[block]
+            if held != self.content[block]:
+                self.stolen.add(block)
 
     @rule(seconds=st.sampled_from([0.05, 0.3, 2.5]))
     def wait(self, seconds: float) -> None:

@@ -257,3 +257,17 @@ def test_a_path_that_is_added_while_writes_are_unflushed_is_examined_first() -> 
     rig.clock.advance(3)
     rig.answer()
     assert flushed(rig) == errno.EIO
+
+
+def test_a_path_that_had_nothing_to_report_still_reports_the_next_reset() -> None:
+    rig = Rig()
+    rig.sessions[0].attentions.append(POWER_ON)
+    read, _ = rig.read(0, BLOCK)
+    again, _ = rig.read(0, BLOCK)
+    rig.answer()
+    assert (read, again) == ([0], [0])
+    assert rig.told("reports a reset")
+    written(rig)
+    rig.unit.reset()
+    rig.sessions[0].attentions.clear()
+    assert [flushed(rig), flushed(rig)].count(errno.EIO) == 1
