@@ -83,11 +83,17 @@ class MainScreen(Screen[None]):
         """Keys go to the tree; the age of the data is told twice a second."""
         self.table.focus()
         self.set_interval(0.5, self.tell_age)
+        self.show_data()
 
     @property
     def table(self) -> KeyTable[Row]:
         """The left pane."""
         return self.query_one("#tree", KeyTable)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its widgets are there: not before it was composed, nor while the program ends."""
+        return self.is_mounted and bool(self.query("#keys"))
 
     @property
     def selected(self) -> Row | None:
@@ -98,7 +104,7 @@ class MainScreen(Screen[None]):
 
     def show_data(self) -> None:
         """There is a new snapshot in the store."""
-        if self.store.world is None:
+        if self.store.world is None or not self.is_up:
             return
         self.store.fit_to(self.table.visible_rows)
         empty = not self.store.world.targets
@@ -146,6 +152,8 @@ class MainScreen(Screen[None]):
 
     def tell_age(self) -> None:
         """The title, with the age of the data, and the keys that can be used now."""
+        if not self.is_up:
+            return
         bar = self.query_one("#title", Bar)
         app = self.mooring
         status = Status(app.wall(), app.tick(), bool(app.read_only), app.is_practice, self.failure)
@@ -230,7 +238,7 @@ class MainScreen(Screen[None]):
     def _leave_filter(self) -> None:
         field = self.query_one("#filter", Input)
         self.query_one("#filterbar").set_class(bool(field.value), "-open")
-        self.table.focus()
+        self.set_focus(self.table)
 
     def _tell_found(self) -> None:
         shown = len(self.store.rows)
@@ -275,7 +283,7 @@ class MainScreen(Screen[None]):
         """Open the filter."""
         field = self.query_one("#filter", Input)
         self.query_one("#filterbar").add_class("-open")
-        field.focus()
+        self.set_focus(field)  # at once: `focus()` comes later, and the next key would be a command
 
     def do_next_trouble(self) -> None:
         """To the next thing that is wrong after the one under the cursor."""
