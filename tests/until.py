@@ -9,7 +9,7 @@ from collections.abc import Callable
 STEP_S = 0.005
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0, what: str = "") -> None:
+async def until(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
     """Let the event loop run until `condition()` is true.
 
     Raises:

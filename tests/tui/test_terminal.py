@@ -1,0 +1,154 @@
+"""The dashboard in a real terminal: how it begins, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from initiator.errors import MooringError
+from tests.tui.terminal import Terminal
+from tui.app import AppOptions, check_terminal, run
+
+PLAY = ["-m", "tests.tui.play"]
+LEAVE_FULL_SCREEN = b"\x1b[?1049l"
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+def assert_left_in_order(terminal: Terminal) -> None:
+    """Primary screen, visible cursor, line discipline as before."""
+    tail = terminal.output[-400:]
+    assert LEAVE_FULL_SCREEN in tail
+    assert SHOW_CURSOR in tail
+    assert terminal.modes() == terminal.before
+    assert b"Traceback" not in terminal.output
+
+
+def test_q_leaves_and_the_terminal_is_as_it_was() -> None:
+    with Terminal(PLAY) as terminal:
+        terminal.wait_for("all 6 paths work")
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert_left_in_order(terminal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_in_order(number: signal.Signals) -> None:
+    with Terminal(PLAY) as terminal:
+        terminal.wait_for("all 6 paths work")
+        os.kill(terminal.child.pid, number)
+        assert terminal.ended() == 128 + number
+        assert_left_in_order(terminal)
+
+
+def test_a_terminal_that_goes_away_takes_it_along() -> None:
+    with Terminal(PLAY) as terminal:
+        terminal.wait_for("all 6 paths work")
+        terminal.hang_up()
+        assert terminal.ended() != 0
+
+
+def test_a_flood_of_keys_and_a_large_paste_do_no_harm() -> None:
+    with Terminal(PLAY) as terminal:
+        terminal.wait_for("all 6 paths work")
+        terminal.type("\x1b[B" * 200 + "\x1b[A" * 100)
+        terminal.type("\x1b[200~" + "rdata\n" * 1700 + "\x1b[201~")
+        terminal.wait_quiet()
+        terminal.resize(20, 5)
+        os.kill(terminal.child.pid, signal.SIGWINCH)
+        terminal.wait_for("Mooring needs 60x16")
+        terminal.resize(120, 40)
+        os.kill(terminal.child.pid, signal.SIGWINCH)
+        here = len(terminal.output)
+        terminal.wait_for("lighthouse", after=here)
+        terminal.type("q")
+        assert terminal.ended() == 0
+
+
+def test_ctrl_q_and_the_palette_work() -> None:
+    with Terminal(PLAY) as terminal:
+        terminal.wait_for("all 6 paths work")
+        terminal.type("\x10")
+        terminal.wait_for("Type a part of what you want to do")
+        terminal.type("\x11")
+        assert terminal.ended() == 0
+
+
+REAL = ["-c", "import sys; from tui.app import AppOptions, run; sys.exit(run(AppOptions()))"]
+
+
+def test_the_real_thing_on_a_host_without_iscsi() -> None:
+    with Terminal(REAL) as terminal:
+        terminal.wait_for("Welcome aboard")
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert_left_in_order(terminal)
+
+
+def test_a_terminal_that_is_not_utf8_gets_ascii() -> None:
+    with Terminal(REAL, env={"PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0", "LC_ALL": "C"}) as terminal:
+        terminal.wait_for("Welcome aboard")
+        terminal.wait_for("+ live")
+        assert b"\\u2" not in terminal.output
+        assert max(terminal.output) < 0x80
+        terminal.type("q")
+        assert terminal.ended() == 0
+
+
+def test_it_writes_its_log_to_a_file_and_not_on_the_screen(own_folders: pathlib.Path) -> None:
+    with Terminal(REAL) as terminal:
+        terminal.wait_for("Welcome aboard")
+        terminal.type("q")
+        assert terminal.ended() == 0
+    assert (own_folders / "state" / "dashboard.log").exists()
+
+
+class Tty(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stderr", "term", "word"),
+    [
+        (io.StringIO(), Tty(), "xterm", "needs a terminal"),
+        (Tty(), io.StringIO(), "xterm", "needs a terminal"),
+        (Tty(), None, "xterm", "needs a terminal"),
+        (Tty(), Tty(), "dumb", "TERM=dumb"),
+        (Tty(), Tty(), "", "TERM="),
+    ],
+)
+def test_what_cannot_show_it_is_refused_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO, stderr: io.StringIO | None, term: str, word: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(sys, "__stderr__", stderr)
+    monkeypatch.setenv("TERM", term)
+    with pytest.raises(MooringError, match=word) as told:
+        run(AppOptions())
+    assert "mooring list" in told.value.fix
+    assert told.value.code == "no-terminal"
+
+
+def test_a_terminal_that_can_show_it_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Tty())
+    monkeypatch.setattr(sys, "__stderr__", Tty())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    check_terminal()
+    assert sys.stdin.isatty()
+
+
+def test_a_picture_needs_no_terminal(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # put back what `run` replaces
+    began = time.monotonic()
+    assert run(AppOptions(screenshot=tmp_path / "x.svg", size=(100, 30))) == 0
+    assert "Welcome" in (tmp_path / "x.svg").read_text()
+    assert time.monotonic() - began < 30
