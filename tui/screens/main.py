@@ -20,6 +20,7 @@ from tui.store import Store
 from tui.tree import Kind, Row
 from tui.welcome import welcome
 from tui.widgets.bars import Bar, KeyBar, Status, title
+from tui.widgets.filter import FilterInput
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, Piece, clock, count, mark, say
 
@@ -69,7 +70,7 @@ class MainScreen(Screen[None]):
         yield Pane(self.glyphs, id="events")
         with Horizontal(id="filterbar"):
             yield Static(" / ", markup=False)
-            yield Input(placeholder="words, field:value, !not", id="filter", compact=True, select_on_focus=False)
+            yield FilterInput(self._leave_filter, "words, field:value, !not", "filter")
             yield Static("", id="found", markup=False)
         yield KeyBar(self.glyphs, id="keys")
         yield Static("", id="tiny", markup=False)
@@ -230,10 +231,6 @@ class MainScreen(Screen[None]):
         self.store.filter(message.value)
         self.table.update(self.store.rows)
         self._tell_found()
-
-    @on(Input.Submitted, "#filter")
-    def _filter_kept(self) -> None:
-        self._leave_filter()
 
     def _leave_filter(self) -> None:
         field = self.query_one("#filter", Input)

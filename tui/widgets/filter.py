@@ -1,0 +1,25 @@
+"""The line in which rows are filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.widgets import Input
+
+
+class FilterInput(Input):
+    """An input that hands the focus back at the very key that ends it.
+
+    Textual's own `Submitted` comes a message later; keys typed meanwhile would still land in the filter.
+
+    Args:
+        leave: Called when Enter is pressed.
+    """
+
+    def __init__(self, leave: Callable[[], None], placeholder: str, name: str) -> None:
+        super().__init__(placeholder=placeholder, id=name, compact=True, select_on_focus=False)
+        self._leave = leave
+
+    async def action_submit(self) -> None:
+        """Enter: keep what is typed and go back to the rows."""
+        self._leave()
