@@ -181,9 +181,12 @@ class SimWorld:
 
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         self._effect("mount " + " ".join(arguments))
-        if arguments[0] == "-t":
+        if arguments[0] in ("-t", "--bind"):
             source, point = arguments[-2:]
-            assert source == self.device, "mounts what is there"
+            if arguments[0] == "-t":
+                assert source == self.device, "mounts what is there"
+            else:
+                assert any(source.startswith(one.mountpoint) for one in self.mounted), "binds what is there"
             assert not any(claim.open for claim in self.claims), "EBUSY"
             before = next(one for one in ALL_MOUNTS if one.mountpoint == point)
             parent = next((one.mount_id for one in self.mounted if point.startswith(one.mountpoint + "/")), 1)
@@ -191,6 +194,9 @@ class SimWorld:
             self.next_mount += 1
             self.mounted.append(fresh)
         self._done()
+
+    def scratch(self) -> str:
+        return "/run/mooring/undo"
 
     def claim(self, device: str, dev: str, diskseq: int | None, deadline: float) -> Claim:
         self._effect(f"claim {device}")

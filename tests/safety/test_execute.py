@@ -139,7 +139,7 @@ def test_a_portal_with_other_sessions_is_not_called_free(tmp_path: Path) -> None
 
 
 def records_of_a_removal(folder: Path) -> int:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     _, path = remove(folder, SimWorld(ALL_MOUNTS))
     return len(read(path)) - 1
 
