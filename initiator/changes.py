@@ -19,6 +19,7 @@ from initiator.model import (
     SessionState,
     Severity,
     Snapshot,
+    Source,
     Volume,
     VolumeState,
 )
@@ -31,19 +32,23 @@ _Change = tuple[str, str, str, Severity]
 def diff(old: Snapshot, new: Snapshot) -> tuple[Event, ...]:
     """The events that lead from `old` to `new`, by kind of thing and id; none if nothing changed.
 
-    Counters, sizes and latencies are no events. What the engine did not answer for is not said to have vanished: while
-    it is silent, its sessions, disks, paths and maps are left out of the comparison.
+    Counters, sizes and latencies are no events. What nobody answers for is not said to have vanished: while the engine
+    is silent, its sessions, disks, paths and maps are left out of the comparison, and the kernel's own while those
+    cannot be read.
     """
     found: list[_Change] = []
     if old.engine != new.engine:
         found.append(_engine(old, new))
-    if "running" in (old.engine, new.engine) and _answered(old) and _answered(new):
-        found += _compare(old.sessions, new.sessions, _session)
-        found += _compare(old.disks, new.disks, _disk)
-        found += _compare(old.maps, new.maps, _map)
+    kept = _comparable(old, new)
+    if kept:
+        found += _compare(_of(old.sessions, kept), _of(new.sessions, kept), _session)
+        found += _compare(_of(old.disks, kept), _of(new.disks, kept), _disk)
+        found += _compare(_of(old.maps, kept), _of(new.maps, kept), _map)
         disks = {disk.id: disk.name for disk in (*old.disks, *new.disks)}
         staying = {disk.id for disk in new.disks}
-        found += _compare(old.paths, new.paths, lambda was, now: _path(was, now, disks, staying))
+        sources = {disk.id: disk.source for disk in (*old.disks, *new.disks)}
+        before, after = ([path for path in each if sources.get(path.disk) in kept] for each in (old.paths, new.paths))
+        found += _compare(before, after, lambda was, now: _path(was, now, disks, staying))
     if not _failed(new, "mounts"):
         found += _compare(*_same_mounts(old.volumes, new.volumes), _volume)
     if not _failed(new, "links"):
@@ -51,8 +56,21 @@ def diff(old: Snapshot, new: Snapshot) -> tuple[Event, ...]:
     return tuple(Event(new.taken_at, kind, subject, clean(text), severity) for kind, subject, text, severity in found)
 
 
-def _answered(snapshot: Snapshot) -> bool:
-    return not _failed(snapshot, "engine")
+def _comparable(old: Snapshot, new: Snapshot) -> frozenset[Source]:
+    """Whose sessions and disks both snapshots know."""
+    kept = set()
+    if "running" in (old.engine, new.engine) and not _failed(old, "engine") and not _failed(new, "engine"):
+        kept.add(Source.ENGINE)
+    if not _failed(old, "iscsi") and not _failed(new, "iscsi"):
+        kept.add(Source.KERNEL)
+    return frozenset(kept)
+
+
+_Sourced = TypeVar("_Sourced", Session, Disk, Map)
+
+
+def _of(items: Iterable[_Sourced], sources: Container[Source]) -> list[_Sourced]:
+    return [item for item in items if item.source in sources]
 
 
 def _failed(snapshot: Snapshot, source: str) -> bool:
@@ -63,7 +81,7 @@ def _engine(old: Snapshot, new: Snapshot) -> _Change:
     if new.engine == "running":
         return "engine", "engine", "The engine answers.", Severity.NOTE
     if new.engine == "not running":
-        held = any(disk.device for disk in old.disks)
+        held = any(disk.device for disk in old.disks if disk.source is Source.ENGINE)
         text = "The engine has ended, and disks were attached to it." if held else "The engine has ended."
         return "engine", "engine", text, Severity.BAD if held else Severity.NOTE
     return "engine", "engine", f"The engine does not answer: {new.engine}", Severity.BAD

@@ -1,4 +1,4 @@
-"""One Snapshot of everything: what the kernel says of this host, joined with what the engine says of its disks."""
+"""One Snapshot of everything: this host with the sessions of its kernel, and what the engine says of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from initiator import model
 from initiator.changes import diff
 from initiator.errors import MooringError
-from initiator.host import block, links, mounts, volumes
+from initiator.host import block, links, mounts, sysfs, volumes
 from initiator.host.helper_calls import pinned_mounts
 from initiator.model import BlockNode, Disk, DiskState, Event, Link, Problem, Session, Snapshot, Volume
+
+if TYPE_CHECKING:
+    from initiator.host.kernel import KernelReader, KernelReport, Tcp
 
 __all__ = ["Engine", "Inventory", "Report", "diff", "read"]
 
@@ -50,6 +53,7 @@ class Inventory:
         engine: The engine's client; None leaves the engine out.
         clock: Unix time.
         addresses: The addresses of the links; asked from the kernel when None.
+        tcp: Asks TCP about the kernel's connections; costs an import of 0.2 s, so only a dashboard gives it.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Inventory:
         engine: Engine | None = None,
         clock: Callable[[], float] = time.time,
         addresses: links.Addresses | None = None,
+        tcp: Tcp | None = None,
     ) -> None:
         self._root = root
         self._engine = engine
@@ -65,11 +70,17 @@ class Inventory:
         self._addresses = addresses
         self._live = root == Path("/")
         self._sizes = volumes.Sizes()
+        self._tcp = tcp
+        self._kernel: KernelReader | None = None
         self.events: tuple[Event, ...] = ()
         """The engine's recent messages as of the last reading."""
 
-    def read(self) -> Snapshot:
-        """Reads everything once. Never waits for a volume or engine that does not answer longer than a few seconds."""
+    def read(self, full: bool = False) -> Snapshot:
+        """Reads everything once. Never waits for a volume or engine that does not answer longer than a few seconds.
+
+        Args:
+            full: Read also what hardly ever changes, whatever is remembered. The first reading always does.
+        """
         taken_at = self._clock()
         if self._live:
             self._sizes.start()
@@ -78,21 +89,26 @@ class Inventory:
         rows, mount_problems = mounts.read_mounts(self._root, pinned=pinned_mounts if self._live else None)
         swaps, swap_problems = block.read_swaps(self._root, nodes, rows)
         found_links, link_problems = links.read_links(self._root, self._addresses)
-        disks, disk_problems = _placed(report.disks if report else (), nodes)
-        stacks = _stacks(disks, nodes, rows)
+        kernel = self._read_kernel(nodes, found_links, full)
+        placed, disk_problems = _placed(report.disks if report else (), nodes)
+        disks = (*placed, *(kernel.disks if kernel else ()))
+        paths = (*(report.paths if report else ()), *(kernel.paths if kernel else ()))
+        stacks = _stacks(disks, paths, nodes, rows)
         found_volumes, size_problems = self._volumes(rows, nodes, stacks)
         sessions = tuple(_with_link(session, found_links) for session in (report.sessions if report else ()))
         by_session = {session.id: session.link for session in sessions}
         return Snapshot(
             host=self._host(),
             taken_at=taken_at,
-            sessions=_sorted(sessions),
+            sessions=_sorted((*sessions, *(kernel.sessions if kernel else ()))),
             disks=_sorted(_with_volumes(disks, found_volumes)),
             paths=_sorted(
-                dataclasses.replace(path, link=path.link or by_session.get(path.session))
-                for path in (report.paths if report else ())
+                dataclasses.replace(path, link=by_session[path.session])
+                if path.link is None and by_session.get(path.session)
+                else path
+                for path in paths
             ),
-            maps=_sorted(report.maps if report else ()),
+            maps=_sorted((*(report.maps if report else ()), *(kernel.maps if kernel else ()))),
             volumes=_sorted(found_volumes),
             links=_sorted(found_links),
             block=nodes,
@@ -104,11 +120,23 @@ class Inventory:
                 *swap_problems,
                 *link_problems,
                 *disk_problems,
+                *(kernel.problems if kernel else ()),
                 *size_problems,
             ),
             engine=engine,
             practice=self._engine is not None and (self._engine.runtime / "practice.json").exists(),
         )
+
+    def _read_kernel(self, nodes: Sequence[BlockNode], found: tuple[Link, ...], full: bool) -> KernelReport | None:
+        """The kernel's own sessions; what reads them is only imported on a host that has some."""
+        if self._kernel is None:
+            has_maps = any((node.dm_uuid or "").startswith("mpath-") for node in nodes)
+            if not has_maps and not sysfs.names(f"{sysfs.base(self._root)}/sys/class/iscsi_session"):
+                return None
+            from initiator.host.kernel import KernelReader
+
+            self._kernel = KernelReader(self._root, self._clock, tcp=self._tcp)
+        return self._kernel.read(nodes, found, full)
 
     def _ask_engine(self) -> tuple[Report | None, str, tuple[Problem, ...]]:
         if self._engine is None:
@@ -146,8 +174,10 @@ class Inventory:
         return tuple(found), problems
 
     def close(self) -> None:
-        """Ends the helper child."""
+        """Ends the helper child and lets go of multipathd."""
         self._sizes.close()
+        if self._kernel is not None:
+            self._kernel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -194,11 +224,19 @@ def _placed(disks: Sequence[Disk], nodes: Iterable[BlockNode]) -> tuple[tuple[Di
 
 
 def _stacks(
-    disks: Iterable[Disk], nodes: tuple[BlockNode, ...], rows: tuple[mounts.Mount, ...]
+    disks: Iterable[Disk],
+    paths: Iterable[model.Path],
+    nodes: tuple[BlockNode, ...],
+    rows: tuple[mounts.Mount, ...],
 ) -> dict[str, frozenset[str]]:
-    """For each attached disk the devices that stand on it, itself included."""
+    """For each attached disk the devices that stand on it, itself and those of its paths included."""
     graph = block.Graph(nodes, block.loops_in(nodes, rows))
-    return {disk.id: graph.above((disk.dev,)) for disk in disks if disk.dev is not None}
+    numbers = {f"/dev/{node.kname.replace('!', '/')}": node.dev for node in nodes}
+    devs = {disk.id: {disk.dev} for disk in disks if disk.dev is not None}
+    for path in paths:  # of two paths without a map over them either can be in use
+        if path.disk in devs and (number := numbers.get(path.device or "")) is not None:
+            devs[path.disk].add(number)
+    return {disk: graph.above(under) for disk, under in devs.items()}
 
 
 def _with_volumes(disks: Iterable[Disk], found: Iterable[Volume]) -> tuple[Disk, ...]:
@@ -206,7 +244,8 @@ def _with_volumes(disks: Iterable[Disk], found: Iterable[Volume]) -> tuple[Disk,
     for volume in found:
         for disk in volume.disks:
             by_disk.setdefault(disk, []).append(volume.id)
-    return tuple(dataclasses.replace(disk, volumes=tuple(sorted(by_disk.get(disk.id, ())))) for disk in disks)
+    wanted = ((disk, tuple(sorted(by_disk.get(disk.id, ())))) for disk in disks)
+    return tuple(disk if disk.volumes == ids else dataclasses.replace(disk, volumes=ids) for disk, ids in wanted)
 
 
 def _with_link(session: Session, found: Iterable[Link]) -> Session:

@@ -11,10 +11,10 @@ import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from initiator import model
-from initiator.host import attributes, kernelview, sysfs
+from initiator.host import attributes, kernelview, links, sysfs
 from initiator.host.block import read_block
 from initiator.host.diskstats import Counters, StatsReader
 from initiator.host.dmstatus import DmStatus
@@ -37,7 +37,7 @@ from initiator.host.units import (
     unit_key,
     wrong_with,
 )
-from initiator.model import BlockNode, Disk, Map, Problem, Session, TcpInfo
+from initiator.model import BlockNode, Disk, Link, Map, Problem, Session, TcpInfo
 
 FIRST_PATIENCE = 1.0
 """Seconds that the first reading waits for multipathd: nothing is known yet that could stand in for its answer."""
@@ -63,6 +63,17 @@ class KernelReport:
     problems: tuple[Problem, ...] = ()
     records: Records = dataclasses.field(default_factory=Records)
     daemon: Daemon = Daemon.ABSENT
+
+
+class _KnownSession(NamedTuple):
+    """A session and what it was made of."""
+
+    seen: KernelSession
+    luns: tuple[int, ...]
+    records: tuple[NodeRecord, ...]
+    tcp: TcpInfo | None
+    link: str | None
+    session: Session
 
 
 class KernelReader:
@@ -94,17 +105,20 @@ class KernelReader:
         self._stats = StatsReader(root)
         self._multipathd = Multipathd(root, clock, monotonic)
         self._asked = False
-        self._sessions: dict[int, tuple[object, Session]] = {}
+        self._sessions: dict[int, _KnownSession] = {}
+        self._last_records = Records()
+        self._by_place: dict[_RecordKey, list[NodeRecord]] = {}
         self._identities: dict[str, tuple[attributes.Raw, Identity]] = {}
         self._facts: dict[str, tuple[attributes.Raw, Facts]] = {}
         self._paths: dict[str, tuple[object, model.Path, Counters | None]] = {}
         self._disks: dict[str, tuple[object, Disk]] = {}
 
-    def read(self, nodes: Sequence[BlockNode], full: bool = False) -> KernelReport:
+    def read(self, nodes: Sequence[BlockNode], found_links: Sequence[Link] = (), full: bool = False) -> KernelReport:
         """Reads what is there now.
 
         Args:
             nodes: The block devices, from `initiator.host.block.read_block`.
+            found_links: The network interfaces, from `initiator.host.links.read_links`.
             full: Read everything, whatever is remembered.
         """
         found = self._reader.read(full)
@@ -116,7 +130,7 @@ class KernelReader:
         records = self._records.read(full)
         told = self._multipathd.read(PATIENCE if self._asked else FIRST_PATIENCE)
         self._asked = True
-        sessions = self._to_sessions(found.sessions, found.luns, records)
+        sessions = self._to_sessions(found.sessions, found.luns, records, _LinkFinder(found_links))
         units = self._units(found.luns, sessions, {node.kname: node for node in nodes}, maps)
         now = self._clock()
         joined = self._joined(told, now, maps, any(unit.map is None for unit in units))
@@ -133,29 +147,32 @@ class KernelReader:
 
     # --- sessions ---
 
-    def _to_sessions(self, found: Iterable[KernelSession], luns: Iterable[Lun], records: Records) -> dict[int, Session]:
+    def _to_sessions(
+        self, found: Iterable[KernelSession], luns: Iterable[Lun], records: Records, link_of: _LinkFinder
+    ) -> dict[int, Session]:
         by_session: dict[int, list[int]] = {}
         for lun in luns:
             by_session.setdefault(lun.sid, []).append(lun.lun)
-        by_place: dict[_RecordKey, list[NodeRecord]] = {}
-        for record in records.nodes:
-            place = (record.target, record.portal.host, record.portal.port, record.interface)
-            by_place.setdefault(place, []).append(record)
         tcp = self._tcp() if self._tcp is not None else {}
-        boot = {target.name for target in records.boot}
-        made = {}
+        if records is not self._last_records:
+            self._last_records = records
+            self._by_place = _by_place(records)
+        made: dict[int, _KnownSession] = {}
         for each in found:
             own = tuple(sorted(by_session.get(each.sid, ())))
-            mine = _records_of(each, by_place)
             info = _tcp_of(each, tcp)
-            key = (each, own, mine, info)
             known = self._sessions.get(each.sid)
-            if known is None or known[0] != key:
-                session = kernelview.to_session(each, own, mine, info, each.attributes.get("targetname") in boot)
-                known = (key, session)
+            mine = _records_of(each, self._by_place)
+            link = link_of(each)
+            if known is None or (known.seen, known.luns, known.records, known.tcp, known.link) != (
+                each, own, mine, info, link,
+            ):  # fmt: skip
+                boot = any(target.name == each.attributes.get("targetname") for target in records.boot)
+                session = kernelview.to_session(each, own, mine, info, boot, link)
+                known = _KnownSession(each, own, mine, info, link, session)
             made[each.sid] = known
         self._sessions = made
-        return {sid: session for sid, (_, session) in made.items()}
+        return {sid: known.session for sid, known in made.items()}
 
     # --- which LUNs are one disk ---
 
@@ -317,6 +334,14 @@ def _sorted(items: Iterable[Seen]) -> tuple[Seen, ...]:
 _RecordKey = tuple[str, str, int, str]
 
 
+def _by_place(records: Records) -> dict[_RecordKey, list[NodeRecord]]:
+    found: dict[_RecordKey, list[NodeRecord]] = {}
+    for record in records.nodes:
+        place = (record.target, record.portal.host, record.portal.port, record.interface)
+        found.setdefault(place, []).append(record)
+    return found
+
+
 def _records_of(session: KernelSession, by_place: Mapping[_RecordKey, Sequence[NodeRecord]]) -> tuple[NodeRecord, ...]:
     """The node records that a session can have come from: of the portal that it was told to use, or that it is at."""
     if not by_place or not session.connections:
@@ -338,3 +363,22 @@ def _tcp_of(session: KernelSession, tcp: Mapping[TcpKey, TcpInfo]) -> TcpInfo | 
     peer = kernelview.portal(values)
     port = values.get("local_port", "")
     return tcp.get((int(port), peer.host, peer.port)) if peer is not None and port.isdecimal() else None
+
+
+class _LinkFinder:
+    """Through which interface a session goes: the one it is bound to, else the one that has its local address."""
+
+    def __init__(self, found: Sequence[Link]) -> None:
+        self._found = found
+        self._names = {link.name: link.id for link in found}
+        self._known: dict[str | None, str | None] = {}
+
+    def __call__(self, session: KernelSession) -> str | None:
+        bound = self._names.get(session.iscsi_host.get("netdev", ""))
+        if bound is not None or not self._found:
+            return bound
+        values = session.connections[0].attributes if session.connections else {}
+        local = values.get("local_ipaddr") or session.iscsi_host.get("ipaddress")
+        if local not in self._known:
+            self._known[local] = links.link_for(local, self._found)
+        return self._known[local]

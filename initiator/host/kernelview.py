@@ -89,6 +89,7 @@ def said(value: str | None, limit: int = LONGEST) -> str | None:
     return (clean(value, limit).strip() or None) if value else None
 
 
+@functools.lru_cache(maxsize=1 << 13)
 def address(text: str | None) -> str | None:
     """An IP address in its shortest form; the kernel writes IPv6 in full. Anything else only cleaned."""
     if text is None:
@@ -125,6 +126,7 @@ def to_session(
     records: Iterable[NodeRecord],
     tcp: TcpInfo | None = None,
     boot: bool = False,
+    link: str | None = None,
 ) -> Session:
     """One session as the model has it."""
     values = found.attributes
@@ -151,6 +153,7 @@ def to_session(
         negotiated=negotiated,
         luns=tuple(sorted(luns)),
         reason=session_reason(found),
+        link=link,
         details=_details(found, first, persistent, tuple(records), boot),
     )
 

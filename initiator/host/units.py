@@ -181,6 +181,7 @@ def to_path(
         state=verdict.state,
         disk=unit.id,
         session=session.id,
+        link=session.link,
         map=map_id(placed.map) if placed.map is not None else None,
         lun=lun.lun,
         device=f"/dev/{placed.node.kname}" if placed.node is not None else None,
