@@ -419,7 +419,7 @@ class EngineSession:
         until = self._drain_until
         if until is None:
             return
-        if not transport.core.logging_out:
+        if transport.core.sendable:
             if not transport.core.in_flight or now >= until:
                 transport.core.logout(0, now)
                 transport.kick()

@@ -38,7 +38,8 @@ class Commands:
         numbers: The counters of the session.
         live: Tasks whose command was sent, by initiator task tag, in the order of sending.
         pending: Tasks that wait for the command window.
-        closed: True when nothing may happen any more; set by the owner.
+        sendable: False once a logout was sent or the connection is gone.
+        closed: True once the connection is gone.
         now: The time of the current call, on the caller's clock.
     """
 
@@ -48,6 +49,7 @@ class Commands:
         self.counters = counters
         self.live: dict[int, Task] = {}
         self.pending: deque[Task] = deque()
+        self.sendable = True
         self.closed = False
         self.now = 0.0
         self._next_tag = 0
@@ -59,12 +61,15 @@ class Commands:
         self._in_order = params.data_pdu_in_order and params.data_sequence_in_order
         self._r2t_in_order = params.data_sequence_in_order
 
-    def submit(self, task: Task) -> None:
-        """Send a command, or keep it until the target's command window opens (4.2.2.1).
+    def submit(self, task: Task, now: float) -> None:
+        """Send a SCSI command, or keep it until the target's command window opens (4.2.2.1).
 
         Raises:
-            LocalProtocolError: the task is not one that this session can carry.
+            LocalProtocolError: the session is being logged out or is gone, or the task is malformed.
         """
+        if not self.sendable:
+            raise LocalProtocolError("a command for a session that is being closed (RFC 7143, 11.14)")
+        self.now = now
         if len(task.cdb) > 16 or len(task.lun) != 8 or (task.data_in is not None and task.data_out is not None):
             raise LocalProtocolError("a task has a LUN of 8 bytes, a CDB of at most 16, and data in one direction only")
         numbers = self.numbers
@@ -76,7 +81,7 @@ class Commands:
     def release(self) -> None:
         """Send what waits, as far as the window goes."""
         pending, numbers = self.pending, self.numbers
-        while pending and not self.closed and numbers.is_open:
+        while pending and self.sendable and numbers.is_open:
             self._issue(pending.popleft())
 
     def _issue(self, task: Task) -> None:
@@ -287,6 +292,7 @@ class Commands:
         Tasks that were to be aborted anyway are ended with the reason for that.
         """
         self.closed = True
+        self.sendable = False
         tasks = [*self.live.values(), *self.pending]
         self.live.clear()
         self.pending.clear()

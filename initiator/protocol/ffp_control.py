@@ -62,12 +62,10 @@ class Control:
 
     Attributes:
         events: What the target said; the driver empties it.
-        logging_out: True once a logout was sent; nothing new is sent after it (11.14).
     """
 
     def __init__(self, commands: Commands, *, cid: int, management_timeout: float) -> None:
         self.events: deque[Event] = deque()
-        self.logging_out = False
         self._commands = commands
         self._numbers = commands.numbers
         self._cid = cid
@@ -164,7 +162,7 @@ class Control:
                 exp_stat_sn=numbers.exp_stat_sn,
             )
         )
-        self.logging_out = True
+        self._commands.sendable = False
 
     def tick(self) -> None:
         """Escalate what was not answered in time, and acknowledge what has been received.
@@ -173,7 +171,7 @@ class Control:
             ConnectionLost: a reset was not answered; only a new login helps.
         """
         now = self._commands.now
-        if not self.logging_out:
+        if self._commands.sendable:
             for management in [each for each in self._managed.values() if each.deadline <= now]:
                 # It stays in the table: a late answer is still an answer.
                 management.deadline = math.inf
@@ -230,7 +228,7 @@ class Control:
 
     def _nop_in(self, pdu: NopIn) -> None:
         if pdu.initiator_task_tag == NO_TAG:
-            if pdu.target_transfer_tag != NO_TAG and not self.logging_out:
+            if pdu.target_transfer_tag != NO_TAG and self._commands.sendable:
                 self._nop(NO_TAG, transfer_tag=pdu.target_transfer_tag, lun=pdu.lun)
             return
         if pdu.target_transfer_tag != NO_TAG:
@@ -318,7 +316,7 @@ class Control:
             self.events.append(TextAnswer(bytes(text)))
         elif pdu.final or pdu.target_transfer_tag == NO_TAG:
             raise RemoteProtocolError("Text Response that goes on without a transfer tag (RFC 7143, 11.11.4)")
-        elif not self.logging_out:
+        elif self._commands.sendable:
             self._send_text(tag, pdu.lun, pdu.target_transfer_tag, b"")
 
     # Helpers
@@ -367,7 +365,7 @@ class Control:
         if tail != self._commands.outbox.tail:
             self._idle_since = (self._commands.outbox.tail, now)
         elif now - since >= ACKNOWLEDGE_AFTER and self._acknowledged != self._numbers.exp_stat_sn:
-            if not self.logging_out:
+            if self._commands.sendable:
                 self._nop(NO_TAG)
             self._acknowledged = self._numbers.exp_stat_sn
             self._idle_since = (self._commands.outbox.tail, now)

@@ -78,6 +78,8 @@ class FullFeature:
         events: What the target said beside answering tasks; the driver empties it.
         last_received: When bytes came in last.
         buffers: `() -> list[memoryview]`: one or two places where the next bytes of the connection go, in this order.
+        submit: `(task, now)`: sends a SCSI command, or queues it until the target's command window opens; raises
+            LocalProtocolError when the session is being closed or the task is malformed.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class FullFeature:
         )
         self.events = self._control.events
         self.buffers = self._receiver.buffers
+        self.submit = self._commands.submit
 
     # What the driver does
 
@@ -169,18 +172,6 @@ class FullFeature:
 
     # What the user of a session does
 
-    def submit(self, task: Task, now: float) -> None:
-        """Send a SCSI command, or queue it until the target's command window opens.
-
-        Raises:
-            LocalProtocolError: the session is being logged out or is gone, or the task is malformed.
-        """
-        commands = self._commands
-        if self._control.logging_out or commands.closed:
-            raise LocalProtocolError("a command for a session that is being closed (RFC 7143, 11.14)")
-        commands.now = now
-        commands.submit(task)
-
     @property
     def in_flight(self) -> int:
         """Tasks without an answer, sent or waiting for the command window."""
@@ -192,14 +183,9 @@ class FullFeature:
         return bool(self._commands.live) or self._control.waiting
 
     @property
-    def logging_out(self) -> bool:
-        """True once a logout was sent."""
-        return self._control.logging_out
-
-    @property
     def sendable(self) -> bool:
-        """True while new PDUs may be sent."""
-        return not (self._control.logging_out or self._commands.closed)
+        """True until a logout is sent or the connection is abandoned (11.14)."""
+        return self._commands.sendable
 
     def ping(self, now: float) -> bool:
         """Send a NOP-Out that has to be answered; a `Pong` event tells of the answer (11.18).

@@ -32,7 +32,7 @@ from initiator.protocol.session import (
     Rejected,
     TextAnswer,
 )
-from tests.protocol.session_rig import LUN, Rig
+from tests.protocol.session_rig import LUN, Begin, Rig
 
 OTHER_LUN = bytes((0, 4)) + bytes(6)
 
@@ -360,6 +360,19 @@ def test_nothing_is_sent_after_a_logout() -> None:
     assert rig.sent() == []
     rig.feed(rig.number(LogoutResponse(initiator_task_tag=request.initiator_task_tag, time2wait=3, time2retain=9)))
     assert list(rig.core.events) == [LoggedOut(0, 3, 9)]
+
+
+def test_a_window_that_opens_after_the_logout_is_not_used() -> None:
+    rig = Rig(begin=Begin(max_cmd_sn=1))
+    first, waiting = rig.read(1), rig.read(1)
+    rig.sent()
+    rig.core.logout(0, rig.now)
+    rig.one(LogoutRequest)
+    rig.max_cmd_sn = 9
+    rig.feed(rig.last_data(first, b"x"), rig.window(9))
+    assert rig.sent() == []
+    assert rig.done == [first]
+    assert rig.core.abandon() == [waiting]
 
 
 def test_logout_of_the_connection_names_it() -> None:
