@@ -22,6 +22,7 @@ from initiator.host.usage import living_superblocks
 from initiator.inventory import Inventory
 from initiator.model import Disk, Snapshot
 from initiator.names import clean
+from initiator.places import runtime_dir
 from safety import claims
 from safety.claims import DeviceClaim
 from safety.evidence import read_facts
@@ -127,6 +128,12 @@ class Host:
         if done.returncode != 0:
             reason = clean(done.stderr.strip(), 300) or f"exit status {done.returncode}"
             raise StepError(f"mount {' '.join(arguments)}: {reason}.", code="mount")
+
+    def scratch(self) -> str:
+        """An empty folder in Mooring's own runtime folder."""
+        folder = runtime_dir() / "undo"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return str(folder)
 
     def claim(self, device: str, dev: str, diskseq: int | None, deadline: float) -> Claim:
         """Open a block device exclusively."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from initiator.host.mounts import Mount
+from initiator.host.mounts import Mount, is_under
 from safety.plan import Step
 from safety.restore import bring_back
 from safety.work import LIVING, Work
@@ -30,8 +30,10 @@ def mount_again(work: Work, step: Step) -> str:
     if _shown(work, step) is not None:
         return f"{step.params['mountpoint']} is mounted"
     source = _source(work, step, disk.device)
-    for arguments in arguments_for(step, source):
-        work.world.mount(arguments, step.deadline_s)
+    if step.params["root"] == "/":
+        _calls(work, step, [whole(step, source, step.params["mountpoint"]), *refine(step)])
+    else:
+        _bind(work, step, source, disk.dev)
     work.until(lambda: None if _shown(work, step) else f"{step.params['mountpoint']} is not mounted.", 10.0)
     found = _shown(work, step)
     if found is None:
@@ -42,30 +44,53 @@ def mount_again(work: Work, step: Step) -> str:
     return f"{found.mountpoint} is mounted from {source}"
 
 
-def arguments_for(step: Step, source: str) -> list[Sequence[str]]:
-    """The calls of mount(8) that make a mount like the one in the step: mount it, then what only a second call can do.
+def whole(step: Step, source: str, point: str) -> Sequence[str]:
+    """Arguments of mount(8) that mount the file system of the step; `ro` is that of the file system, not the mount."""
+    own, shared = _words(step.params["options"]), _words(step.params["super_options"])
+    state = "ro" if "ro" in shared else "rw"
+    options = [state, *(word for word in dict.fromkeys((*own, *shared)) if word not in ("ro", "rw"))]
+    return ("-t", step.params["fstype"], "-o", ",".join(options), source, point)
 
-    The first call takes the options of the file system (`ro` there is about the superblock); an `ro` of this mount
-    alone needs a remount, and propagation is a call of its own.
-    """
+
+def refine(step: Step) -> list[Sequence[str]]:
+    """What only further calls of mount(8) can do: an `ro` of this mount alone, a bind's own options, propagation."""
     params = step.params
     point = params["mountpoint"]
     own, shared = _words(params["options"]), _words(params["super_options"])
-    state = "ro" if "ro" in shared else "rw"
-    options = [state, *(word for word in dict.fromkeys((*own, *shared)) if word not in ("ro", "rw"))]
-    if params["root"] != "/":
-        options.append(f"X-mount.subdir={params['root'].lstrip('/')}")
-    calls: list[Sequence[str]] = [("-t", params["fstype"], "-o", ",".join(options), source, point)]
-    if "ro" in own and state == "rw":
+    calls: list[Sequence[str]] = []
+    if params["root"] != "/" or ("ro" in own and "ro" not in shared):
         calls.append(("-o", ",".join(["remount", "bind", *own]), point))
     kinds = [word.partition(":")[0] for word in params["propagation"].split()]
     if "shared" in kinds:
         calls.append(("--make-shared", point))
-    elif not kinds:
-        calls.append(("--make-private", point))
     elif "unbindable" in kinds:
         calls.append(("--make-unbindable", point))
+    elif not kinds:
+        calls.append(("--make-private", point))
     return calls
+
+
+def _bind(work: Work, step: Step, source: str, dev: str) -> None:
+    """Mount a folder of the file system again: from where the file system is mounted, or from a place made for it."""
+    params = step.params
+    here = step.params["dev"] == work.identity.dev
+    for mount in work.world.mounts():
+        same = mount.dev == dev if here else mount.source == source
+        if mount.namespace is None and same and is_under(params["root"], mount.root):
+            inside = params["root"].removeprefix(mount.root.rstrip("/"))
+            _calls(work, step, [("--bind", mount.mountpoint + inside, params["mountpoint"]), *refine(step)])
+            return
+    scratch = work.world.scratch()
+    _calls(work, step, [whole(step, source, scratch)])
+    try:
+        _calls(work, step, [("--bind", scratch + params["root"], params["mountpoint"]), *refine(step)])
+    finally:
+        work.world.unmount(scratch, step.deadline_s)
+
+
+def _calls(work: Work, step: Step, calls: Iterable[Sequence[str]]) -> None:
+    for arguments in calls:
+        work.world.mount(arguments, step.deadline_s)
 
 
 def _source(work: Work, step: Step, device: str) -> str:
@@ -73,20 +98,20 @@ def _source(work: Work, step: Step, device: str) -> str:
     then = work.identity.device or ""
     source: str = step.params["source"]
     part = source.removeprefix(then)
-    return device + part if source.startswith(then) and (part == "" or part[0] == "p") else device
+    return device + part if source.startswith(then) and part.startswith("p") else device
 
 
 def _shown(work: Work, step: Step) -> Mount | None:
+    """The mount that the step took away, if there is one like it now, on the disk as it is now."""
     disk = work.find(work.snapshot())
-    dev = disk.dev if disk is not None else None
-    point, root = step.params["mountpoint"], step.params["root"]
-    whole = step.params["dev"] == work.identity.dev
+    if disk is None or disk.dev is None or disk.device is None:
+        return None
+    source = _source(work, step, disk.device)
+    place = (step.params["mountpoint"], step.params["root"])
     for mount in work.world.mounts():
-        if mount.namespace is None and mount.mountpoint == point and mount.root == root:
-            if mount.dev == (dev if whole else step.params["dev"]):
-                return mount
-            if not whole and mount.source.startswith((disk.device if disk and disk.device else "\0") + "p"):
-                return mount
+        ours = mount.dev == disk.dev or (source != disk.device and mount.source == source)
+        if mount.namespace is None and (mount.mountpoint, mount.root) == place and ours:
+            return mount
     return None
 
 

@@ -117,6 +117,9 @@ class World(Protocol):
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         """Run mount(8) with these arguments."""
 
+    def scratch(self) -> str:
+        """An empty folder on which something can be mounted for a moment."""
+
     def claim(self, device: str, dev: str, diskseq: int | None, deadline: float) -> Claim:
         """Open a block device exclusively; raises Busy, or StepError when it is another device."""
 

@@ -211,6 +211,9 @@ class FakeEngine:
 
     def close(self) -> None:
         """Take everything away."""
+        # A thread that still waited in accept() could take the connections of whoever gets the same descriptor next.
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._server.close()
         for _, connection in self._sessions.values():
             connection.close()

@@ -73,7 +73,8 @@ def test_every_record_survives_its_line(text: str, data: dict[str, object]) -> N
     assert Record.from_line(line) == record
 
 
-def test_cut_at_each_byte_it_gives_the_records_that_are_whole(tmp_path: Path) -> None:
+def test_cut_at_each_byte_it_gives_the_records_that_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safety.journal.os.fsync", lambda fd: None)
     whole = tmp_path / "a.jsonl"
     with new(whole) as journal:
         fill(journal)
