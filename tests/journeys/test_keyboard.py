@@ -63,6 +63,7 @@ def test_a_disk_is_removed_by_keyboard_and_every_byte_is_there(tmp_path: Path) -
             confirm(terminal, "data")
             terminal.wait("safe to pull", seconds=40)
             terminal.type("Escape")
+            terminal.wait(lambda screen: "safe to pull" not in screen)
             terminal.type("q")
             terminal.wait("exit code 0")
         assert data["mountpoint"] not in mounts()
