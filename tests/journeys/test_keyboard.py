@@ -62,6 +62,8 @@ def test_a_disk_is_removed_by_keyboard_and_every_byte_is_there(tmp_path: Path) -
             assert data["mountpoint"] in mounts()
             confirm(terminal, "data")
             terminal.wait("safe to pull", seconds=40)
+            shown = time.monotonic()
+            until(lambda: time.monotonic() > shown + 0.5)
             terminal.type("Escape")
             terminal.wait(lambda screen: "safe to pull" not in screen)
             terminal.type("q")
