@@ -64,6 +64,8 @@ class DiskMachine(RuleBasedStateMachine):
             self.content[block] = data
             self.unsafe.add(block)
             self.stolen.discard(block)
+            if self.rig.unit.data[block * BLOCK : (block + 1) * BLOCK] != data:
+                self.stolen.add(block)  # a reset took it while its answer was on the way
 
         self.writing.add(block)
         self.rig.device.write(block * BLOCK, memoryview(data), done)
