@@ -59,7 +59,14 @@ class Identify(Kind):
                 problem for problem in snapshot.problems if (problem.source, problem.subject) != ("block", disk.name)
             )
             snapshot = dataclasses.replace(snapshot, problems=problems)
+        # Once its own sessions are gone, the target still shows the disk over sessions of other disks; those stay.
+        ours = {step.params["session"] for step in work.plan.steps if step.kind == "logout"}
         scene = view(snapshot, work.world.facts(snapshot, disk), disk)
+        scene = dataclasses.replace(
+            scene,
+            paths=tuple(path for path in scene.paths if path.session in ours),
+            sessions=tuple(session for session in scene.sessions if session.id in ours),
+        )
         found = blocks(examine(scene, resuming=True))
         if found:
             text = " ".join(finding.text for finding in found)
