@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import App
@@ -23,8 +23,6 @@ from textual.theme import Theme
 
 from initiator import places
 from initiator.errors import MooringError
-from safety.journal import Unfinished
-from safety.plan import Plan
 from tui import background
 from tui.backends import Backends, real
 from tui.feed import Feed, Mailbox
@@ -32,12 +30,14 @@ from tui.palette import MooringProvider
 from tui.screens.dialog import Dialog
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
-from tui.screens.progress import ProgressScreen, UnfinishedScreen
-from tui.screens.removal import ConfirmScreen, PlanScreen
 from tui.store import Store
 from tui.tree import Kind
 from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
+
+if TYPE_CHECKING:
+    from safety.journal import Unfinished
+    from safety.plan import Plan
 
 DARK = Theme(
     "mooring-dark",
@@ -152,6 +152,10 @@ class MooringApp(App[int]):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, functools.partial(self.exit, 128 + number))
+        # The first screen goes before the first reading, which imports much.
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
         self._feed.start()
         background.run(self, self.backends.remover.unfinished, self._offer_unfinished)
 
@@ -197,9 +201,13 @@ class MooringApp(App[int]):
             self._read_plan(disk, found.name)
 
     def _read_plan(self, disk: str, name: str, plan: Plan | None = None, note: str = "") -> None:
+        from tui.screens.removal import PlanScreen
+
         self.push_screen(PlanScreen(disk, name, self.main.glyphs, plan, note), self._confirm)
 
     def _confirm(self, plan: Plan | None) -> None:
+        from tui.screens.removal import ConfirmScreen
+
         if plan is not None:
             self.push_screen(ConfirmScreen(plan, self.main.glyphs), functools.partial(self._confirmed, plan))
 
@@ -221,16 +229,18 @@ class MooringApp(App[int]):
 
     def _begun(self, plan: Plan, result: Plan | pathlib.Path | MooringError) -> None:
         name = plan.identity.name
-        if isinstance(result, Plan):
-            note = "Something changed since you read the plan. Nothing was done. This is the plan as it is now:"
-            self._read_plan(plan.identity.disk, name, result, note)
+        if isinstance(result, pathlib.Path):
+            self._watch_removal(result, name)
         elif isinstance(result, MooringError):
             text = " ".join(filter(None, (say(str(result)), say(result.fix))))
             self.notify(text, title="The removal was not started", severity="error", timeout=20, markup=False)
         else:
-            self._watch_removal(result, name)
+            note = "Something changed since you read the plan. Nothing was done. This is the plan as it is now:"
+            self._read_plan(plan.identity.disk, name, result, note)
 
     def _watch_removal(self, journal: pathlib.Path, name: str) -> None:
+        from tui.screens.progress import ProgressScreen
+
         self.push_screen(ProgressScreen(journal, name, self.main.glyphs), lambda _: self._look_for_unfinished())
 
     def _look_for_unfinished(self) -> None:
@@ -254,6 +264,8 @@ class MooringApp(App[int]):
         def look(entry: Unfinished | None) -> None:
             if entry is not None:
                 self._watch_removal(entry.path, entry.disk)
+
+        from tui.screens.progress import UnfinishedScreen
 
         self.push_screen(UnfinishedScreen(self.unfinished, self.main.glyphs), look)
 

@@ -1,6 +1,7 @@
 """What the dashboard stands on, as small interfaces, and the real ones: this host, the engine, removals, practice.
 
-Everything here may block. It is called from threads of its own and never from the screen's.
+Everything here may block. It is called from threads of its own and never from the screen's. What the real ones stand
+on is imported where it is used, in those threads: the first screen is painted before a hundred modules are read.
 """
 
 from __future__ import annotations
@@ -9,20 +10,17 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from initiator import changes
-from initiator.engine.client import EngineClient, EngineNotRunning
-from initiator.host import udev
-from initiator.inventory import Inventory
-from initiator.model import Event, Snapshot
-from initiator.practice import range as ranges
-from safety import journal as journals
-from safety import runner
-from safety.journal import Unfinished
-from safety.plan import Plan
-from safety.prepare import prepare
 from tui.feed import Differ, Reading, Source
+
+if TYPE_CHECKING:
+    from initiator.engine.client import EngineClient
+    from initiator.host import udev
+    from initiator.inventory import Inventory
+    from initiator.model import Event, Snapshot
+    from safety.journal import Unfinished
+    from safety.plan import Plan
 
 
 class Remover(Protocol):
@@ -66,19 +64,22 @@ class HostSource:
     """This host, read by `initiator.inventory`."""
 
     def __init__(self) -> None:
-        self._engine = EngineClient()
-        self._inventory = Inventory(engine=self._engine)
+        self._parts: tuple[EngineClient, Inventory] | None = None
         self._watch: udev.Watch | None = None
 
     def read(self) -> Reading:
         """One snapshot, and the engine's messages."""
-        snapshot = self._inventory.read()
-        return Reading(snapshot, self._inventory.events)
+        _, inventory = self._opened()
+        snapshot = inventory.read()
+        return Reading(snapshot, inventory.events)
 
     def pulse(self) -> Hashable:
         """The states of the engine's sessions, paths and disks: one small question over a socket."""
+        from initiator.engine.client import EngineNotRunning
+
+        engine, _ = self._opened()
         try:
-            report = self._engine.snapshot()
+            report = engine.snapshot()
         except EngineNotRunning:
             return None
         return (
@@ -89,6 +90,8 @@ class HostSource:
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Listen to the kernel's device events; where that is not allowed, polling alone has to do."""
+        from initiator.host import udev
+
         with contextlib.suppress(OSError):
             self._watch = udev.Watch(lambda _subsystems: changed())
 
@@ -96,7 +99,17 @@ class HostSource:
         """End the inventory's helper and the listening."""
         if self._watch is not None:
             self._watch.close()
-        self._inventory.close()
+        if self._parts is not None:
+            self._parts[1].close()
+
+    def _opened(self) -> tuple[EngineClient, Inventory]:
+        if self._parts is None:
+            from initiator.engine.client import EngineClient
+            from initiator.inventory import Inventory
+
+            engine = EngineClient()
+            self._parts = (engine, Inventory(engine=engine))
+        return self._parts
 
 
 class HostRemover:
@@ -104,32 +117,52 @@ class HostRemover:
 
     def plan(self, disk: str) -> Plan:
         """Read everything anew and plan."""
+        from initiator.engine.client import EngineClient
+        from safety.prepare import prepare
+
         return prepare(disk, EngineClient())
 
     def start(self, plan: Plan) -> pathlib.Path:
         """Start the runner."""
+        from safety import runner
+
         return runner.start(plan)
 
     def resume(self, journal: pathlib.Path) -> None:
         """Go on."""
+        from safety import runner
+
         runner.resume(journal)
 
     def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
         """Go back."""
+        from safety import runner
+
         runner.undo(journal, chap_secret=chap_secret)
 
     def unfinished(self) -> Sequence[Unfinished]:
         """Look through the journals."""
-        return journals.unfinished(runner.journal_dir())
+        from safety import journal, places
+
+        return journal.unfinished(places.journal_dir())
 
 
 def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
     """The events between two snapshots, without those of volumes that have nothing to do with iSCSI."""
+    from initiator import changes
+
     volumes = (*old.volumes, *new.volumes)
     foreign = {volume.id for volume in volumes} - {volume.id for volume in volumes if volume.disks}
     return [event for event in changes.diff(old, new) if event.subject not in foreign]
 
 
+def practice_fault(name: str, args: Sequence[str]) -> str:
+    """Give the practice range a fault."""
+    from initiator.practice import range as ranges
+
+    return ranges.fault(name, args)
+
+
 def real(*, practice: bool) -> Backends:
     """The backends of this host."""
-    return Backends(HostSource(), differ, HostRemover(), ranges.fault if practice else None)
+    return Backends(HostSource(), differ, HostRemover(), practice_fault if practice else None)

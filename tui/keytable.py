@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -20,7 +19,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.layout import fit
-from tui.paint import COMPONENTS, AsciiScrollBar, Painter
+from tui.paint import AsciiScrollBar, Look, Painter
 from tui.words import UNICODE, Glyphs, Line, Piece
 
 
@@ -60,7 +59,6 @@ def widths(columns: Sequence[Column], total: int, gap: int = 1) -> list[int]:
 class KeyTable(ScrollView, Generic[R], can_focus=True):
     """The table. Give it rows with `update`, and a function that says what a row's cells are."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = COMPONENTS | {"table--header", "table--cursor", "table--cursor-blurred"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
@@ -205,15 +203,14 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
 
     def _header(self) -> Strip:
         titles = self._joined([(Piece(column.title),) for column in self.columns])
-        style: Style = self.get_component_rich_style("table--header")
-        return Painter(self, style).strip(titles, self.size.width, "")
+        look = Look("accent", bold=True, behind="panel") if self.has_focus else Look("secondary", behind="panel")
+        return Painter(self, look).strip(titles, self.size.width, "")
 
     def _painter(self, at_cursor: bool) -> Painter:
         painter = self._painters.get(at_cursor)
         if painter is None:
-            name = "table--cursor" if self.has_focus else "table--cursor-blurred"
-            background = Style(bgcolor=self.get_component_rich_style(name).bgcolor) if at_cursor else None
-            painter = self._painters[at_cursor] = Painter(self, background)
+            look = Look(share=0.38, behind="primary") if self.has_focus else Look(behind="panel")
+            painter = self._painters[at_cursor] = Painter(self, look if at_cursor else None)
         return painter
 
     def notify_style_update(self) -> None:

@@ -5,10 +5,11 @@ Text reaches the terminal as segments, never as markup: a bracket in a name is a
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
 from textual.scrollbar import ScrollBarRender
 from textual.strip import Strip
 from textual.widget import Widget
@@ -16,28 +17,43 @@ from textual.widget import Widget
 from tui.layout import fit
 from tui.words import Line, Piece, say
 
-ROLES = (
-    "good",
-    "warn",
-    "bad",
-    "calm",
-    "done",
-    "dim",
-    "strong",
-    "title",
-    "heading",
-    "rule",
-    "volume",
-    "spark",
-    "bar",
-    "key",
-    "practice",
-    "badge",
-    "brand",
-)
-"""Each is a component class of the same name in the style sheet."""
 
-COMPONENTS = {f"role--{role}" for role in ROLES}
+class Look(NamedTuple):
+    """The look of a role, in colours of the theme."""
+
+    colour: str = "foreground"
+    share: float = 1.0
+    """How much of the colour, the rest being what is behind it."""
+    bold: bool = False
+    behind: str = ""
+    """A background of its own."""
+
+
+LOOKS = {
+    "": Look(),
+    "good": Look("success"),
+    "warn": Look("warning", bold=True),
+    "bad": Look("error", bold=True),
+    "calm": Look("secondary"),
+    "done": Look("success", bold=True),
+    "dim": Look(share=0.6),
+    "strong": Look(bold=True),
+    "title": Look("primary", bold=True),
+    "heading": Look("secondary", bold=True),
+    "rule": Look(share=0.28),
+    "volume": Look("accent"),
+    "spark": Look("primary"),
+    "bar": Look("primary"),
+    "key": Look("accent", bold=True),
+    "practice": Look("background", bold=True, behind="accent"),
+    "badge": Look("background", bold=True, behind="warning"),
+    "brand": Look("background", bold=True, behind="primary"),
+}
+"""Each role of a `Piece`. Not component classes of the style sheet: Textual would work out every one of them again for
+each widget at each change of focus, which costs more than the rest of the screen."""
+
+FOCUSED = {"title": "key", "heading": "key"}
+"""Roles that look different in the pane that has the keys."""
 
 
 class AsciiScrollBar(ScrollBarRender):
@@ -47,27 +63,43 @@ class AsciiScrollBar(ScrollBarRender):
 
 
 class Painter:
-    """Turns lines into strips with the colours of one widget; made anew when its styles change."""
+    """Turns lines into strips with the colours of one widget; made anew when its styles or its focus change."""
 
-    def __init__(self, widget: Widget, background: Style | None = None) -> None:
-        """`background` is laid over every role; with a background colour only, states keep their colours."""
-        self._widget = widget
-        base = widget.rich_style
-        self.base = base + background if background else base
-        self._background = background
-        self._styles: dict[str, Style] = {"": self.base}
+    def __init__(self, widget: Widget, over: Look | None = None, *, lively: bool = False) -> None:
+        """`over` is a cursor or header line: its `behind`, mixed by `share`, lies behind every role.
+
+        A `lively` one shows by its headings that the keys go here.
+        """
+        self._palette = widget.app.theme_variables
+        self._lively = lively
+        self._over = over
+        _, behind = widget.background_colors
+        if over is not None:
+            behind = behind.blend(self._colour(over.behind), over.share)
+        self._behind = behind
+        self._styles: dict[str, Style] = {}
+        self.base = self.style("")
 
     def style(self, role: str) -> Style:
         """The colours of one role."""
         found = self._styles.get(role)
         if found is None:
-            shown = "dim" if role == "rule" and self._background is not None else role
-            # Not the partial style: only the whole one has translucent colours mixed with what is behind them.
-            found = self._widget.get_component_rich_style(f"role--{shown}")
-            if self._background is not None:
-                found += self._background
-            self._styles[role] = found
+            found = self._styles[role] = self._made(role)
         return found
+
+    def _made(self, role: str) -> Style:
+        look = LOOKS[FOCUSED.get(role, role) if self._lively else role]
+        if self._over is not None:
+            if self._over.colour != "foreground":
+                look = look._replace(colour=self._over.colour, bold=self._over.bold)
+            elif role == "rule":
+                look = LOOKS["dim"]
+        behind = self._colour(look.behind) if look.behind else self._behind
+        colour = behind.blend(self._colour(look.colour), look.share)
+        return Style(color=colour.rich_color, bgcolor=behind.rich_color, bold=look.bold or None)
+
+    def _colour(self, name: str) -> Color:
+        return Color.parse(self._palette[name])
 
     def strip(self, line: Line, width: int, more: str) -> Strip:
         """One line of exactly `width` cells.

@@ -39,6 +39,8 @@ class Terminal:
             "PYTHONPATH": str(ROOT),
             **(env or {}),
         }
+        for name in ("COLUMNS", "LINES"):  # they would hide the real size from Textual
+            words.pop(name, None)
         self.started = time.perf_counter()
         self.child = subprocess.Popen(
             ["setsid", "--ctty", sys.executable, *arguments],

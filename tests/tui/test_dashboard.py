@@ -251,11 +251,11 @@ async def test_a_host_without_iscsi_is_welcomed(tmp_path: pathlib.Path) -> None:
         text = bench.text()
         assert "Welcome aboard" in text
         assert "mooring practice" in text
-        assert "You are not root" in text
+        await until(lambda: "You are not root" in bench.text())
         await bench.tell(samples.practice())
         await until(lambda: "harbour" in bench.text())
         assert "Welcome" not in bench.text()
-        assert bench.app.main.table.has_focus
+        await until(lambda: bench.app.main.table.has_focus)
 
 
 async def test_help_explains_the_selected_thing_first(tmp_path: pathlib.Path) -> None:

@@ -111,6 +111,7 @@ class MainScreen(Screen[None]):
         empty = not self.store.world.targets
         if self.has_class("-empty") is not empty:
             self.set_class(empty, "-empty")
+            self.call_after_refresh(self._fill)
             if empty:
                 self.query_one("#welcome", Pane).focus()
             elif self.focused is None or self.focused.id == "welcome":

@@ -11,14 +11,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.layout import fit
-from tui.paint import COMPONENTS, AsciiScrollBar, Painter
+from tui.paint import AsciiScrollBar, Painter
 from tui.words import UNICODE, Glyphs, Line
 
 
 class Pane(ScrollView, can_focus=True):
     """Shows `Line`s. Whoever fills it wraps them to `content_width` first."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = COMPONENTS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_up", "Up", show=False),
         Binding("down,j", "scroll_down", "Down", show=False),
@@ -56,10 +55,16 @@ class Pane(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One visible line."""
         if self._painter is None:
-            self._painter = Painter(self)
+            self._painter = Painter(self, lively=self.has_focus)
         at = y + self.scroll_offset.y
         line = self.lines[at] if at < len(self.lines) else ()
         return self._painter.strip(fit(line, self.content_width, self.glyphs.more), self.size.width, "")
+
+    def watch_has_focus(self, focused: bool) -> None:
+        """Headings show whether keys go here."""
+        super().watch_has_focus(focused)
+        self._painter = None
+        self.refresh()
 
     def notify_style_update(self) -> None:
         """Colours changed: paint everything anew."""
