@@ -229,7 +229,13 @@ class Crew:
 
     def _take_in(self, member: Member) -> None:
         self.members.append(member)
-        self._task(self._keep(member), lambda: self._give_up(member, "the engine failed to look after it"))
+        self._task(self._keep(member), lambda: self._abandon(member))
+
+    def _abandon(self, member: Member) -> None:
+        """Looking after a worker failed by a mistake of ours: better a disk with errors than one that hangs."""
+        self._give_up(member, "the engine failed to look after it")
+        self.members.remove(member)
+        member.process.kill()
 
     def _spawn(self, member: Member) -> None:
         """A fresh process for this worker.
