@@ -159,9 +159,8 @@ def to_session(
 
 
 def _translated(values: Mapping[str, str], table: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str, str]:
-    return {
-        key: words.get(values[name], values[name])[:LONGEST] for key, (name, words) in table.items() if name in values
-    }
+    found = {key: said(words.get(values[name], values[name])) for key, (name, words) in table.items() if name in values}
+    return {key: text for key, text in found.items() if text is not None}
 
 
 def _number(text: str | None) -> int | None:

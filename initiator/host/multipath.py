@@ -135,7 +135,7 @@ class MapsParser:
         """
         body = _body(text)
         seen: dict[str, MapInfo] = {}
-        for piece in body.split(_BETWEEN_MAPS) if body.strip() else ():
+        for piece in () if body is None else body.split(_BETWEEN_MAPS):
             seen[piece] = self._known.get(piece) or _parse_map(piece)
         self._known = seen
         return tuple(seen.values())
@@ -146,8 +146,8 @@ def parse_maps(text: str) -> tuple[MapInfo, ...]:
     return MapsParser().parse(text)
 
 
-def _body(text: str) -> str:
-    """The members of `maps`, without the brackets around the first and after the last."""
+def _body(text: str) -> str | None:
+    """The members of `maps`, without the brackets around the first and after the last; None where there are none."""
     head, found, body = text.partition('"maps":')
     if not found or not head.lstrip().startswith("{"):
         raise FormatError(f"multipathd does not answer with its maps: {clean(text, 80)!r}")
@@ -157,7 +157,7 @@ def _body(text: str) -> str:
         raise FormatError("multipathd's list of maps ends in the middle")
     body = body[begin + 1 : end].strip()
     if not body:
-        return ""
+        return None
     if not body.startswith("{") or not body.endswith("}"):
         raise FormatError("multipathd's list of maps ends in the middle")
     return body[1:-1]
@@ -301,6 +301,8 @@ def parse_raw_maps(text: str, listed: Iterable[ListedPath]) -> tuple[MapInfo, ..
 
 
 def _rows(text: str, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    if not text.strip():  # where there is nothing to list, multipathd says ok; an empty answer is a known bug
+        raise FormatError("multipathd gives an empty answer")
     # splitlines would also split at what only a target's own text can have in it
     for line in text.split("\n"):
         if not line or line == "ok":
@@ -320,7 +322,7 @@ def parse_dm_status(text: str) -> tuple[MapInfo, ...]:
     Raises:
         FormatError: a line is not as the kernel's multipath target writes it.
     """
-    return tuple(_dm_line(line) for line in text.split("\n") if " multipath " in line)
+    return tuple(_dm_line(line) for line in text.split("\n") if "multipath" in line.split()[3:4])
 
 
 def _dm_line(line: str) -> MapInfo:

@@ -21,7 +21,7 @@ from initiator.names import DEFAULT_PORT, clean, parse_portal
 DATABASES = ("etc/iscsi", "var/lib/iscsi")
 _DISCOVERIES = ("send_targets", "isns", "slp", "static", "fw")
 _LARGEST = 1 << 16
-_SETTING = re.compile(r"^([\w.\[\]-]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_SETTING = re.compile(r"^([\w.\[\]-]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE | re.ASCII)
 _SECRET = re.compile(r"password|secret", re.IGNORECASE)
 
 
