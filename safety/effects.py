@@ -151,10 +151,12 @@ class Host:
         """Close the claim."""
         claims.release(_real(claim))
 
+    def wake(self) -> None:
+        """Start the engine if there is none."""
+        self._engine.ensure()
+
     def engine(self, method: str, timeout: float, params: Mapping[str, Any]) -> Any:
-        """Ask the engine; `attach` starts one if there is none any more."""
-        if method == "attach":
-            self._engine.ensure()
+        """Ask the engine."""
         return self._engine.call(method, timeout, **params)
 
     def now(self) -> float:

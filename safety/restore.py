@@ -19,7 +19,7 @@ def bring_back(work: Work) -> str:
         StepError: the engine failed, or another disk answers in its place.
         NotProven: the device does not show.
     """
-    snapshot = work.snapshot()
+    snapshot = work.awake()
     disk = work.find(snapshot)
     if disk is not None and _served(work, disk):
         return f"{disk.name} is attached as {disk.device}"

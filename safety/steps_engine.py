@@ -158,11 +158,9 @@ class Logout(Kind):
         session = self._listed(work, step)
         if session is not None:
             return f"The session {session.name} is still {session.state}."
-        for found in work.world.connections():
-            for ends in step.params["connections"]:
-                same = found.local_port == ends["local_port"] and found.peer_port == ends["peer_port"]
-                if same and ends["local_port"] is not None and found.peer_host == ends["peer_host"]:
-                    return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
+        found = work.connection_of(step)
+        if found is not None:
+            return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
         return None
 
 

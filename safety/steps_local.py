@@ -32,7 +32,9 @@ class Identify(Kind):
         """Fresh: the situation is exactly the one that was confirmed. Resumed: nothing new uses the disk."""
         if work.fresh:
             work.confirm(device=True)
-        snapshot = work.snapshot()
+        logouts = [one for one in work.plan.steps if one.kind == "logout"]
+        over = not work.fresh and all(work.verified(one.id) for one in logouts)
+        snapshot = work.snapshot() if work.fresh or over else work.awake()
         disk = work.find(snapshot)
         if work.fresh and disk is not None:
             self._fresh(work, snapshot, disk)

@@ -10,10 +10,14 @@ from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.model import Disk, DiskState, Snapshot
 from safety.identity import Identity, differences
 from safety.plan import Plan, Step
-from safety.world import Claim, NotProven, StepError, Unreadable, World
+from safety.world import Claim, Ends, NotProven, StepError, Unreadable, World
 
 LIVING = frozenset({DiskState.ATTACHED, DiskState.DEGRADED, DiskState.NO_PATH})
 """States in which the engine serves the disk as a block device."""
+
+
+_ADOPT_S = 10.0
+"""Seconds within which the workers of an engine that was killed report to the next one."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -49,6 +53,54 @@ class Work:
         if snapshot.engine not in ("running", "not running"):
             raise Unreadable(f"The engine does not answer: {snapshot.engine}.", fix="mooring engine status")
         return snapshot
+
+    def awake(self) -> Snapshot:
+        """A new reading of the host, with an engine that runs and knows the disk again if anything of it is left.
+
+        An engine that was killed leaves its workers behind; the next one needs a moment to hear from them.
+
+        Raises:
+            StepError: no engine comes up.
+            Unreadable: it does not answer.
+        """
+        snapshot = self.snapshot()
+        if snapshot.engine == "running":
+            return snapshot
+        self.note("The engine has ended; starting it again.")
+        try:
+            self.world.wake()
+        except EngineSilent as error:
+            raise Unreadable(str(error), fix=error.fix) from error
+        except EngineError as error:
+            raise StepError(str(error), code="engine", fix=error.fix) from error
+        end = self.world.now() + _ADOPT_S
+        while not self._settled(snapshot := self.snapshot()) and self.world.now() < end:
+            self.world.pause(0.25)
+        return snapshot
+
+    def _settled(self, snapshot: Snapshot) -> bool:
+        """Whether the worker of the disk, if there is one, has reported; others' sessions may only show the disk."""
+        listed = {session.id for session in snapshot.sessions}
+        logouts = [step for step in self.plan.steps if step.kind == "logout"]
+        if any(step.params["session"] not in listed and self.connection_of(step) is not None for step in logouts):
+            return False
+        disk = self.find(snapshot)
+        if disk is None or disk.state is DiskState.AVAILABLE:
+            return self.device_gone()
+        return any(step.params["session"] in listed for step in logouts)
+
+    def connection_of(self, step: Step) -> Ends | None:
+        """The TCP connection of the session that a logout step is about, as long as it is open.
+
+        Raises:
+            Unreadable: the kernel does not tell.
+        """
+        for found in self.world.connections():
+            for ends in step.params["connections"]:
+                same = found.local_port == ends["local_port"] and found.peer_port == ends["peer_port"]
+                if same and ends["local_port"] is not None and found.peer_host == ends["peer_host"]:
+                    return found
+        return None
 
     def find(self, snapshot: Snapshot) -> Disk | None:
         """The disk of the plan, by its id or, when it was attached again, by its identification."""

@@ -137,6 +137,13 @@ class World(Protocol):
     def release(self, claim: Claim, deadline: float) -> None:
         """Close the claim."""
 
+    def wake(self) -> None:
+        """Start the engine if it ended, so that it finds again what its workers still hold.
+
+        Raises:
+            EngineError: it does not come up.
+        """
+
     def engine(self, method: str, timeout: float, params: Mapping[str, Any]) -> Any:
         """Ask the engine; raises EngineError, EngineNotRunning, EngineSilent."""
 

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from initiator.engine.rpc import EngineError, EngineSilent
+from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.host.mounts import Mount
 from initiator.model import BlockNode, Disk, DiskState, Session, Snapshot
 from safety.facts import Facts, User
@@ -37,6 +37,7 @@ class SimWorld:
 
     def __init__(self, mounts: Sequence[Mount] = (scenes.DATA_MOUNT,)) -> None:
         self.clock = 100.0
+        self.engine_state = "running"
         self.mounted = list(mounts)
         self.device: str | None = "/dev/loop3"
         self.dev = scenes.DEV
@@ -122,6 +123,10 @@ class SimWorld:
             dev=self.dev if attached else None,
             diskseq=self.diskseq if attached else None,
         )
+        if self.engine_state != "running":
+            return dataclasses.replace(
+                found, sessions=(), disks=(), paths=(), block=tuple(nodes), engine=self.engine_state
+            )
         disks = (dataclasses.replace(shown, **self.identity),) if self._own() else ()
         return dataclasses.replace(
             found, sessions=tuple(self.sessions), disks=disks, paths=tuple(self.paths), block=tuple(nodes)
@@ -231,8 +236,15 @@ class SimWorld:
         self._close(claim)
         self._done()
 
+    def wake(self) -> None:
+        self._effect("wake")
+        self.engine_state = "running"
+        self._done()
+
     def engine(self, method: str, timeout: float, params: Mapping[str, Any]) -> Any:
         self._effect(f"engine {method}")
+        if self.engine_state != "running":
+            raise EngineNotRunning("the engine is not running")
         answer = getattr(self, f"_engine_{method}")(**params)
         self._done()
         if method in self.silent:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -470,6 +471,28 @@ def test_an_engine_that_is_gone_stops_it(tmp_path: Path) -> None:
     world.engine = engine  # type: ignore[method-assign]
     assert go(path, world) is Outcome.STOPPED
     assert world.device == "/dev/loop3"
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_an_engine_that_was_killed_is_started_again_by_resume_and_undo(tmp_path: Path, number: int) -> None:
+    for back in (False, True):
+        world = SimWorld(ALL_MOUNTS)
+        written = world.written
+        path = begin(tmp_path, plan_for(world))
+
+        def effect(name: str, world: SimWorld = world) -> None:
+            if len(world.calls) == number:
+                world.engine_state = "not running"
+            SimWorld._effect(world, name)
+
+        world._effect = effect  # type: ignore[method-assign]
+        outcome = go(path, world)
+        world._effect = functools.partial(SimWorld._effect, world)  # type: ignore[method-assign]
+        if outcome is Outcome.REFUSED:
+            assert len(world.mounted) == 2
+            continue
+        assert go(path, world, back=back) is (Outcome.UNDONE if back else Outcome.DONE)
+        (assert_back if back else assert_gone)(world, written)
 
 
 def test_a_device_that_somebody_else_detached_before_the_flush_is_not_passed_over(tmp_path: Path) -> None:
