@@ -118,6 +118,7 @@ class Iscsiadm:
         euid: Who asks.
         sleep: Waits between two looks at sysfs.
         lock: The file that orders queue up at; in the runtime folder when None.
+        monotonic: A clock for durations.
     """
 
     def __init__(
@@ -127,12 +128,14 @@ class Iscsiadm:
         euid: int | None = None,
         sleep: Callable[[float], None] = time.sleep,
         lock: Path | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._run = run_ or (lambda argv, deadline: run(argv, deadline))
         self._euid = os.geteuid() if euid is None else euid
         self._sleep = sleep
         self._lock = lock
+        self._monotonic = monotonic
 
     # --- orders ---
 
@@ -257,14 +260,14 @@ class Iscsiadm:
         if self._euid != 0:
             raise NotPermittedError(f"only root may {what} with the kernel's initiator", fix="sudo, or use the engine")
         path = self._lock or places.runtime_dir() / "iscsiadm.lock"
-        until = time.monotonic() + _QUEUE_SECONDS
+        until = self._monotonic() + _QUEUE_SECONDS
         with open(path, "w", encoding="ascii") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
-                    if time.monotonic() > until:
+                    if self._monotonic() > until:
                         raise MooringError("another order to iscsiadm is not finished", code="busy") from error
                 self._sleep(_STEP)
             yield
@@ -325,8 +328,8 @@ class Iscsiadm:
         )
 
     def _wait(self, look: Callable[[], _T | None], seconds: float) -> _T | None:
-        until = time.monotonic() + seconds
-        while (found := look()) is None and time.monotonic() < until:
+        until = self._monotonic() + seconds
+        while (found := look()) is None and self._monotonic() < until:
             self._sleep(_STEP)
         return found
 
