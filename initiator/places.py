@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -21,14 +22,12 @@ def runtime_dir() -> Path:
     Raises:
         PlaceError: the folder exists but belongs to somebody else or is open to others.
     """
-    root = "/run/mooring" if os.geteuid() == 0 else None
-    return _private("MOORING_RUNTIME_DIR", root or platformdirs.user_runtime_dir("mooring", appauthor=False))
+    return _private("MOORING_RUNTIME_DIR", "/run/mooring", platformdirs.user_runtime_dir)
 
 
 def state_dir() -> Path:
     """Journals and history; survives a reboot. Made with mode 0700."""
-    root = "/var/lib/mooring" if os.geteuid() == 0 else None
-    return _private("MOORING_STATE_DIR", root or platformdirs.user_state_dir("mooring", appauthor=False))
+    return _private("MOORING_STATE_DIR", "/var/lib/mooring", platformdirs.user_state_dir)
 
 
 def config_dir() -> Path:
@@ -37,8 +36,9 @@ def config_dir() -> Path:
     return Path(named or ("/etc/mooring" if os.geteuid() == 0 else platformdirs.user_config_dir("mooring")))
 
 
-def _private(variable: str, default: str) -> Path:
-    folder = Path(os.environ.get(variable) or default)
+def _private(variable: str, of_root: str, of_user: Callable[[str], str]) -> Path:
+    named = os.environ.get(variable)
+    folder = Path(named or (of_root if os.geteuid() == 0 else of_user("mooring")))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

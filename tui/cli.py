@@ -155,6 +155,8 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     inner = _Adder(actions, "sessions")
     inner.add("status", "engine_status", "what the engine holds", json=True)
     inner.add("stop", "engine_stop", "end the engine; refused while a disk is attached")
+    cleanup = inner.add("cleanup", "engine_cleanup", "take away the device that a dead engine left, if nothing uses it")
+    cleanup.add_argument("name", help="the dead disk")
 
 
 def _add_data(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 
 from initiator.protocol.errors import ConnectionLost, IscsiError
 from initiator.protocol.session import FullFeature, Management, Task
 
+_RESET = struct.pack("ii", 1, 0)
+_FINISH = struct.pack("ii", 0, 0)
+"""Values of SO_LINGER (socket(7)): what `close` does with bytes that the peer has not acknowledged."""
 READS_PER_TURN = 8
 """Buffers that may be filled before other sessions on the same loop have their turn."""
 TCP_INFO_BYTES = 256
@@ -57,6 +61,9 @@ class Transport:
         self._on_event = on_event
         self._flush_due = False
         self._blocked = False
+        # A connection that is given up, or whose process is killed, must not deliver the writes that still wait in the
+        # kernel: once the cable is back they would land on top of newer ones that went over another path.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._loop.add_reader(self._fd, self._readable)
 
     @property
@@ -109,6 +116,8 @@ class Transport:
         if self._blocked:
             self._loop.remove_writer(self._fd)
         self._fd = -1
+        if not self.core.in_flight:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FINISH)
         self._sock.close()
 
     def drop(self, error: IscsiError) -> None:

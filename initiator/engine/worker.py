@@ -387,7 +387,19 @@ async def _run(make_stack: StackFactory, arguments: argparse.Namespace) -> None:
     inherited = socket.socket(fileno=arguments.link)
     inherited.set_inheritable(False)
     limits = settings.Settings.from_environment()
+    asyncio.get_running_loop().set_exception_handler(_fail_stop)
     await Worker(make_stack, inherited, arguments.runtime, arguments.supervisor, limits).run()
+
+
+def _fail_stop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback that raised may have left a request of the kernel unanswered, and its caller would wait for ever.
+
+    The supervisor replaces a worker that ends, and the kernel sends what was not answered to the next one.
+    """
+    loop.default_exception_handler(context)
+    if "handle" in context:
+        logging.shutdown()
+        os._exit(os.EX_SOFTWARE)
 
 
 def _refuse(number: int, _: object) -> None:

@@ -16,6 +16,7 @@ from initiator.protocol.keys import Params
 from initiator.protocol.pdu import R2T, DataIn, DataOut, Framer, NopIn, ScsiCommand, ScsiResponse
 from initiator.protocol.session import FullFeature, Task
 from tests.protocol.session_rig import LUN, READ_CDB, WRITE_CDB, Begin
+from tests.until import until
 
 PARAMS = Params(
     max_recv_data_segment_length=262144,
@@ -228,3 +229,29 @@ async def test_events_are_announced(wire: Wire) -> None:
     await until(lambda: wire.events)
     assert wire.events == 1
     assert wire.transport.tcp_info()
+
+
+async def test_writes_that_still_wait_in_the_kernel_do_not_outlive_a_dropped_connection() -> None:
+    """The peer does not read while the connection is given up; what it finds afterwards is a reset, not old writes."""
+    wire = Wire()
+    data = memoryview(bytearray(b"old!" * (60 << 10)))
+    for _ in range(64):
+        wire.transport.submit(wire.task(data_out=data))
+    await until(lambda: wire.transport._blocked)
+    wire.transport.close()
+    with pytest.raises(ConnectionResetError):
+        read_to_the_end(wire.peer)
+    wire.peer.close()
+
+
+def read_to_the_end(peer: socket.socket) -> None:
+    while peer.recv(1 << 20):
+        pass
+
+
+async def test_a_connection_with_nothing_under_way_ends_in_order() -> None:
+    wire = Wire()
+    wire.transport.close()
+    async with asyncio.timeout(20):
+        assert await wire.loop.sock_recv(wire.peer, 1) == b""
+    wire.peer.close()

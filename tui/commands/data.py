@@ -14,15 +14,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from initiator import places
 from initiator.engine import probe
 from initiator.engine.client import EngineClient, EngineNotRunning
 from initiator.engine.device import Device
 from initiator.engine.session import EngineSession
 from initiator.engine.session_config import SessionConfig
+from initiator.engine.whoami import initiator_name
 from initiator.errors import BadInputError, MooringError, RefusedError
 from initiator.names import clean, parse_name, parse_portal, parse_size
 from initiator.protocol.chap import Chap
-from initiator.whoami import initiator_name
 from tui.commands.common import credentials
 from tui.exits import Exit, say
 from tui.export import human_size
@@ -106,7 +107,7 @@ async def _device(arguments: argparse.Namespace) -> AsyncIterator[Device]:
         SessionConfig(
             target=str(parse_name(arguments.target)),
             portal=parse_portal(arguments.portal),
-            initiator=chosen.get("initiator") or initiator_name(),
+            initiator=chosen.get("initiator") or initiator_name(places.state_dir()),
             chap=chap,
         )
     )

@@ -125,6 +125,15 @@ def engine_stop(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
+def engine_cleanup(arguments: argparse.Namespace) -> int:
+    """`mooring engine cleanup NAME`."""
+    need_root("taking a dead device away")
+    disk = find_disk(snapshot(), arguments.name)
+    for line in _engine().call("cleanup", timeout=30.0, disk=disk.id)["evidence"]:
+        say(line)
+    return Exit.DONE
+
+
 def _engine() -> EngineClient:
     client = EngineClient()
     client.ensure()
