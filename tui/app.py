@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import gc
 import logging
 import os
 import pathlib
@@ -156,6 +157,9 @@ class MooringApp(App[int]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
+        # What was loaded stays: the collector need not look at it again at each reading with its thousands of objects.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         self._feed.start()
         background.run(self, self.backends.remover.unfinished, self._offer_unfinished)
 

@@ -39,6 +39,8 @@ class Store:
         """True while a dialog is open: what it was opened on must not move."""
         self.samples: dict[str, deque[float | None]] = {}
         self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.told = 0
+        """How many events there ever were."""
         self.query: filters.Query = ()
         self.rows: list[Row] = []
         self._toggled: dict[str, bool] = {}
@@ -54,8 +56,8 @@ class Store:
             Whether the rows changed.
         """
         self._remember(snapshot)
-        for event in events:
-            self.events.append(event)
+        self.events.extend(events)
+        self.told += len(events)
         if (self.paused or self.frozen) and self.world is not None:
             self._held = (snapshot, now)
             return False

@@ -145,6 +145,18 @@ class World:
         return [disk for disk in map(self.disk, self._carried.get(session.id, ())) if disk]
 
     @functools.cached_property
+    def working(self) -> int:
+        """How many paths can carry I/O."""
+        return sum(works(path) for path in self.snapshot.paths)
+
+    @functools.cached_property
+    def idle_failures(self) -> tuple[Session, ...]:
+        """Lost sessions that no path tells of."""
+        lost = [s for s in self.snapshot.sessions if s.state in (SessionState.FAILED, SessionState.FREE)]
+        told = {path.session for path in self.snapshot.paths} if lost else set()
+        return tuple(session for session in lost if session.id not in told)
+
+    @functools.cached_property
     def _carried(self) -> dict[str, dict[str, None]]:
         """Disk ids by session id, in the order of the paths."""
         carried: dict[str, dict[str, None]] = defaultdict(dict)

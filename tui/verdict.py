@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initiator.model import Disk, DiskState, LinkState, Session, SessionState, Severity
+from initiator.model import Disk, DiskState, LinkState, Session, Severity
 from tui.tree import World, works
 from tui.words import count, say, short_target, span
 
@@ -40,10 +40,8 @@ def troubles(world: World, now: float) -> Iterator[tuple[Severity, str, str]]:
     for disk in disks:
         if disk.state is DiskState.UNKNOWN:
             yield Severity.WARN, f"nobody can say how {say(disk.name)} is{_because(disk.reason)}", disk.id
-    known = {path.session for path in world.snapshot.paths}
-    for session in world.snapshot.sessions:
-        if session.id not in known and session.state in (SessionState.FAILED, SessionState.FREE):
-            yield Severity.WARN, _session(session), session.id
+    for session in world.idle_failures:
+        yield Severity.WARN, _session(session), session.id
     for disk in disks:
         if disk.state is DiskState.OFFLINE:
             yield Severity.WARN, f"{say(disk.name)} is offline: a removal is under way", disk.id
@@ -85,7 +83,7 @@ def _session(session: Session) -> str:
 
 
 def _well(world: World) -> str:
-    working = sum(works(path) for path in world.snapshot.paths)
+    working = world.working
     if not world.snapshot.paths:
         return "nothing is wrong"
     return "the only path works" if working == 1 else f"all {count(working, 'path')} work"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +18,7 @@ from initiator.model import Event
 from tui import actions, detail, rowtext, verdict
 from tui.actions import Context, disk_of, why_not
 from tui.keytable import Column, KeyTable
-from tui.store import Store
+from tui.store import EVENTS, Store
 from tui.tree import Kind, Row
 from tui.welcome import welcome
 from tui.widgets.bars import Bar, KeyBar, Status, title
@@ -53,7 +55,8 @@ class MainScreen(Screen[None]):
         self.glyphs = glyphs
         self.failure = ""
         self._detail_wanted: bool | None = None
-        self._events_shown = -1
+        self._event_lines: deque[Line] = deque(maxlen=EVENTS)
+        self._events_told = 0
 
     @property
     def mooring(self) -> MooringApp:
@@ -149,8 +152,12 @@ class MainScreen(Screen[None]):
         width = pane.content_width
         rule = self.glyphs.rule * max(0, width - 7)
         heading: Line = (Piece("Events ", "heading"), Piece(rule, "rule"))
-        lines = [_event_line(event, self.glyphs) for event in reversed(self.store.events)]
-        pane.show([heading, *(lines or [(Piece("nothing has happened yet", "dim"),)])])
+        # Only the new ones are put into words: there may be a thousand, and there is a reading each second.
+        fresh = min(self.store.told - self._events_told, len(self.store.events))
+        newest = itertools.islice(reversed(self.store.events), fresh)
+        self._event_lines.extendleft(reversed([_event_line(event, self.glyphs) for event in newest]))
+        self._events_told = self.store.told
+        pane.show([heading, *(self._event_lines or [(Piece("nothing has happened yet", "dim"),)])])
 
     def tell_age(self) -> None:
         """The title, with the age of the data, and the keys that can be used now."""
