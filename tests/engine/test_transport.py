@@ -16,7 +16,6 @@ from initiator.protocol.keys import Params
 from initiator.protocol.pdu import R2T, DataIn, DataOut, Framer, NopIn, ScsiCommand, ScsiResponse
 from initiator.protocol.session import FullFeature, Task
 from tests.protocol.session_rig import LUN, READ_CDB, WRITE_CDB, Begin
-from tests.until import until
 
 PARAMS = Params(
     max_recv_data_segment_length=262144,
