@@ -16,6 +16,7 @@ from initiator.protocol.ffp_commands import HEADER, LENGTH, Commands, Fields
 from initiator.protocol.pdu import TARGET_OPS
 
 STAGING = 256 * 1024
+"""Bytes to stage at a time."""
 DIRECT = 16 * 1024
 """A missing rest below this many bytes is cheaper to stage, together with what follows it."""
 PEEK = 4096
@@ -63,7 +64,7 @@ class Receiver:
                 self._view[:left] = self._view[start:filled]
             self._start, self._filled = 0, left
             filled = left
-        return [self._view[filled : filled + PEEK] if self._bulk else self._view[filled:]]
+        return [self._view[filled : filled + (PEEK if self._bulk else STAGING)]]
 
     def received(self, count: int) -> None:
         """`count` bytes were put there.

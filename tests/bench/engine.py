@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from initiator.engine.session import EngineSession
-from initiator.engine.session_config import SessionConfig
+from initiator.engine.session_config import OFFER, SessionConfig
 from initiator.model import Portal
 from initiator.protocol.ffp_task import Task
-from initiator.protocol.keys import Offer
 from initiator.scsi.commands import encode_lun, read, test_unit_ready, write
 from tests.bench.nulltarget import NullTarget
 from tests.tgtd import FAST_MALLOC, Tgtd
@@ -36,8 +35,8 @@ INITIATOR = "iqn.2026-11.io.mooring.bench:client"
 SIZE = 256 << 20
 BLOCK = 512
 LUN = 1
-NO_DIGESTS = Offer(header_digest=("None",), data_digest=("None",))
-BOTH_DIGESTS = Offer(header_digest=("CRC32C",), data_digest=("CRC32C",))
+NO_DIGESTS = dataclasses.replace(OFFER, header_digest=("None",), data_digest=("None",))
+BOTH_DIGESTS = dataclasses.replace(OFFER, header_digest=("CRC32C",), data_digest=("CRC32C",))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

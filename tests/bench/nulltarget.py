@@ -20,7 +20,7 @@ from initiator.protocol.negotiation import Negotiation
 from initiator.protocol.pdu import BHS, DATA_OUT, LoginRequest, LoginResponse, decode, frame_length, padded
 
 BLOCKS = 256 << 11
-SEGMENT = 262144
+SEGMENT = 1 << 20
 WINDOW = 512
 
 _DATA_IN = struct.Struct(">BBxBI8sIIIIIIII")
