@@ -50,7 +50,7 @@ def diff(old: Snapshot, new: Snapshot) -> tuple[Event, ...]:
         before, after = ([path for path in each if sources.get(path.disk) in kept] for each in (old.paths, new.paths))
         found += _compare(before, after, lambda was, now: _path(was, now, disks, staying))
     if not _failed(new, "mounts"):
-        found += _compare(*_same_mounts(old.volumes, new.volumes), _volume)
+        found += _compare(*_same_mounts(_on_disks(old), _on_disks(new)), _volume)
     if not _failed(new, "links"):
         found += _compare(old.links, new.links, _link)
     return tuple(Event(new.taken_at, kind, subject, clean(text), severity) for kind, subject, text, severity in found)
@@ -170,6 +170,11 @@ def _path(was: Path | None, now: Path | None, disks: Mapping[str, str], staying:
         return "state", now.id, f"{where} has come back: {now.state}.", Severity.NOTE
     severity = Severity.WARN if now.state is PathState.UNKNOWN else Severity.NOTE
     return "state", now.id, f"{where} is {now.state}{_why(now.reason)}", severity
+
+
+def _on_disks(snapshot: Snapshot) -> Iterable[Volume]:
+    """Only what stands on a disk of a session: a host mounts and unmounts much that has nothing to do with iSCSI."""
+    return (volume for volume in snapshot.volumes if volume.disks)
 
 
 def _same_mounts(old: Iterable[Volume], new: Iterable[Volume]) -> tuple[list[Volume], list[Volume]]:

@@ -217,3 +217,8 @@ def test_texts_from_outside_are_cleaned() -> None:
     assert isinstance(event, Event)
     assert "\x1b" not in event.text
     assert "\u202e" not in event.text
+
+
+def test_volumes_that_stand_on_no_disk_of_a_session_are_nobody_s_news() -> None:
+    own = dataclasses.replace(VOLUME, id="volume:99", mountpoint="/tmp/x", device="tmpfs", disks=())
+    assert changed(volumes=(VOLUME, own)) == []
