@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _HOW = {
     Kind.MAP: "mapped file",
     Kind.DEVICE: "open device",
 }
+_LOOKS = 4
+_PASSING_S = 0.15
 _SYSTEM = ("/", "/usr", "/etc", "/var", "/boot", "/boot/efi", "/run", "/lib", "/bin", "/sbin")
 
 
@@ -36,7 +39,7 @@ def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Fa
         disk: The disk; one without a device number has no uses on this host.
         own_journal: The journal of the asking runner, which is no other removal.
     """
-    usage = read_usage(root, {disk.dev} if disk.dev is not None else set())
+    usage = _settled_usage(root, {disk.dev} if disk.dev is not None else set())
     others, journal_problems = _others(disk, own_journal)
     live = root == Path("/")
     return Facts(
@@ -52,6 +55,16 @@ def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Fa
         permitted=os.geteuid() == 0,
         problems=(*usage.problems, *journal_problems),
     )
+
+
+def _settled_usage(root: Path, devs: set[str]) -> Usage:
+    """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device."""
+    for _ in range(_LOOKS - 1):
+        usage = read_usage(root, devs)
+        if all(one.kind is not Kind.DEVICE for one in usage.openers):
+            return usage
+        time.sleep(_PASSING_S)
+    return read_usage(root, devs)
 
 
 def _exports(usage: Usage) -> tuple[Export, ...]:

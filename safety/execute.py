@@ -49,6 +49,7 @@ class Run:
             secret=self.secret,
             verified=lambda step_id: self.mark(step_id) is Mark.VERIFIED,
             fresh=not any(record.kind is Kind.STEP for record in self.journal.records),
+            rebooted=self.journal.rebooted,
         )
 
     def mark(self, step_id: str) -> Mark | None:
@@ -65,6 +66,8 @@ class Run:
             return self._end(Outcome.REFUSED, "A guard forbids this removal.", "blocked")
         if any(record.mark in (Mark.UNDOING, Mark.UNDONE) for record in self.journal.records):
             return self._end(Outcome.STOPPED, "Taking it back was begun; it can only be finished.", "undo-begun")
+        if self.journal.rebooted:
+            return self._restarted()
         proven: list[Step] = []
         for step in self.plan.steps:
             try:
@@ -76,6 +79,21 @@ class Run:
             proven.append(step)
         text, places = verdict(self._work)
         return self._end(Outcome.DONE, text, "done", places)
+
+    def _restarted(self) -> Outcome:
+        """After a restart there is nothing left to go on with; say what is known."""
+        if not any(
+            record.step == step.id for step in self.plan.steps if step.changing for record in self.journal.records
+        ):
+            return self._end(Outcome.REFUSED, "The machine was restarted before anything was changed.", "restarted")
+        flushes = [step for step in self.plan.steps if step.phase is Phase.FLUSH]
+        proven = all(self.mark(step.id) is Mark.VERIFIED for step in flushes)
+        text = (
+            f"The machine was restarted in the middle of the removal of {self.plan.identity.name}. "
+            f"That everything had been flushed is {'proven' if proven else 'not proven'}."
+        )
+        fix = "undo attaches and mounts it again; then remove it again"
+        return self._end(Outcome.STOPPED, text, "restarted", {"fix": fix})
 
     def _one(self, step: Step, proven: Iterable[Step]) -> None:
         """One step: allowed by the sequence, standing already or done now, and proven."""
@@ -177,7 +195,9 @@ class Run:
         return self._end(Outcome.UNDONE, f"{self.plan.identity.name} is back as it was.", "undone")
 
     def _to_undo(self, step: Step) -> bool:
-        """Whether it was begun, ever, and not taken back since."""
+        """Whether it was begun, ever, and not taken back since; a restart unmounts what no step had come to yet."""
+        if self.journal.rebooted and step.phase is Phase.DISMOUNT:
+            return self.mark(step.id) is not Mark.UNDONE
         begun = (Mark.STARTED, Mark.VERIFIED, Mark.UNDOING)
         marks = {record.mark for record in self.journal.records if record.step == step.id}
         return not marks.isdisjoint(begun) and self.mark(step.id) is not Mark.UNDONE

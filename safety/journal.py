@@ -152,6 +152,11 @@ class Journal:
         self._boot = boot
         self._now = now
 
+    @property
+    def rebooted(self) -> bool:
+        """Whether the machine was restarted since the first record: names of devices and sessions mean nothing now."""
+        return bool(self.records) and self.records[0].boot != self._boot
+
     @classmethod
     def create(cls, path: Path, *, boot: str, now: Callable[[], float] = time.time) -> Journal:
         """Make a new, empty journal with mode 0600, and make its directory entry durable.

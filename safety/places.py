@@ -68,7 +68,8 @@ class DiskLock:
             self._fd = -1
 
     def __enter__(self) -> DiskLock:
-        self.take()
+        if self._fd < 0:
+            self.take()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -49,7 +49,7 @@ def _attach(work: Work) -> None:
         work.engine("attach", None, _ATTACH_S, **given)
     except StepError as error:
         if given.get("chap_user") and secret is None:
-            text = f"{error} The target asks for a CHAP secret, which no journal holds."
+            text = f"{str(error).rstrip('.')}. The target asks for a CHAP secret, which no journal holds."
             fix = "undo again and give the secret when asked for it"
             raise StepError(text, code="secret-needed", fix=fix) from error
         raise
@@ -57,7 +57,7 @@ def _attach(work: Work) -> None:
 
 def _sessions_left(work: Work, snapshot: Snapshot) -> list[str]:
     """The sessions of the plan that are still listed, in the order of the plan."""
-    listed = {session.id for session in snapshot.sessions}
+    listed = set() if work.rebooted else {session.id for session in snapshot.sessions}
     wanted = [step.params["session"] for step in work.plan.steps if step.kind == "logout"]
     return [session for session in wanted if session in listed]
 

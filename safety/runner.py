@@ -34,6 +34,7 @@ __all__ = ["journal_dir", "main", "resume", "start", "undo", "work"]
 _STOPPED = EXIT[Outcome.STOPPED]
 _REFUSED = EXIT[Outcome.REFUSED]
 _START_S = 20.0
+_GLANCE_S = 0.5
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -188,7 +189,7 @@ def work(
         JournalError: the journal cannot be read or written; nothing was done after its last record.
     """
     _, plan = _open_plan(path)
-    with DiskLock(path.parent, plan.identity.key()), open_journal(path) as journal:
+    with _locked(path.parent, plan.identity), open_journal(path) as journal:
         last = journal.records[-1]
         if mode == "run" and last.kind is not Kind.PLAN:
             raise RefusedError("This journal was begun already; resume it, or undo it.", code="begun")
@@ -199,6 +200,25 @@ def work(
         )
         run = Run(plan, journal, world(path), secret=lambda: secret, stop_asked=stop_asked)
         return EXIT[run.back() if mode == "undo" else run.forward()]
+
+
+def _locked(folder: Path, identity: Identity) -> DiskLock:
+    """The lock of the disk, taken; somebody who only looks whether it is free gets a moment to give it back.
+
+    Raises:
+        RefusedError: another runner holds it.
+    """
+    end = time.monotonic() + _GLANCE_S
+    while True:
+        lock = DiskLock(folder, identity.key())
+        try:
+            lock.take()
+        except RefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return lock
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -240,7 +240,7 @@ def _live(snapshot: Snapshot) -> list[Session]:
 
 def _sort(name: str, users: list[Session], free: list[str], busy: list[str]) -> None:
     if users and not any(entry.startswith(name + " ") for entry in busy):
-        busy.append(f"{name} ({', '.join(session.name for session in users)})")
+        busy.append(f"{name} ({', '.join(dict.fromkeys(session.name for session in users))})")
     elif not users and name not in free:
         free.append(name)
 

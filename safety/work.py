@@ -34,6 +34,9 @@ class Work:
     """Whether the journal has proof of a step."""
     fresh: bool = True
     """True for the first run of a plan, False when it is resumed."""
+    rebooted: bool = False
+    """True when the machine was restarted since the plan was made: its devices, mounts and sessions are gone, and what
+    has their names now is something else."""
     claim: Claim | None = None
     proofs: dict[str, str] = dataclasses.field(default_factory=dict)
     """What was answered to steps whose effect no state shows (flushes), by step, in this run."""
@@ -138,6 +141,8 @@ class Work:
 
     def device_gone(self) -> bool:
         """Whether the planned block device has been detached, even if its name serves another one by now."""
+        if self.rebooted:
+            return True
         dev = self.identity.dev
         if dev is None:
             raise Unreadable("The plan does not say which device carries the disk.")

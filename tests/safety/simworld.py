@@ -100,6 +100,12 @@ class SimWorld:
         for claim in self.claims:
             self._close(claim)
 
+    def restart(self) -> None:
+        """The machine is restarted, in good order: nothing is mounted, attached or logged in."""
+        self.mounted, self.paths, self.sessions, self.tcp, self.claims = [], [], [], set(), []
+        self.device, self.autoclear, self.sealed = None, False, False
+        self.state = DiskState.ATTACHED
+
     def _close(self, claim: SimClaim) -> None:
         claim.open = False
         if self.autoclear and self.foreign_openers == 0 and not any(one.open for one in self.claims):

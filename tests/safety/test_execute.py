@@ -59,9 +59,17 @@ class Mortal(Journal):
         return record
 
 
-def go(path: Path, world: SimWorld, *, back: bool = False, kind: type[Journal] = Journal, **more: Any) -> Outcome:
+def go(
+    path: Path,
+    world: SimWorld,
+    *,
+    back: bool = False,
+    kind: type[Journal] = Journal,
+    boot: str = "boot-1",
+    **more: Any,
+) -> Outcome:
     """One life of a runner."""
-    with kind.open(path, boot="boot-1", now=lambda: 2.0) as journal:
+    with kind.open(path, boot=boot, now=lambda: 2.0) as journal:
         run = Run(Plan.from_json(journal.records[0].data["plan"]), journal, world, **more)
         return run.back() if back else run.forward()
 
@@ -582,6 +590,36 @@ def test_a_journal_that_cannot_be_written_stops_before_the_step(tmp_path: Path) 
             assert len(world.sessions) == 2
         world.process_died()
         assert go(path, world) is Outcome.DONE
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_after_a_restart_names_mean_nothing_and_undo_starts_from_the_identity(tmp_path: Path, number: int) -> None:
+    world = SimWorld(ALL_MOUNTS)
+    path = begin(tmp_path, plan_for(world))
+    world.die_after = number
+    with pytest.raises(Crash):
+        go(path, world)
+    world.process_died()
+    world.restart()
+    # Another disk has the old one's device name, sequence number and session ids now.
+    neighbour = [scenes.session(1), scenes.session(2)]
+    world.sessions += neighbour
+    calls = len(world.calls)
+    assert go(path, world, boot="boot-2") is Outcome.STOPPED
+    assert last(path).data["code"] == "restarted"
+    assert ("is proven" in last(path).text) is (number >= 8)
+    assert world.calls[calls:] == []
+    assert go(path, world, boot="boot-2", back=True) is Outcome.UNDONE
+    assert {mount.mountpoint for mount in world.mounted} == {mount.mountpoint for mount in ALL_MOUNTS}
+    assert neighbour[0] in world.sessions
+    assert "engine logout" not in world.calls[calls:]
+
+
+def test_a_restart_before_anything_was_changed_closes_the_journal(tmp_path: Path) -> None:
+    world = SimWorld()
+    path = begin(tmp_path, plan_for(world))
+    assert go(path, world, boot="boot-2") is Outcome.REFUSED
+    assert world.calls == []
 
 
 USES: list[Callable[[SimWorld], dict[str, Any]]] = [

@@ -194,6 +194,26 @@ def test_bind_mounts_and_nested_mounts_go_deepest_first_and_come_back(here: Rang
         subprocess.run(["umount", str(bind)], check=False)
 
 
+def test_a_folder_of_the_disk_that_is_mounted_alone_comes_back(here: Range, tmp_path: Path) -> None:
+    (here.mountpoint / "sub").mkdir()
+    (here.mountpoint / "sub" / "name").write_text("kept")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    subprocess.run(["mount", "--bind", str(here.mountpoint / "sub"), str(alone)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro,nosuid", str(alone)], check=True)
+    subprocess.run(["umount", str(here.mountpoint)], check=True)
+    try:
+        path = runner.start(here.plan())
+        assert to_the_end(path).outcome is Outcome.DONE
+        assert to_the_end(runner.undo(path)).outcome is Outcome.UNDONE
+        assert (alone / "name").read_text() == "kept"
+        lines = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(tmp_path) in line]
+        assert len(lines) == 1
+        assert {"ro", "nosuid"} <= set(lines[0].split()[5].split(","))
+    finally:
+        subprocess.run(["umount", str(alone)], check=False)
+
+
 def test_a_disk_without_a_mount_is_removed(here: Range) -> None:
     subprocess.run(["umount", str(here.mountpoint)], check=True)
     end = to_the_end(runner.start(here.plan()))
