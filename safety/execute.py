@@ -77,7 +77,11 @@ class Run:
             except MooringError as error:
                 return self._failed(step, error)
             proven.append(step)
-        text, places = verdict(self._work)
+        try:
+            text, places = verdict(self._work)
+        except MooringError as error:
+            name = self.plan.identity.name
+            text, places = f"{name} is safe to pull. Which links still carry other sessions is not known: {error}", {}
         return self._end(Outcome.DONE, text, "done", places)
 
     def _restarted(self) -> Outcome:

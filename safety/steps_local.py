@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from initiator.errors import MooringError
 from initiator.host.mounts import Mount
 from initiator.host.run import HelperFailed
 from initiator.model import Disk, Snapshot
@@ -337,11 +338,12 @@ def flushed_and_gone(work: Work) -> str | None:
 
 def _who(work: Work) -> str:
     """Who uses the disk now, as a part of a sentence; empty if nobody can be named."""
-    snapshot = work.world.snapshot()
-    disk = work.find(snapshot)
-    if disk is None:
-        return ""
-    users = work.world.facts(snapshot, disk).users
+    try:
+        snapshot = work.world.snapshot()
+        disk = work.find(snapshot)
+        users = work.world.facts(snapshot, disk).users if disk is not None else ()
+    except MooringError:
+        return ""  # that it is busy is known all the same
     names = [f"{user.command} (process {user.pid}, {user.how} {user.path})" for user in users]
     return f" by {', '.join(names)}" if names else ""
 

@@ -19,6 +19,7 @@ from safety.facts import User
 from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record, read
 from safety.plan import Plan, make
 from safety.runner import write_plan
+from safety.world import Busy, Unreadable
 from tests.safety import scenes
 from tests.safety.simworld import ALL_MOUNTS, Crash, SimWorld
 
@@ -145,6 +146,19 @@ def test_a_portal_with_other_sessions_is_not_called_free(tmp_path: Path) -> None
     assert data["free"] == ["portal 127.0.0.2:3260"]
     assert [entry.partition(" (")[0] for entry in data["busy"]] == ["portal 127.0.0.1:3260", "link lo"]
     assert "Still in use by other sessions" in last(path).text
+
+
+def test_a_link_that_cannot_be_looked_up_does_not_undo_the_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(work: object) -> tuple[str, dict[str, list[str]]]:
+        raise Unreadable("The engine does not answer.")
+
+    monkeypatch.setattr("safety.execute.verdict", silent)
+    outcome, path = remove(tmp_path, SimWorld())
+    assert outcome is Outcome.DONE
+    assert "safe to pull" in last(path).text
+    assert "not known" in last(path).text
 
 
 def records_of_a_removal(folder: Path) -> int:
@@ -346,8 +360,6 @@ def test_stopping_at_the_second_mount_is_part_way(tmp_path: Path) -> None:
 
 
 def test_somebody_who_only_looks_at_the_mount_is_waited_for(tmp_path: Path) -> None:
-    from safety.world import Busy
-
     world = SimWorld()
     path = begin(tmp_path, plan_for(world))
     real, refusals = world.unmount, iter([True, True])
