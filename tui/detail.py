@@ -159,7 +159,7 @@ def _path_lines(path: Path, page: Page) -> list[Line]:
         *mark(path.state).pieces(page.glyphs),
         Piece("  via ", "dim"),
         Piece(say(page.world.portal_of(path))),
-        Piece(f"  {page.time(path.latency_us)}  ", "strong"),
+        Piece(f"  {page.time(path.latency_us if works(path) else None)}  ", "strong"),
     )
     room = min(16, page.width - width_of(first))
     if room > 0:
@@ -241,8 +241,10 @@ def _path(path: Path, page: Page) -> list[Line]:
         ("Since", f"{clock(path.since)}, {span(page.now - path.since)}" if path.since is not None else ""),
     ]
     measured = [value for value in samples if value is not None]
-    graph = [(Piece(line, "spark"),) for line in charts.trend(samples, min(page.width, 60), TREND_HEIGHT, page.glyphs)]
-    caption = f"now {page.time(path.latency_us) or '?'}, at most {page.time(max(measured))}" if measured else ""
+    width = min(page.width, 60)
+    graph = [(Piece(line, "spark"),) for line in charts.trend(samples, width, TREND_HEIGHT, page.glyphs)]
+    now = page.time(path.latency_us if works(path) else None) or "?"
+    caption = f"now {now}, at most {page.time(max(measured))}" if measured else ""
     tcp = _tcp_of(path, page.world)
     link = page.world.link(path.link)
     return [

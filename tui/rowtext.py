@@ -8,7 +8,7 @@ from typing import NamedTuple
 from initiator.model import Access, Disk, Link, Path, Session, Volume
 from tui import charts
 from tui.layout import end_of, width_of
-from tui.tree import Group, Kind, Row, Target, World
+from tui.tree import Group, Kind, Row, Target, World, works
 from tui.words import Glyphs, Line, Mark, Piece, count, latency, mark, say, short_target, size
 
 TREND_WIDTH = 10
@@ -109,7 +109,8 @@ def _path(path: Path, world: World, glyphs: Glyphs) -> tuple[Line, str, Line]:
     place: Line = (Piece(say(link.name)),) if link else ()
     if path.access is not Access.UNKNOWN:
         place += (Piece(f"{' ' if place else ''}{path.access.removeprefix('active/')}", "dim"),)
-    return mark(path.state).pieces(glyphs), latency(path.latency_us, glyphs), place
+    # What a path took before it failed says nothing about now.
+    return mark(path.state).pieces(glyphs), latency(path.latency_us if works(path) else None, glyphs), place
 
 
 def _session(session: Session, world: World, glyphs: Glyphs) -> tuple[Line, str, Line]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from initiator.model import Event, Snapshot
 from tui import query as filters
-from tui.tree import Kind, Row, World, rows
+from tui.tree import Kind, Row, World, rows, works
 
 SAMPLES = 60
 """How many latencies of each path are kept: one a second, so one minute."""
@@ -174,6 +174,6 @@ class Store:
             ring = known.get(path.id)
             if ring is None:
                 ring = deque(maxlen=SAMPLES)
-            ring.append(path.latency_us)
+            ring.append(path.latency_us if works(path) else None)
             fresh[path.id] = ring
         self.samples = fresh

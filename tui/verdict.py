@@ -27,7 +27,7 @@ def troubles(world: World, now: float) -> Iterator[tuple[Severity, str, str]]:
     A disk that is in trouble speaks for its paths, and a path for its session, so that one pulled cable is not told
     three times.
     """
-    disks = world.snapshot.disks
+    disks = [disk for target in world.targets for disk in target.disks]
     for disk in disks:
         if disk.state is DiskState.DEAD:
             yield Severity.BAD, f"{say(disk.name)} is dead: nothing serves {say(disk.device or 'it')} any more", disk.id
