@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,8 +137,11 @@ def test_broken_json_makes_it_ask_for_the_raw_format(client: Multipathd, daemon:
 def test_a_length_that_cannot_be(
     client: Multipathd, daemon: FakeMultipathd, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = struct.pack
-    monkeypatch.setattr("tests.host.fakemultipathd.struct.pack", lambda form, _: real(form, size))
+    # Only what the daemon itself sees is replaced: the test runner packs with the same module.
+    lying = SimpleNamespace(
+        pack=lambda form, _: struct.pack(form, size), unpack=struct.unpack, calcsize=struct.calcsize
+    )
+    monkeypatch.setattr("tests.host.fakemultipathd.struct", lying)
     told = client.read(5.0)
     assert told.daemon is Daemon.BROKEN
     assert "bytes" in told.problems(0.0)[0].reason
