@@ -192,7 +192,7 @@ class ProgressScreen(Dialog[None]):
             if secret:
                 self._again(lambda: undo(self.journal, secret))
 
-        self.app.push_screen(SecretScreen(self._name), go_on)
+        self.app.push_screen(SecretScreen(self.progress.name), go_on)
 
     def _again(self, work: Callable[[], None]) -> None:
         if self._follower is not None:

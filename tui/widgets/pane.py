@@ -50,7 +50,8 @@ class Pane(ScrollView, can_focus=True):
     def on_mount(self) -> None:
         """A scroll bar that the terminal can draw."""
         if self.glyphs.good.isascii():
-            self.vertical_scrollbar.renderer = AsciiScrollBar
+            # Textual declares a class variable and reads it through the instance.
+            self.vertical_scrollbar.renderer = AsciiScrollBar  # type: ignore[misc]
 
     def render_line(self, y: int) -> Strip:
         """One visible line."""
