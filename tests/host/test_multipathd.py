@@ -138,9 +138,7 @@ def test_a_length_that_cannot_be(
     client: Multipathd, daemon: FakeMultipathd, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only what the daemon itself sees is replaced: the test runner packs with the same module.
-    lying = SimpleNamespace(
-        pack=lambda form, _: struct.pack(form, size), unpack=struct.unpack, calcsize=struct.calcsize
-    )
+    lying = SimpleNamespace(pack=lambda form, _: struct.pack(form, size), unpack=struct.unpack, error=struct.error)
     monkeypatch.setattr("tests.host.fakemultipathd.struct", lying)
     told = client.read(5.0)
     assert told.daemon is Daemon.BROKEN
