@@ -8,10 +8,10 @@ from typing import Any
 
 from initiator.engine.attached import Route, WorkerConfig
 from initiator.engine.device import DeviceOptions
-from initiator.engine.session_config import SessionConfig
+from initiator.engine.session_config import OFFER, SessionConfig
 from initiator.errors import BadInputError
 from initiator.protocol.chap import DEFAULT_ORDER, Chap
-from initiator.protocol.keys import CRC32C, NONE, Offer
+from initiator.protocol.keys import CRC32C, NONE
 
 _SESSION_TIMES = (
     "ping_interval",
@@ -24,6 +24,8 @@ _SESSION_TIMES = (
     "backoff_limit",
 )
 _DEVICE_TIMES = ("queue_timeout", "io_timeout", "flush_timeout")
+_RETRY_REFUSED_S = 5.0
+"""Seconds. A target that restarts refuses at first as one that never will (tgt: "not found"); a disk outlasts that."""
 _DIGESTS = {
     "none": ((NONE,), (NONE,)),
     "header": ((CRC32C, NONE), (NONE,)),
@@ -61,7 +63,7 @@ def session_config(config: WorkerConfig, route: Route) -> SessionConfig:
         BadInputError: the name or secret cannot be used for CHAP.
     """
     options = config.options
-    offer = Offer()
+    offer = OFFER
     if "digests" in options:
         header, data = _DIGESTS[options["digests"]]
         offer = dataclasses.replace(offer, header_digest=header, data_digest=data)
@@ -78,6 +80,7 @@ def session_config(config: WorkerConfig, route: Route) -> SessionConfig:
         chap=chap,
         chap_algorithms=tuple(options.get("chap_algorithms") or DEFAULT_ORDER),
         offer=offer,
+        retry_refused=_RETRY_REFUSED_S,
         require_digests=options.get("digests") == "required",
         **given,
     )
