@@ -13,6 +13,7 @@ from initiator import model
 from initiator.changes import diff
 from initiator.errors import MooringError
 from initiator.host import block, links, mounts, sysfs, volumes
+from initiator.host.blockreader import BlockReader
 from initiator.host.helper_calls import pinned_mounts
 from initiator.model import BlockNode, Disk, DiskState, Event, Link, Problem, Session, Snapshot, Volume
 
@@ -70,8 +71,10 @@ class Inventory:
         self._addresses = addresses
         self._live = root == Path("/")
         self._sizes = volumes.Sizes()
+        self._block = BlockReader(root)
         self._tcp = tcp
         self._kernel: KernelReader | None = None
+        self._stacked: tuple[object, dict[str, frozenset[str]]] | None = None
         self.events: tuple[Event, ...] = ()
         """The engine's recent messages as of the last reading."""
 
@@ -85,7 +88,7 @@ class Inventory:
         if self._live:
             self._sizes.start()
         report, engine, engine_problems = self._ask_engine()
-        nodes, block_problems = block.read_block(self._root)
+        nodes, block_problems = self._block.read(full)
         rows, mount_problems = mounts.read_mounts(self._root, pinned=pinned_mounts if self._live else None)
         swaps, swap_problems = block.read_swaps(self._root, nodes, rows)
         found_links, link_problems = links.read_links(self._root, self._addresses)
@@ -93,7 +96,9 @@ class Inventory:
         placed, disk_problems = _placed(report.disks if report else (), nodes)
         disks = (*placed, *(kernel.disks if kernel else ()))
         paths = (*(report.paths if report else ()), *(kernel.paths if kernel else ()))
-        stacks = _stacks(disks, paths, nodes, rows)
+        if self._stacked is None or self._stacked[0] != (disks, paths, nodes, rows):
+            self._stacked = ((disks, paths, nodes, rows), _stacks(disks, paths, nodes, rows))
+        stacks = self._stacked[1]
         found_volumes, size_problems = self._volumes(rows, nodes, stacks)
         sessions = tuple(_with_link(session, found_links) for session in (report.sessions if report else ()))
         by_session = {session.id: session.link for session in sessions}
@@ -160,7 +165,8 @@ class Inventory:
         shown = volumes.relevant(rows, behind, frozenset().union(*stacks.values()))
         with_device = [mount for mount in shown if mount.dev in behind or mount.fstype == "fuseblk"]
         sizes, problems = self._sizes.read(with_device) if self._live else ({}, ())
-        labels = volumes.read_labels(self._root, nodes)
+        mounted = {dev for mount in shown for dev in behind.get(mount.dev, ())}
+        labels = volumes.read_labels(self._root, [node for node in nodes if node.dev in mounted])
         on: dict[str, set[str]] = {}
         for disk, stack in stacks.items():
             for dev in stack:

@@ -282,7 +282,7 @@ class Map:
     details: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Whatever else multipathd tells: features, hardware handler, failback, counters."""
     answered_at: float | None = None
-    """Unix time of the answer that path states and details come from; None where nobody answered."""
+    """Unix time of the answer that path states come from, where it is older than the snapshot; else None."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -95,6 +95,17 @@ def read_one(path: str) -> bytes | None:
         os.close(file)
 
 
+def read_whole(path: str) -> bytes | None:
+    """A file of any length; None where it is absent or refused."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        if _tolerable(error):
+            return None
+        raise
+
+
 def number(data: bytes | None, base: int = 10) -> int | None:
     """An attribute as a number; None where it is none."""
     try:

@@ -20,9 +20,9 @@ from initiator.host import attributes, sysfs
 from initiator.host.attributes import Raw
 from initiator.model import Problem
 
-TURN = 512
+TURN = 256
 """How many LUNs are read anew in one reading if nothing speaks for them."""
-_SESSIONS_IN_TURN = 16
+_SESSIONS_IN_TURN = 8
 """One session for so many LUNs: it has many more attributes, and nearly all of them never change."""
 
 _SESSION = (

@@ -19,8 +19,7 @@ from initiator.host.block import read_block
 from initiator.host.diskstats import Counters, StatsReader
 from initiator.host.dmstatus import DmStatus
 from initiator.host.iscsi import KernelSession, Lun, SessionReader
-from initiator.host.kernelview import Identity
-from initiator.host.multipath import MapInfo, MapPath
+from initiator.host.multipath import MapInfo
 from initiator.host.multipathd import PATIENCE, Daemon, Multipathd, Told
 from initiator.host.nodes import NodeRecord, RecordReader, Records
 from initiator.host.units import (
@@ -30,6 +29,7 @@ from initiator.host.units import (
     Placed,
     Unit,
     map_wwid,
+    path_id,
     read_facts,
     to_disk,
     to_map,
@@ -76,6 +76,21 @@ class _KnownSession(NamedTuple):
     session: Session
 
 
+_Key = tuple[
+    list[Placed], BlockNode | None, MapInfo | None, tuple[Counters | None, ...], float | None, bool | None, bool | None
+]
+
+
+class _Made(NamedTuple):
+    """The objects of one disk and what they were made of."""
+
+    key: _Key
+    paths: list[model.Path]
+    disk: Disk
+    map: Map | None
+    wrong: str | None
+
+
 class KernelReader:
     """Reads again and again. What has not changed since is the same object as before.
 
@@ -108,10 +123,9 @@ class KernelReader:
         self._sessions: dict[int, _KnownSession] = {}
         self._last_records = Records()
         self._by_place: dict[_RecordKey, list[NodeRecord]] = {}
-        self._identities: dict[str, tuple[attributes.Raw, Identity]] = {}
+        self._placed: dict[str, Placed] = {}
         self._facts: dict[str, tuple[attributes.Raw, Facts]] = {}
-        self._paths: dict[str, tuple[object, model.Path, Counters | None]] = {}
-        self._disks: dict[str, tuple[object, Disk]] = {}
+        self._made: dict[str, _Made] = {}
 
     def read(self, nodes: Sequence[BlockNode], found_links: Sequence[Link] = (), full: bool = False) -> KernelReport:
         """Reads what is there now.
@@ -154,7 +168,8 @@ class KernelReader:
         for lun in luns:
             by_session.setdefault(lun.sid, []).append(lun.lun)
         tcp = self._tcp() if self._tcp is not None else {}
-        if records is not self._last_records:
+        same_records = records is self._last_records
+        if not same_records:
             self._last_records = records
             self._by_place = _by_place(records)
         made: dict[int, _KnownSession] = {}
@@ -162,7 +177,8 @@ class KernelReader:
             own = tuple(sorted(by_session.get(each.sid, ())))
             info = _tcp_of(each, tcp)
             known = self._sessions.get(each.sid)
-            mine = _records_of(each, self._by_place)
+            same = known is not None and same_records and known.seen is each
+            mine = known.records if known is not None and same else _records_of(each, self._by_place)
             link = link_of(each)
             if known is None or (known.seen, known.luns, known.records, known.tcp, known.link) != (
                 each, own, mine, info, link,
@@ -186,22 +202,26 @@ class KernelReader:
         """LUNs under one map are one disk; so are disks that the kernel gives the same name."""
         units: dict[str, Unit] = {}
         keys: dict[str, str] = {}
-        identities: dict[str, tuple[attributes.Raw, Identity]] = {}
+        before, self._placed = self._placed, {}
         for lun in luns:
-            known = self._identities.get(lun.hctl)
-            if known is None or known[0] is not lun.fixed:
-                known = (lun.fixed, kernelview.identity(lun.fixed))
-            identities[lun.hctl] = known
             node = nodes.get(lun.kname) if lun.kname else None
-            joined = next((maps[name] for name in node.holders if name in maps), None) if node else None
-            key = unit_key(lun, known[1])
-            if joined is not None:
-                key = keys.setdefault(joined.kname, key)
+            joined = None
+            for name in node.holders if node is not None else ():
+                joined = maps.get(name, joined)
+            session = sessions[lun.sid]
+            placed = before.get(lun.hctl)
+            if placed is None or placed.lun is not lun or (placed.session, placed.node, placed.map) != (
+                session, node, joined,
+            ):  # fmt: skip
+                same = placed is not None and placed.lun.fixed is lun.fixed
+                identity = placed.identity if placed is not None and same else kernelview.identity(lun.fixed)
+                placed = Placed(lun, identity, session, node, joined, unit_key(lun, identity))
+            self._placed[lun.hctl] = placed
+            key = placed.key if joined is None else keys.setdefault(joined.kname, placed.key)
             unit = units.get(key)
             if unit is None or (unit.map is None and joined is not None):
                 unit = units[key] = Unit(f"kernel:d:{key}", unit.members if unit else [], joined)
-            unit.members.append(Placed(lun, known[1], sessions[lun.sid], node, joined))
-        self._identities = identities
+            unit.members.append(placed)
         for kname, node in maps.items():
             if kname not in keys and not node.slaves:
                 units[f"map {kname}"] = Unit(f"kernel:d:{map_wwid(node)}", [], node)
@@ -214,11 +234,10 @@ class KernelReader:
         listed = {path.dev: path for path in told.listed if path.dev} if told.daemon is Daemon.RUNNING else None
         wwids = self._wwids() if loose else frozenset()
         infos: Mapping[str, MapInfo] = {info.name: info for info in told.maps}
-        at = told.at
-        stale = told.daemon is Daemon.ABSENT or at is None or now - at > STALE
-        if maps and stale:
+        at = None if told.daemon is Daemon.RUNNING else told.at
+        if maps and (told.daemon is Daemon.ABSENT or told.at is None or now - told.at > STALE):
             asked = self._dm_status()
-            infos, at = ({}, at) if asked is None else (asked, now)
+            infos, at = ({}, at) if asked is None else (asked, None)
         return Joined(infos, at, listed, told.daemon, wwids, bool(maps))
 
     def _wwids(self) -> frozenset[str]:
@@ -232,74 +251,58 @@ class KernelReader:
         self, units: Iterable[Unit], joined: Joined, now: float
     ) -> tuple[list[model.Path], list[Disk], list[Map], list[Problem]]:
         stats = self._stats.read()
-        before_paths, self._paths = self._paths, {}
-        before_disks, self._disks = self._disks, {}
+        before, self._made = self._made, {}
         paths: list[model.Path] = []
         disks: list[Disk] = []
         maps: list[Map] = []
         problems: list[Problem] = []
         for unit in units:
             info = joined.infos.get(unit.map.dm_name or "") if unit.map else None
-            by_dev = {path.dev_t: path for path in info.paths} if info else {}
-            own = []
-            for placed in unit.members:
-                path = by_dev.get(placed.node.dev) if placed.node else None
-                counters = stats.get(placed.lun.kname or "")
-                own.append(self._path(unit, placed, path, counters, before_paths.get(placed.lun.hctl), now))
-            if unit.map is not None:
-                maps.append(to_map(unit, unit.map, info, own, joined, self._suspended(unit.map, info)))
-            wrong = wrong_with(unit)
-            if wrong is not None:
-                problems.append(Problem("kernel", unit.id, wrong))
-            disks.append(self._disk(unit, own, wrong, joined, before_disks.get(unit.id)))
-            paths += own
-        self._facts = {key: fact for key, fact in self._facts.items() if key in self._identities}
+            counters = tuple([stats.get(placed.lun.kname or "") for placed in unit.members])
+            suspended = self._suspended(unit.map, info) if unit.map else None
+            key = (unit.members, unit.map, info, counters, joined.answered_at, joined.multipath(unit), suspended)
+            made = before.get(unit.id)
+            if made is None or made.key != key:
+                made = self._make(unit, info, key, made, joined.answered_at, now)
+            self._made[unit.id] = made
+            paths += made.paths
+            disks.append(made.disk)
+            if made.map is not None:
+                maps.append(made.map)
+            if made.wrong is not None:
+                problems.append(Problem("kernel", unit.id, made.wrong))
+        self._facts = {key: fact for key, fact in self._facts.items() if key in self._placed}
         return paths, disks, maps, problems
+
+    def _make(
+        self, unit: Unit, info: MapInfo | None, key: _Key, before: _Made | None, at: float | None, now: float
+    ) -> _Made:
+        """The objects of one disk; those that come out as they were stay the same objects."""
+        _, _, _, counters, _, multipath, suspended = key
+        by_dev = {path.dev_t: path for path in info.paths} if info else {}
+        old = {path.id: (path, was) for path, was in zip(before.paths, before.key[3], strict=True)} if before else {}
+        paths = []
+        for placed, now_counted in zip(unit.members, counters, strict=True):
+            was, counted = old.get(path_id(placed.lun), (None, None))
+            path = by_dev.get(placed.node.dev) if placed.node else None
+            made = to_path(unit, placed, path, now_counted, counted, was, now)
+            paths.append(was if was is not None and made == was else made)
+        wrong = wrong_with(unit)
+        facts = self._facts_of(unit.members[0].lun) if unit.members else None
+        disk = to_disk(unit, paths, facts, wrong, multipath)
+        return _Made(
+            key=key,
+            paths=paths,
+            disk=before.disk if before is not None and before.disk == disk else disk,
+            map=to_map(unit, unit.map, info, paths, at, suspended) if unit.map is not None else None,
+            wrong=wrong,
+        )
 
     def _suspended(self, node: BlockNode, info: MapInfo | None) -> bool | None:
         if info is not None and info.suspended is not None:
             return info.suspended
         number = sysfs.read_int(f"{self._base}/sys/class/block/{node.kname}/dm/suspended")
         return None if number is None else bool(number)
-
-    def _path(
-        self,
-        unit: Unit,
-        placed: Placed,
-        path: MapPath | None,
-        counters: Counters | None,
-        before: tuple[object, model.Path, Counters | None] | None,
-        now: float,
-    ) -> model.Path:
-        key = (placed.lun, placed.session, path, counters, unit.id, placed.map and placed.map.kname)
-        if before is not None and before[0] == key:
-            self._paths[placed.lun.hctl] = before
-            return before[1]
-        was = before[1] if before is not None and before[1].disk == unit.id else None
-        made = to_path(unit, placed, path, counters, before[2] if before else None, was, now)
-        self._paths[placed.lun.hctl] = (key, made, counters)
-        return made
-
-    def _disk(
-        self,
-        unit: Unit,
-        paths: Sequence[model.Path],
-        wrong: str | None,
-        joined: Joined,
-        before: tuple[object, Disk] | None,
-    ) -> Disk:
-        facts = self._facts_of(unit.members[0].lun) if unit.members else None
-        multipath = joined.multipath(unit)
-        members = tuple((placed.lun.hctl, placed.node, placed.identity) for placed in unit.members)
-        targets = tuple(placed.session.target for placed in unit.members)
-        states = tuple((path.state, path.reason) for path in paths)
-        key = (members, targets, states, unit.map, facts, wrong, multipath)
-        if before is not None and before[0] == key:
-            self._disks[unit.id] = before
-            return before[1]
-        made = to_disk(unit, paths, facts, wrong, multipath)
-        self._disks[unit.id] = (key, made)
-        return made
 
     def _facts_of(self, lun: Lun) -> Facts:
         known = self._facts.get(lun.hctl)

@@ -9,6 +9,7 @@ format`) and of the status line of the kernel's multipath target.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,8 +105,9 @@ class ListedPath:
     """False while multipathd has not finished looking at it."""
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def known(value: object) -> str | None:
-    """A field as text; None for what multipathd writes where it does not know."""
+    """A field as text; None for what multipathd writes where it does not know. Most paths say the same."""
     text = value if isinstance(value, str) else str(value)
     if not text.isascii() or not text.isprintable() or len(text) > _LONGEST:
         text = clean(text, _LONGEST)

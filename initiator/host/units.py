@@ -44,6 +44,8 @@ class Placed(NamedTuple):
     session: Session
     node: BlockNode | None
     map: BlockNode | None
+    key: str
+    """What LUNs that lead to the same disk have in common."""
 
 
 class Unit(NamedTuple):
@@ -173,10 +175,10 @@ def to_path(
     verdict = kernelview.path_verdict(lun, session.state, placed.map is not None, path)
     failed = was is not None and was.state in kernelview.WORKING and verdict.state not in kernelview.WORKING
     failures = path.failures if path is not None else None
-    if failures is None and was is not None:
-        failures = (was.failures or 0) + failed
+    if failures is None:  # nobody counts but we
+        failures = (was.failures or 0) + failed if was is not None else 0
     return model.Path(
-        id=f"kernel:p:{lun.hctl}",
+        id=path_id(lun),
         name=f"{session.name} lun {lun.lun}",
         state=verdict.state,
         disk=unit.id,
@@ -215,6 +217,11 @@ def _latency(counters: Counters | None, counted: Counters | None, was: model.Pat
     return spent * 1000 / ended
 
 
+def path_id(lun: Lun) -> str:
+    """The id of the path to a LUN."""
+    return f"kernel:p:{lun.hctl}"
+
+
 def map_id(node: BlockNode) -> str:
     """The id of a map."""
     return f"kernel:m:{map_wwid(node)}"
@@ -225,7 +232,7 @@ def to_map(
     node: BlockNode,
     info: MapInfo | None,
     paths: Sequence[model.Path],
-    joined: Joined,
+    answered_at: float | None,
     suspended: bool | None,
 ) -> Map:
     """The map over a disk's paths."""
@@ -245,7 +252,7 @@ def to_map(
         policy=info.policy if info is not None else None,
         queueing=info.queueing if info is not None else None,
         details=info.fields if info is not None else {},
-        answered_at=joined.answered_at if info is not None else None,
+        answered_at=answered_at if info is not None else None,
     )
 
 

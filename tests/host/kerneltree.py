@@ -304,6 +304,28 @@ def big(root: Path, sessions: int, paths: int, kernel: tuple[int, int] = (6, 12)
     return tree
 
 
+def answers(sessions: int, paths: int) -> tuple[str, str]:
+    """What multipathd says of the host that `big` writes: `show maps json` and `show paths raw format`."""
+    from tests.host.fakemultipathd import MAP, PATH, maps_json
+
+    ways = min(4, sessions)
+    luns = paths // sessions
+    maps, groups, listed = [], [], []
+    for disk in range((sessions // ways) * luns):
+        target, lun = divmod(disk, luns)
+        name = f"mpath{_letters(disk)}"
+        maps.append({**MAP, "name": name, "uuid": f"3{naa(disk)}", "sysfs": f"dm-{disk}", "paths": ways})
+        members = []
+        for way in range(ways):
+            number = (target * ways + way) * luns + lun
+            dev, dev_t = f"sd{_letters(number)}", _number(number + 1)
+            members.append({**PATH, "dev": dev, "dev_t": dev_t})
+            hctl = f"{target * ways + way + 1}:0:0:{lun}"
+            listed.append(f"{hctl}|{dev}|{dev_t}|active|running|ready|{name}|0|ok|3{naa(disk)}\n")
+        groups.append([members])
+    return maps_json(maps, groups), "".join(listed)
+
+
 def _letters(number: int) -> str:
     text = ""
     number += 1

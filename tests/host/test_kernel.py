@@ -116,7 +116,7 @@ def test_two_paths_under_a_map(joined: KernelTree, daemon: FakeMultipathd) -> No
         2,
         2,
     )
-    assert (multipath.policy, multipath.queueing, multipath.answered_at) == ("service-time 0", "12 chk", 1000.0)
+    assert (multipath.policy, multipath.queueing, multipath.answered_at) == ("service-time 0", "12 chk", None)
     assert multipath.details["features"] == "1 queue_if_no_path"
 
 
@@ -253,7 +253,7 @@ def test_without_multipathd_the_device_mapper_is_asked(joined: KernelTree) -> No
     assert (report.maps[0].state, report.maps[0].queueing, report.maps[0].answered_at) == (
         MapState.DEGRADED,
         None,
-        1000.0,
+        None,
     )
     assert report.problems == ()
 

@@ -89,8 +89,8 @@ def clear() -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """One value into one file of configfs."""
-    path.write_text(text + "\n", encoding="ascii")
+    """One value into one file of configfs; a line break would become part of a CHAP name or secret."""
+    path.write_text(text, encoding="ascii")
 
 
 if __name__ == "__main__":

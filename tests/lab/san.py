@@ -1,0 +1,145 @@
+"""The targets of the kernel scenarios, what is built on their disks, and what other tools say of all that."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.lab.machine import Machine
+
+NAME = "iqn.2026-11.io.mooring.lab"
+TWO, SINGLE, CHAP, MD = (f"{NAME}:{name}" for name in ("two", "single", "chap", "md"))
+MIB = 1 << 20
+USER, SECRET, TARGET_USER, TARGET_SECRET = "harry", "sekret\\$x!-1234", "tgt", "mutual-secret12"
+SPEC: Mapping[str, Any] = {
+    "disks": {
+        "d0": {"size": 256 * MIB, "serial": "a0000001"},
+        "d1": {"size": 160 * MIB, "serial": "a0000002"},
+        "w0": {"size": 128 * MIB, "serial": "a0000003"},
+        "c0": {"size": 128 * MIB, "serial": "a0000004"},
+        "m0": {"size": 96 * MIB, "serial": "a0000005"},
+        "m1": {"size": 96 * MIB, "serial": "a0000006"},
+        "x0": {"size": 64 * MIB, "serial": "a0000007"},
+    },
+    "targets": {
+        TWO: {"luns": ["d0", "d1"], "portals": ["10.9.1.2:3260", "10.9.2.2:3260"], "digests": "CRC32C"},
+        SINGLE: {"luns": ["w0"], "portals": ["10.9.2.2:3261"]},
+        CHAP: {
+            "luns": ["c0"],
+            "portals": ["[fd09:1::2]:3260"],
+            "chap": [USER, SECRET],
+            "mutual": [TARGET_USER, TARGET_SECRET],
+        },
+        MD: {"luns": ["m0", "m1"], "portals": ["10.9.1.2:3262"]},
+    },
+}
+
+
+def order(guest: Machine, *words: str, secrets: Sequence[str] = ()) -> dict[str, Any]:
+    """One of Mooring's orders to iscsiadm, as root in the guest."""
+    given = "".join(f"{line}\n" for line in secrets)
+    command = shlex.join(["/opt/mooring/bin/python", "/opt/lab/order.py", *words])
+    answer: dict[str, Any] = json.loads(guest.run(f"printf %s {shlex.quote(given)} | {command}", seconds=180).out)
+    return answer
+
+
+def make(guest: Machine) -> None:
+    """Targets in their own network namespace, records, sessions, and a volume of every kind on the disks."""
+    guest.run("modprobe -a iscsi_tcp dm-multipath raid1 dm-crypt; sh /opt/lab/cables.sh make")
+    spec = shlex.quote(json.dumps(SPEC))
+    guest.run(f"echo {spec} | nsenter --net=/run/netns/san python3 /opt/lab/lio.py make")
+    for portal in ("10.9.1.2:3260", "10.9.2.2:3261", "10.9.1.2:3262", "[fd09:1::2]:3260"):
+        assert order(guest, "discover", portal)["result"], portal
+    update = "iscsiadm -m node -T {} -o update -n 'node.conn[0].iscsi.{}Digest' -v CRC32C"
+    guest.run("; ".join(update.format(TWO, kind) for kind in ("Header", "Data")))
+    for target, portal in ((TWO, "10.9.1.2"), (TWO, "10.9.2.2"), (SINGLE, "10.9.2.2:3261"), (MD, "10.9.1.2:3262")):
+        assert "result" in order(guest, "login", target, portal), target
+    secrets = (USER, SECRET, TARGET_USER, TARGET_SECRET)
+    assert "result" in order(guest, "login", CHAP, "[fd09:1::2]", secrets=secrets)
+    joined = "[ $(dmsetup ls --target multipath | wc -l) = 2 ]"
+    guest.run(f"udevadm settle -t 60; for n in $(seq 60); do {joined} && break; sleep 1; done; {joined}")
+    guest.run(BUILD, seconds=300)
+
+
+BUILD = r"""
+set -e
+node() { readlink -f /dev/disk/by-id/wwn-0x6001405a000000$1*; }
+map() { echo /dev/mapper/$(dmsetup ls --target multipath | cut -f1 | while read n; do dmsetup info -c --noheadings \
+    -o name,uuid $n; done | grep 6001405a000000$1 | cut -d: -f1); }
+pvcreate -q "$(map 1)"
+vgcreate -q vault "$(map 1)"
+lvcreate -q -n crypt -L 128M vault
+echo passphrase | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/vault/crypt -
+echo passphrase | cryptsetup open /dev/vault/crypt secret --key-file=-
+mkfs.ext4 -q -L deep /dev/mapper/secret
+mkdir -p /mnt/deep /mnt/plain /mnt/elsewhere /mnt/mirror "/mnt/bind here"
+mount /dev/mapper/secret /mnt/deep
+mkfs.ext4 -q -L plain "$(map 2)"
+mount "$(map 2)" /mnt/plain
+mkdir /mnt/plain/inner; mount --bind /mnt/plain/inner "/mnt/bind here"
+mkswap -q "$(node 3)" && swapon "$(node 3)"
+mkfs.ext4 -q -L far "$(node 4)"
+setsid unshare -m sh -c "mount --make-rprivate /; mount $(node 4) /mnt/elsewhere; exec sleep 100000" \
+    >/dev/null 2>&1 </dev/null &
+yes | mdadm -q --create /dev/md7 --run --level=1 --raid-devices=2 "$(node 5)" "$(node 6)" 2>/dev/null
+mkfs.ext4 -q -L mirror /dev/md7
+mount /dev/md7 /mnt/mirror
+udevadm settle -t 60
+"""
+
+
+# --- what the others say ---
+
+_FIELDS = {
+    "Current Portal": "current",
+    "Persistent Portal": "persistent",
+    "Iface Name": "iface",
+    "Iface Transport": "transport",
+    "Iface Initiatorname": "initiator",
+    "Iface IPaddress": "ip",
+    "Iface HWaddress": "hw",
+    "Iface Netdev": "netdev",
+    "SID": "sid",
+    "iSCSI Session State": "state",
+    "Recovery Timeout": "recovery",
+    "Target Reset Timeout": "target_reset",
+    "LUN Reset Timeout": "lun_reset",
+    "Abort Timeout": "abort",
+    "username": "username",
+    "username_in": "username_in",
+}
+
+
+def parse_p3(text: str) -> dict[str, dict[str, Any]]:
+    """`iscsiadm -m session -P 3`, by session id."""
+    sessions: list[dict[str, Any]] = []
+    target = ""
+    for line in (line.strip() for line in text.splitlines()):
+        key, _, value = line.partition(": ")
+        if key == "Target":
+            target = value.split(" ")[0]
+        elif key == "Current Portal":
+            sessions.append({"target": target, "negotiated": {}, "luns": {}})
+        if not sessions:
+            continue
+        session = sessions[-1]
+        if key in _FIELDS:
+            session[_FIELDS[key]] = value
+        elif found := re.match(r"Host Number: (\d+)\tState: (\w+)", line):
+            session["host"], session["host_state"] = found.groups()
+        elif found := re.match(r"scsi(\d+) Channel (\d+) Id (\d+) Lun: (\d+)", line):
+            session["lun"] = ":".join(str(int(number)) for number in found.groups())
+            session["luns"][session["lun"]] = None
+        elif found := re.match(r"Attached scsi disk (\w+)\s+State: (\S+)", line):
+            session["luns"][session["lun"]] = found.groups()
+        elif re.fullmatch(r"[A-Z][A-Za-z0-9]+", key) and value and key != "Target":
+            session["negotiated"][key] = value
+    return {session["sid"]: session for session in sessions}
+
+
+def flat(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A device of `lsblk -J` with everything below it."""
+    return [node, *(each for child in node.get("children", ()) for each in flat(child))]
