@@ -6,6 +6,7 @@ made anew for every snapshot; what a row says is worked out only when it is on s
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 import functools
@@ -99,6 +100,7 @@ class World:
         self.targets = tuple(
             _target(name, *by_target[name]) for name in sorted(by_target, key=lambda name: (name == "", natural(name)))
         )
+        self._by_name = {target.name: target for target in self.targets}
         self.used_links = _used_links(snapshot)
         self.links = _links(snapshot, self.used_links)
 
@@ -138,7 +140,8 @@ class World:
 
     def sessions_of(self, target: str) -> tuple[Session, ...]:
         """The sessions with a target, by portal."""
-        return next((found.sessions for found in self.targets if found.name == target), ())
+        found = self._by_name.get(target)
+        return found.sessions if found else ()
 
     def carried_by(self, session: Session) -> list[Disk]:
         """The disks that have a path over a session."""
@@ -147,7 +150,8 @@ class World:
     @functools.cached_property
     def working(self) -> int:
         """How many paths can carry I/O."""
-        return sum(works(path) for path in self.snapshot.paths)
+        states = collections.Counter(path.state for path in self.snapshot.paths)
+        return states[PathState.ACTIVE] + states[PathState.STANDBY]
 
     @functools.cached_property
     def idle_failures(self) -> tuple[Session, ...]:

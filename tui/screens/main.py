@@ -57,6 +57,7 @@ class MainScreen(Screen[None]):
         self._detail_wanted: bool | None = None
         self._event_lines: deque[Line] = deque(maxlen=EVENTS)
         self._events_told = 0
+        self._found = ""
 
     @property
     def mooring(self) -> MooringApp:
@@ -247,10 +248,10 @@ class MainScreen(Screen[None]):
 
     def _tell_found(self) -> None:
         shown = len(self.store.rows)
-        if self.store.query:
-            self.query_one("#found", Static).update(f"{count(shown, 'row')} " if shown else "nothing fits ")
-        else:
-            self.query_one("#found", Static).update("")
+        text = (f"{count(shown, 'row')} " if shown else "nothing fits ") if self.store.query else ""
+        if text != self._found:  # an update costs a new layout, even of the same text
+            self._found = text
+            self.query_one("#found", Static).update(text)
 
     # --- actions ------------------------------------------------------------------------------------------------
 
