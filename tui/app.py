@@ -113,6 +113,11 @@ class MooringApp(App[int]):
     ) -> None:
         super().__init__()
         self.animation_level = "none"
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        # Before the style sheet is read, so that it is not read a second time for another theme.
+        self.set_reactive(App.theme, LIGHT.name if options.light else DARK.name)
+        self.stylesheet.set_variables(self.get_css_variables())
         self.options = options
         self.backends = backends
         self.wall = wall
@@ -144,9 +149,6 @@ class MooringApp(App[int]):
 
     def on_mount(self) -> None:
         """Show the first screen at once; the data comes when it comes."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = LIGHT.name if self.options.light else DARK.name
         self.set_class(self.options.ascii, "-ascii")
         self.push_screen(self.main)
         if threading.current_thread() is threading.main_thread():
