@@ -34,6 +34,7 @@ __all__ = ["journal_dir", "main", "resume", "start", "undo", "work"]
 _STOPPED = EXIT[Outcome.STOPPED]
 _REFUSED = EXIT[Outcome.REFUSED]
 _START_S = 20.0
+_END_S = 5.0
 _GLANCE_S = 0.5
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -86,7 +87,7 @@ def resume(path: Path) -> Path:
     records, plan = _open_plan(path)
     if records[-1].outcome in FINAL:
         raise RefusedError(f"This removal is at its end: {records[-1].text}", code="finished")
-    _check_free(path.parent, plan.identity)
+    _check_free(path.parent, plan.identity, records[-1])
     return _spawn(path, "resume", None)
 
 
@@ -107,7 +108,7 @@ def undo(path: Path, *, chap_secret: str | None = None) -> Path:
     records, plan = _open_plan(path)
     if records[-1].outcome in (Outcome.REFUSED, Outcome.UNDONE):
         raise RefusedError(f"There is nothing to take back: {records[-1].text}", code="finished")
-    _check_free(path.parent, plan.identity)
+    _check_free(path.parent, plan.identity, records[-1])
     return _spawn(path, "undo", chap_secret)
 
 
@@ -118,11 +119,23 @@ def _open_plan(path: Path) -> tuple[tuple[Record, ...], Plan]:
     return records, Plan.from_json(records[0].data.get("plan", {}))
 
 
-def _check_free(folder: Path, identity: Identity) -> None:
-    """Say at once when another runner is at work; the runner itself makes sure of it."""
+def _check_free(folder: Path, identity: Identity, last: Record | None = None) -> None:
+    """Say at once when another runner is at work; the runner itself makes sure of it.
+
+    One that has written its last word (`last`) holds the lock for a moment more, until its process is gone.
+    """
+    end = time.monotonic() + (_END_S if last is not None and last.kind is Kind.END else 0.0)
     lock = DiskLock(folder, identity.key())
-    lock.take()
-    lock.release()
+    while True:
+        try:
+            lock.take()
+        except RefusedError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.02)
+        else:
+            lock.release()
+            return
 
 
 def _spawn(path: Path, mode: str, secret: str | None) -> Path:

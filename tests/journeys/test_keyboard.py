@@ -119,7 +119,11 @@ def test_closing_the_dashboard_during_a_removal_does_not_stop_it() -> None:
             terminal.type("Enter", "Down", "r")
             confirm(terminal, "data")
             terminal.wait("Claim")
+            shell = psutil.Process(terminal.pid())
+            programs = [child for child in shell.children(recursive=True) if "mooring" in " ".join(child.cmdline())]
             terminal.kill()
+            assert programs
+            until(lambda: not any(program.is_running() for program in programs), what="the end of the dashboard")
         gone = until(
             lambda: [d for d in listing()["disks"] if d["name"] == "data"] == [], seconds=30, what="the removal"
         )

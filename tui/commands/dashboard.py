@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import select
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from initiator.errors import MooringError
+
+HANG_UP_GRACE_S = 5.0
+"""Seconds that an orderly end may take after the terminal is gone."""
 
 
 def dashboard(arguments: argparse.Namespace) -> int:
@@ -15,13 +23,39 @@ def dashboard(arguments: argparse.Namespace) -> int:
     check_terminal()
     from tui.app import AppOptions, run
 
-    return run(
-        AppOptions(
-            read_only=arguments.read_only or os.geteuid() != 0,
-            ascii=arguments.ascii,
-            screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
+    with ends_with_terminal():
+        return run(
+            AppOptions(
+                read_only=arguments.read_only or os.geteuid() != 0,
+                ascii=arguments.ascii,
+                screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
+            )
         )
-    )
+
+
+@contextlib.contextmanager
+def ends_with_terminal() -> Iterator[None]:
+    """End the process if its terminal is gone and the dashboard has not ended by itself some seconds later.
+
+    Textual writes its last frames through a queue that nobody empties any more once the terminal has hung up, and
+    then waits for ever. Nothing is lost: the dashboard holds neither disks nor removals.
+    """
+    finished = threading.Event()
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(sys.stdin.fileno(), 0)  # a hang-up is reported without being asked for
+        while not poller.poll(1000.0):
+            if finished.is_set():
+                return
+        if not finished.wait(HANG_UP_GRACE_S):
+            os._exit(128 + signal.SIGHUP)
+
+    threading.Thread(target=watch, name="terminal", daemon=True).start()
+    try:
+        yield
+    finally:
+        finished.set()
 
 
 def check_terminal() -> None:

@@ -30,16 +30,17 @@ def practice(arguments: argparse.Namespace) -> int:
         say("the range stays until: mooring practice stop")
         return Exit.DONE
     from tui.app import AppOptions, run
+    from tui.commands.dashboard import ends_with_terminal
 
+    options = AppOptions(
+        read_only=arguments.read_only,
+        ascii=arguments.ascii,
+        practice=True,
+        screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
+    )
     try:
-        code = run(
-            AppOptions(
-                read_only=arguments.read_only,
-                ascii=arguments.ascii,
-                practice=True,
-                screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
-            )
-        )
+        with ends_with_terminal():
+            code = run(options)
     finally:
         ended = _end()
     return code or ended
