@@ -44,6 +44,8 @@ class Result:
 BUDGET = {"cpu_percent": 4.0, "cpu_ms_per_tick": 15.0, "key_p95_ms": 50.0, "resident_mb": 70.0}
 """At 2,000 paths; `cpu_ms_per_tick` is CPU above that of the same screen when nothing changes."""
 FIRST_PAINT_MS = 400.0
+PROGRAM = ["-c", "import sys; from tui.app import AppOptions, run; sys.exit(run(AppOptions()))"]
+"""The program itself on this host, without the command line: the made-up hosts import the tests' own helpers too."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -130,8 +132,8 @@ def table(results: Sequence[Result]) -> str:
     for result in results:
         values = dataclasses.astuple(result)[1:]
         lines.append(f"{result.name:34}" + "".join(f"{value:16.1f}" for value in values))
-    budget = (FIRST_PAINT_MS, *BUDGET.values())
-    shown = (budget[0], budget[1], budget[2], None, budget[3], budget[4])
+    cpu, tick, key, memory = BUDGET.values()
+    shown = (None, cpu, tick, None, key, memory)
     lines.append(f"{'budget':34}" + "".join(f"{'' if v is None else f'<= {v:g}':>16}" for v in shown))
     return "\n".join(lines)
 
@@ -155,10 +157,10 @@ def main() -> int:
         measure(name, what, ROW if what is theirs else TITLE, paths=paths, change=change, seconds=given.seconds)
         for name, what, paths, change in run
     ]
-    practice = first_paint(ours, TITLE, 5)
+    program = first_paint(PROGRAM, TITLE, 7)
     textual = bare_import()
     if given.json:
-        print(json.dumps({"results": [dataclasses.asdict(r) for r in results], "practice_first_paint_ms": practice}))
+        print(json.dumps({"results": [dataclasses.asdict(r) for r in results], "program_first_paint_ms": program}))
     else:
         print(table(results))
         print(
@@ -167,7 +169,7 @@ def main() -> int:
         print(f"load average {os.getloadavg()[0]:.1f}")
     main_row = results[0]
     failed = [name for name, limit in BUDGET.items() if getattr(main_row, name) > limit]
-    if practice > FIRST_PAINT_MS:
+    if program > FIRST_PAINT_MS:
         failed.append("first paint")
     if len(results) == 4:
         ratio = results[3].cpu_percent / max(0.1, main_row.cpu_percent)
