@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from tui.layout import fit
 from tui.paint import AsciiScrollBar, Painter
@@ -39,13 +40,23 @@ class Pane(ScrollView, can_focus=True):
     def show(self, lines: Sequence[Line]) -> None:
         """Replace the lines; what looks the same is not painted again, and the scroll position stays."""
         old, self.lines = self.lines, lines
-        self.virtual_size = Size(self.size.width, len(lines))
+        self._grow(len(lines))
         top = self.scroll_offset.y
         for y in range(self.size.height):
             at = y + top
             before = old[at] if at < len(old) else ()
             if before != (lines[at] if at < len(lines) else ()):
                 self.refresh(Region(0, y, self.size.width, 1))
+
+    def _grow(self, lines: int) -> None:
+        """Let there be so many lines; only when a scroll bar comes or goes is the screen laid out anew."""
+        size, height = Size(self.size.width, lines), self.size.height
+        if self.virtual_size.height > height and lines > height and self.virtual_size.width == size.width:
+            self.set_reactive(Widget.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = lines
+            self.scroll_y = min(self.scroll_y, self.max_scroll_y)
+        else:
+            self.virtual_size = size
 
     def on_mount(self) -> None:
         """A scroll bar that the terminal can draw."""
