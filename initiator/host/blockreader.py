@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from initiator.host import attributes, sysfs
 from initiator.host.attributes import number, text
@@ -32,13 +33,29 @@ _PLAIN = ("sd", "vd", "nvme", "hd", "sr")
 """Devices that stand on no other block device."""
 
 
+class _Own(NamedTuple):
+    """What a device says of itself."""
+
+    kname: str
+    dev: str
+    kind: str
+    size_bytes: int | None
+    read_only: bool | None
+    slaves: tuple[str, ...]
+    parent: str | None
+    backing_file: str | None
+    dm_name: str | None
+    dm_uuid: str | None
+    diskseq: int | None
+
+
 @dataclasses.dataclass(slots=True)
 class _Known:
     """One device as it was read last."""
 
     inode: int
     readings: int
-    node: BlockNode
+    own: _Own
 
 
 class BlockReader:
@@ -80,15 +97,15 @@ class BlockReader:
         for kname in sorted(links):
             known = before.get(kname)
             if known is None or known.inode != links[kname] or kname in due or known.readings < _YOUNG:
-                node = self._read(kname, known.node if known and known.inode == links[kname] else None)
-                if node is None:
+                own = self._read(kname)
+                if own is None:
                     if os.path.lexists(f"{self._folder}/{kname}/dev"):
                         problems.append(Problem("block", kname, "its device number cannot be read"))
                     changed = True
                     continue
-                same = known is not None and known.node is node
+                same = known is not None and known.inode == links[kname] and known.own == own
                 changed = changed or not same
-                known = _Known(links[kname], known.readings + 1 if known is not None and same else 0, node)
+                known = _Known(links[kname], known.readings + 1 if known is not None and same else 0, own)
             self._known[kname] = known
         if changed or len(self._last) != len(self._known):
             self._last = self._joined()
@@ -104,7 +121,7 @@ class BlockReader:
         self._next = start + self._turn
         for kname, known in before.items():
             if links.get(kname) != known.inode:
-                due.update(known.node.slaves)
+                due.update(known.own.slaves)
         due.update(self._resized())
         return due
 
@@ -115,8 +132,8 @@ class BlockReader:
         before, self._sizes = self._sizes, lines
         return [os.fsdecode(name) for name, size in lines.items() if before.get(name) != size] if before else ()
 
-    def _read(self, kname: str, before: BlockNode | None) -> BlockNode | None:
-        """One device without what only all devices together tell."""
+    def _read(self, kname: str) -> _Own | None:
+        """One device; None where it is going away."""
         place = f"{self._folder}/{kname}"
         plain = kname.startswith(_PLAIN)
         more = _STACKED if kname.startswith("dm-") else _LOOP if kname.startswith("loop") else ()
@@ -134,7 +151,7 @@ class BlockReader:
         parent = None
         if event.get("DEVTYPE") == "partition" or (not event and os.path.lexists(f"{place}/partition")):
             parent = os.path.basename(os.path.dirname(sysfs.read_link(place) or "")) or None
-        node = BlockNode(
+        return _Own(
             kname=kname,
             dev=dev,
             kind="part" if parent else _kind(kname, dm_uuid),
@@ -147,35 +164,54 @@ class BlockReader:
             dm_uuid=dm_uuid,
             diskseq=int(diskseq) if diskseq and diskseq.isdigit() else None,
         )
-        return before if before == node else node
 
     def _joined(self) -> tuple[BlockNode, ...]:
         """Adds partitions, what loop devices stand on, and holders: the kernel links both ends of each in one go."""
-        nodes = [known.node for known in self._known.values()]
+        every = [known.own for known in self._known.values()]
         partitions: dict[str, list[str]] = {}
         holders: dict[str, list[str]] = {}
         by_path: dict[str, str] = {}
-        for node in nodes:
-            by_path[f"/dev/{node.kname.replace('!', '/')}"] = node.dev
-            if node.dm_name:
-                by_path[f"/dev/mapper/{node.dm_name}"] = node.dev
-            if node.parent is not None:
-                partitions.setdefault(node.parent, []).append(node.kname)
-            for slave in node.slaves:
-                holders.setdefault(slave, []).append(node.kname)
+        for own in every:
+            by_path[f"/dev/{own.kname.replace('!', '/')}"] = own.dev
+            if own.dm_name:
+                by_path[f"/dev/mapper/{own.dm_name}"] = own.dev
+            if own.parent is not None:
+                partitions.setdefault(own.parent, []).append(own.kname)
+            for slave in own.slaves:
+                holders.setdefault(slave, []).append(own.kname)
         before = {node.kname: node for node in self._last}
-        joined = []
-        for node in nodes:
-            its_partitions = tuple(partitions.get(node.kname, ()))
-            its_holders = tuple(sorted(holders.get(node.kname, ())))
-            backing_dev = by_path.get(node.backing_file) if node.backing_file else None
-            if its_partitions or its_holders or backing_dev:
-                node = dataclasses.replace(
-                    node, partitions=its_partitions, holders=its_holders, backing_dev=backing_dev
-                )
-            was = before.get(node.kname)
-            joined.append(was if was == node and was is not None else node)
-        return tuple(joined)
+        return tuple(
+            [
+                _node(own, holders.get(own.kname), partitions.get(own.kname), by_path, before.get(own.kname))
+                for own in every
+            ]
+        )
+
+
+def _node(
+    own: _Own,
+    holders: list[str] | None,
+    partitions: list[str] | None,
+    by_path: Mapping[str, str],
+    before: BlockNode | None,
+) -> BlockNode:
+    node = BlockNode(
+        kname=own.kname,
+        dev=own.dev,
+        kind=own.kind,
+        size_bytes=own.size_bytes,
+        read_only=own.read_only,
+        holders=tuple(sorted(holders)) if holders else (),
+        slaves=own.slaves,
+        partitions=tuple(partitions) if partitions else (),
+        parent=own.parent,
+        backing_file=own.backing_file,
+        backing_dev=by_path.get(own.backing_file) if own.backing_file else None,
+        dm_name=own.dm_name,
+        dm_uuid=own.dm_uuid,
+        diskseq=own.diskseq,
+    )
+    return before if before is not None and before == node else node
 
 
 def _kind(kname: str, dm_uuid: str | None) -> str:

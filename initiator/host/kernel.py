@@ -124,6 +124,7 @@ class KernelReader:
         self._last_records = Records()
         self._by_place: dict[_RecordKey, list[NodeRecord]] = {}
         self._placed: dict[str, Placed] = {}
+        self._grouped: tuple[object, list[Unit]] | None = None
         self._facts: dict[str, tuple[attributes.Raw, Facts]] = {}
         self._made: dict[str, _Made] = {}
 
@@ -145,7 +146,7 @@ class KernelReader:
         told = self._multipathd.read(PATIENCE if self._asked else FIRST_PATIENCE)
         self._asked = True
         sessions = self._to_sessions(found.sessions, found.luns, records, _LinkFinder(found_links))
-        units = self._units(found.luns, sessions, {node.kname: node for node in nodes}, maps)
+        units = self._units(found.luns, sessions, nodes, maps)
         now = self._clock()
         joined = self._joined(told, now, maps, any(unit.map is None for unit in units))
         paths, disks, made_maps, problems = self._objects(units, joined, now)
@@ -194,12 +195,15 @@ class KernelReader:
 
     def _units(
         self,
-        luns: Iterable[Lun],
+        luns: tuple[Lun, ...],
         sessions: Mapping[int, Session],
-        nodes: Mapping[str, BlockNode],
+        every: Sequence[BlockNode],
         maps: Mapping[str, BlockNode],
     ) -> list[Unit]:
         """LUNs under one map are one disk; so are disks that the kernel gives the same name."""
+        if self._grouped is not None and self._grouped[0] == (luns, sessions, every):
+            return self._grouped[1]
+        nodes = {node.kname: node for node in every}
         units: dict[str, Unit] = {}
         keys: dict[str, str] = {}
         before, self._placed = self._placed, {}
@@ -225,7 +229,8 @@ class KernelReader:
         for kname, node in maps.items():
             if kname not in keys and not node.slaves:
                 units[f"map {kname}"] = Unit(f"kernel:d:{map_wwid(node)}", [], node)
-        return list(units.values())
+        self._grouped = ((luns, sessions, every), list(units.values()))
+        return self._grouped[1]
 
     # --- multipath ---
 

@@ -210,12 +210,12 @@ def _append(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _to_map(found: Mapping[str, Any]) -> MapInfo:
     groups: Sequence[Mapping[str, Any]] = found.get("path_groups") or ()
+    # After each table load no group is active until the first I/O, which goes to the first that may be used.
+    used = _first(groups, "active") or _first(groups, "enabled") or {}
     paths = []
     for number, group in enumerate(groups, 1):
-        in_use = group.get("dm_st") == "active"
         index = _whole(group.get("group", number))
-        paths += [_to_path(path, index, in_use) for path in group.get("paths") or ()]
-    used: Mapping[str, Any] = next((group for group in groups if group.get("dm_st") == "active"), (*groups, {})[0])
+        paths += [_to_path(path, index, group is used) for path in group.get("paths") or ()]
     fields = {
         key: text for key, value in found.items() if not isinstance(value, list | dict) and (text := known(value))
     }
@@ -233,6 +233,10 @@ def _to_map(found: Mapping[str, Any]) -> MapInfo:
         policy=known(used.get("selector", "")),
         queueing=fields.get("queueing"),
     )
+
+
+def _first(groups: Sequence[Mapping[str, Any]], state: str) -> Mapping[str, Any] | None:
+    return next((group for group in groups if group.get("dm_st") == state), None)
 
 
 def _to_path(path: Mapping[str, Any], group: int | None, in_use: bool) -> MapPath:
@@ -337,16 +341,16 @@ def _dm_line(line: str) -> MapInfo:
             for _ in range(int(next(words))):
                 next(words)
         groups = int(next(words))
-        next(words)  # the group to use next
-        paths: list[MapPath] = []
-        for group in range(1, groups + 1):
-            paths += _dm_group(words, group)
+        following = int(next(words))
+        members = [_dm_group(words, group) for group in range(1, groups + 1)]
+        used = next((group for group, (state, _) in enumerate(members, 1) if state == "A"), following)
+        paths = [path._replace(in_use=path.group == used) for _, found in members for path in found]
     except (StopIteration, ValueError) as error:
         raise FormatError(f"dmsetup's status of {clean(name, 80)!r} is not understood") from error
     return MapInfo(clean(name), None, None, {}, tuple(paths), None)
 
 
-def _dm_group(words: Iterator[str], group: int) -> list[MapPath]:
+def _dm_group(words: Iterator[str], group: int) -> tuple[str, list[MapPath]]:
     state = next(words)  # A in use, E enabled, D switched off
     for _ in range(int(next(words))):
         next(words)
@@ -358,5 +362,5 @@ def _dm_group(words: Iterator[str], group: int) -> list[MapPath]:
         for _ in range(arguments):
             next(words)
         dm_st = {"A": "active", "F": "failed"}.get(path_state)
-        found.append(MapPath(None, dev_t, dm_st, group=group, in_use=state == "A", failures=failures))
-    return found
+        found.append(MapPath(None, dev_t, dm_st, group=group, failures=failures))
+    return state, found

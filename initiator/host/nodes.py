@@ -7,6 +7,7 @@ different records in each: both are read and a record says where it comes from. 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -212,6 +213,7 @@ def _settings(path: str, problems: list[Problem]) -> dict[str, str] | None:
         return None
 
 
+@functools.lru_cache(maxsize=1 << 13)
 def _portal(name: str) -> Portal | None:
     """`ADDRESS,PORT,TAG` or `ADDRESS,PORT`; the address of IPv6 has colons and no brackets."""
     fields = name.split(",")

@@ -38,7 +38,7 @@ def test_maps_with_their_groups_and_paths() -> None:
     assert first.fields["features"] == "1 queue_if_no_path"
     assert [(path.dev, path.dev_t, path.group, path.in_use) for path in first.paths] == [
         ("sdb", "8:16", 1, True),
-        ("sda", "8:0", 2, True),
+        ("sda", "8:0", 2, False),
     ]
     assert (first.paths[0].dm_st, first.paths[0].chk_st, first.paths[0].priority) == ("active", "ready", 50)
     assert second.paths[0].dev == "sdc"
@@ -129,6 +129,21 @@ def test_raw_maps_take_their_paths_from_the_list() -> None:
     assert (found.name, found.queueing, found.suspended) == ("mpatha", "12 chk", False)
     assert [path.dev for path in found.paths] == ["sdb", "sdz"]
     assert found.paths[0].group is None
+
+
+@pytest.mark.parametrize(
+    ("states", "used"),
+    [(["enabled", "enabled"], "sdb"), (["disabled", "enabled"], "sda"), (["enabled", "active"], "sda")],
+)
+def test_before_the_first_io_the_first_group_is_the_one_that_will_be_used(states: list[str], used: str) -> None:
+    groups = [[[PATH], [{**PATH, "dev": "sda"}]]]
+    (found,) = parse_maps(maps_json([MAP], groups, states))
+    assert [path.dev for path in found.paths if path.in_use] == [used]
+
+
+def test_the_kernel_says_which_group_comes_next() -> None:
+    (found,) = parse_dm_status("m: 0 9 multipath 2 0 0 0 2 2 E 0 1 2 8:16 A 0 0 1 E 0 1 2 8:32 A 0 0 1\n")
+    assert [path.dev_t for path in found.paths if path.in_use] == ["8:32"]
 
 
 @pytest.mark.parametrize("text", ["one|two\n", "a|b|c|d|e|f|g|h|i|j|k|l\n"])

@@ -6,6 +6,7 @@ the kernel's events and twice a second. Each line of OUT is a JSON object with `
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -59,7 +60,11 @@ def mooring(until: float, out: str) -> None:
         while time.time() < until:
             woken.wait(0.5)
             woken.clear()
+            began = time.monotonic()
+            faulthandler.dump_traceback_later(3)  # on standard error, to say where it hangs if it does
             now = inventory.read()
+            faulthandler.cancel_dump_traceback_later()
+            note(out, time.time(), "reading", f"{time.monotonic() - began:.3f}")
             for event in diff(known, now):
                 note(out, time.time(), "mooring", f"{event.kind} {event.subject} {event.text}")
             known = now
