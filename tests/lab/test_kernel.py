@@ -321,7 +321,7 @@ def test_changes_show_within_a_second_of_the_kernel_knowing(built: Machine, seen
     with built.timed():
         built.run("; ".join(steps), seconds=220, check=False)
     lines = [json.loads(line) for line in built.run("cat /tmp/watch").out.splitlines()]
-    # A reading takes milliseconds on a machine and up to a second under emulation; what just began may have to end first.
+    # A reading takes milliseconds on a machine, up to a second under emulation; one that just began has to end first.
     longest = max(float(line["what"]) for line in lines if line["who"] == "reading")
     limit = 1.0 if accelerator() == "kvm" else 1.0 + 2 * longest
     lines = [line for line in lines if line["who"] != "reading"]
