@@ -136,7 +136,7 @@ def test_raw_maps_take_their_paths_from_the_list() -> None:
     [(["enabled", "enabled"], "sdb"), (["disabled", "enabled"], "sda"), (["enabled", "active"], "sda")],
 )
 def test_before_the_first_io_the_first_group_is_the_one_that_will_be_used(states: list[str], used: str) -> None:
-    groups = [[[PATH], [{**PATH, "dev": "sda"}]]]
+    groups: list[list[list[dict[str, Any]]]] = [[[dict(PATH)], [{**PATH, "dev": "sda"}]]]
     (found,) = parse_maps(maps_json([MAP], groups, states))
     assert [path.dev for path in found.paths if path.in_use] == [used]
 
