@@ -18,8 +18,7 @@ run: $(VENV)/.made ## the dashboard on this machine's own sessions
 	$(BIN)/mooring
 
 test: $(VENV)/.made debs ## every test; root for those with real block devices
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not serial"
-	$(BIN)/pytest -q -m serial
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lab: $(VENV)/.made debs ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
