@@ -43,7 +43,8 @@ def readable(scene: Scene) -> Iterator[Finding]:
             )
     unseen = [problem for problem in scene.facts.problems if problem.source == "openers"]
     if unseen:
-        text = f"{len(unseen)} processes cannot be examined, not even by root; if one uses the disk, the removal stops."
+        many = "One process" if len(unseen) == 1 else f"{len(unseen)} processes"
+        text = f"{many} cannot be examined, not even by root; if the disk is in use there, the removal stops."
         seen = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
         yield Finding(Level.NOTE, "unexamined", "processes", text, f"{seen}: {unseen[0].reason}")
     if scene.disk.source is Source.ENGINE and scene.snapshot.engine != "running":

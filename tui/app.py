@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -32,6 +33,7 @@ from tui.screens.dialog import Dialog
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.store import Store
+from tui.terminal import check_terminal, ends_with_terminal
 from tui.tree import Kind
 from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
@@ -340,18 +342,6 @@ def run(options: AppOptions) -> int:
     logging.basicConfig(filename=places.state_dir() / "dashboard.log", level=logging.WARNING)
     threading.excepthook = background.log_failures
     app = MooringApp(options, real(practice=options.practice))
-    code = app.run(headless=picture, size=options.size if picture else None)
+    with contextlib.nullcontext() if picture else ends_with_terminal():
+        code = app.run(headless=picture, size=options.size if picture else None)
     return app.return_code or 0 if code is None else code
-
-
-def check_terminal() -> None:
-    """Refuse where a full screen cannot work: frames go to stderr, keys come from stdin.
-
-    Raises:
-        MooringError: there is no terminal, or it cannot move its cursor.
-    """
-    fix = "use `mooring list`, `mooring watch` or --json instead"
-    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
-        raise MooringError("the dashboard needs a terminal on stdin and stderr", code="no-terminal", fix=fix)
-    if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
-        raise MooringError("this terminal (TERM=dumb) cannot show a full screen", code="no-terminal", fix=fix)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from initiator.model import Disk, Path, Portal, Snapshot
+from initiator.model import PathState, Portal, Snapshot
 from initiator.names import clean
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -65,90 +66,70 @@ def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def human_list(snapshot: Snapshot) -> str:
     """What `mooring list` prints for a person: one small table for each kind of thing."""
-    by_name = operator.attrgetter("name")
     names = {key: item.name for key, item in snapshot.index().items()}
-    volumes = {volume.id: volume for volume in snapshot.volumes}
-
-    def mounted(disk: Disk) -> str:
-        return ", ".join(volumes[key].mountpoint for key in disk.volumes if key in volumes)
-
-    def named(key: str | None) -> str | None:
-        return names.get(key, key) if key else None
-
     parts = [
-        table(
-            "Disks",
-            ("NAME", "STATE", "SIZE", "DEVICE", "PATHS", "MOUNTED ON", "WWID"),
-            (
-                (
-                    d.name,
-                    d.state,
-                    human_size(d.size_bytes),
-                    d.device,
-                    _path_count(d, snapshot.paths),
-                    mounted(d),
-                    d.wwid,
-                )
-                for d in sorted(snapshot.disks, key=by_name)
-            ),
-        ),
-        table(
-            "Sessions",
-            ("NAME", "STATE", "BY", "TARGET", "PORTAL", "LINK"),
-            (
-                (s.name, s.state, s.source, s.target, s.portal, named(s.link))
-                for s in sorted(snapshot.sessions, key=by_name)
-            ),
-        ),
+        table("Disks", ("NAME", "STATE", "SIZE", "DEVICE", "PATHS", "MOUNTED ON", "WWID"), _disk_rows(snapshot)),
+        table("Sessions", ("NAME", "STATE", "BY", "TARGET", "PORTAL", "LINK"), _session_rows(snapshot, names)),
         table(
             "Paths",
             ("NAME", "STATE", "DISK", "SESSION", "LINK", "ACCESS", "LATENCY"),
-            (
-                (p.name, p.state, named(p.disk), named(p.session), named(p.link), p.access, human_latency(p.latency_us))
-                for p in sorted(snapshot.paths, key=by_name)
-            ),
+            _path_rows(snapshot, names),
         ),
         table(
             "Volumes",
             ("MOUNTED ON", "STATE", "TYPE", "SIZE", "USED", "DEVICE", "DISK"),
-            (
-                (
-                    v.mountpoint,
-                    v.state,
-                    v.fstype,
-                    human_size(v.size_bytes),
-                    human_size(v.used_bytes),
-                    v.device,
-                    ", ".join(names.get(key, key) for key in v.disks),
-                )
-                for v in snapshot.volumes
-                if v.disks
-            ),
+            _volume_rows(snapshot, names),
         ),
-        table(
-            "Links",
-            ("NAME", "STATE", "KIND", "SPEED", "MTU", "ADDRESSES"),
-            (
-                (
-                    n.name,
-                    n.state,
-                    n.kind,
-                    f"{n.speed_mbps} Mb/s" if n.speed_mbps else None,
-                    n.mtu,
-                    ", ".join(n.addresses),
-                )
-                for n in snapshot.links
-            ),
-        ),
+        table("Links", ("NAME", "STATE", "KIND", "SPEED", "MTU", "ADDRESSES"), _link_rows(snapshot)),
     ]
     if snapshot.problems:
-        parts.append(
-            table(
-                "Could not be read", ("BY", "WHAT", "WHY"), ((p.source, p.subject, p.reason) for p in snapshot.problems)
-            )
-        )
+        rows = ((each.source, each.subject, each.reason) for each in snapshot.problems)
+        parts.append(table("Could not be read", ("BY", "WHAT", "WHY"), rows))
     parts.append(f"Engine: {clean(snapshot.engine)}")
     return "\n\n".join(parts)
+
+
+Rows = Iterator[Sequence[object]]
+_BY_NAME = operator.attrgetter("name")
+
+
+def _disk_rows(snapshot: Snapshot) -> Rows:
+    points = {volume.id: volume.mountpoint for volume in snapshot.volumes}
+    total = Counter(path.disk for path in snapshot.paths)
+    good = Counter(path.disk for path in snapshot.paths if path.state in (PathState.ACTIVE, PathState.STANDBY))
+    for disk in sorted(snapshot.disks, key=_BY_NAME):
+        mounted = ", ".join(points[key] for key in disk.volumes if key in points)
+        paths = f"{good[disk.id]} of {total[disk.id]}"
+        yield disk.name, disk.state, human_size(disk.size_bytes), disk.device, paths, mounted, disk.wwid
+
+
+def _session_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
+    for each in sorted(snapshot.sessions, key=_BY_NAME):
+        yield each.name, each.state, each.source, each.target, each.portal, _named(each.link, names)
+
+
+def _path_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
+    for path in sorted(snapshot.paths, key=_BY_NAME):
+        ends = (_named(key, names) for key in (path.disk, path.session, path.link))
+        yield path.name, path.state, *ends, path.access, human_latency(path.latency_us)
+
+
+def _volume_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
+    for each in snapshot.volumes:
+        if each.disks:
+            sizes = (human_size(each.size_bytes), human_size(each.used_bytes))
+            disks = ", ".join(names.get(key, key) for key in each.disks)
+            yield each.mountpoint, each.state, each.fstype, *sizes, each.device, disks
+
+
+def _link_rows(snapshot: Snapshot) -> Rows:
+    for link in snapshot.links:
+        speed = f"{link.speed_mbps} Mb/s" if link.speed_mbps else None
+        yield link.name, link.state, link.kind, speed, link.mtu, ", ".join(link.addresses)
+
+
+def _named(key: str | None, names: Mapping[str, str]) -> str | None:
+    return names.get(key, key) if key else None
 
 
 def human_latency(microseconds: float | None) -> str | None:
@@ -156,12 +137,6 @@ def human_latency(microseconds: float | None) -> str | None:
     if microseconds is None:
         return None
     return f"{microseconds / 1000:.1f} ms" if microseconds >= 1000 else f"{microseconds:.0f} us"
-
-
-def _path_count(disk: Disk, paths: Iterable[Path]) -> str:
-    states = [path.state for path in paths if path.disk == disk.id]
-    good = sum(state in ("active", "standby") for state in states)
-    return f"{good} of {len(states)}"
 
 
 def human_fields(value: object, indent: str = "") -> str:

@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,8 @@ import pytest
 
 from initiator.errors import MooringError
 from tests.tui.terminal import Terminal
-from tui.app import AppOptions, check_terminal, run
+from tui.app import AppOptions, run
+from tui.terminal import check_terminal
 
 PLAY = ["-m", "tests.tui.play"]
 LEAVE_FULL_SCREEN = b"\x1b[?1049l"
@@ -152,3 +154,11 @@ def test_a_picture_needs_no_terminal(tmp_path: pathlib.Path, monkeypatch: pytest
     assert run(AppOptions(screenshot=tmp_path / "x.svg", size=(100, 30))) == 0
     assert "Welcome" in (tmp_path / "x.svg").read_text()
     assert time.monotonic() - began < 30
+
+
+def test_a_picture_needs_no_terminal(tmp_path: pathlib.Path) -> None:
+    picture = tmp_path / "picture.svg"
+    command = [str(pathlib.Path(sys.executable).with_name("mooring")), "--screenshot", str(picture)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Mooring" in picture.read_text(encoding="utf-8")

@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import select
-import signal
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-
-from initiator.errors import MooringError
-
-HANG_UP_GRACE_S = 5.0
-"""Seconds that an orderly end may take after the terminal is gone."""
 
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Open the dashboard on this host's own state."""
-    check_terminal()
     from tui.app import AppOptions, run
 
-    with ends_with_terminal():
-        return run(
-            AppOptions(
-                read_only=arguments.read_only or os.geteuid() != 0,
-                ascii=arguments.ascii,
-                screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
-            )
+    return run(
+        AppOptions(
+            read_only=arguments.read_only or os.geteuid() != 0,
+            ascii=arguments.ascii,
+            screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
         )
-
-
-@contextlib.contextmanager
-def ends_with_terminal() -> Iterator[None]:
-    """End the process if its terminal is gone and the dashboard has not ended by itself some seconds later.
-
-    Textual writes its last frames through a queue that nobody empties any more once the terminal has hung up, and
-    then waits for ever. Nothing is lost: the dashboard holds neither disks nor removals.
-    """
-    finished = threading.Event()
-
-    def watch() -> None:
-        poller = select.poll()
-        poller.register(sys.stdin.fileno(), 0)  # a hang-up is reported without being asked for
-        while not poller.poll(1000.0):
-            if finished.is_set():
-                return
-        if not finished.wait(HANG_UP_GRACE_S):
-            os._exit(128 + signal.SIGHUP)
-
-    threading.Thread(target=watch, name="terminal", daemon=True).start()
-    try:
-        yield
-    finally:
-        finished.set()
-
-
-def check_terminal() -> None:
-    """Refuse where a full screen cannot work: the frames go to stderr, the keys come from stdin.
-
-    Raises:
-        MooringError: there is no terminal, or it cannot move its cursor.
-    """
-    fix = "use `mooring list`, `mooring watch` or --json instead"
-    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
-        raise MooringError("the dashboard needs a terminal on stdin and stderr", code="no-terminal", fix=fix)
-    if os.environ.get("TERM", "dumb") in ("dumb", ""):
-        raise MooringError("this terminal (TERM=dumb) cannot show a full screen", code="no-terminal", fix=fix)
+    )

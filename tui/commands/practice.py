@@ -15,14 +15,13 @@ from tui.commands.common import emit
 from tui.commands.removal import remove_disk
 from tui.exits import Exit, say, say_error
 from tui.export import as_json, human_fields, human_size, table
+from tui.terminal import check_terminal
 
 
 def practice(arguments: argparse.Namespace) -> int:
     """`mooring practice [--headless]`."""
-    if not arguments.headless:
-        from tui.commands.dashboard import check_terminal
-
-        check_terminal()
+    if not (arguments.headless or arguments.screenshot):
+        check_terminal()  # before anything is made
     _clean_leftovers(without_asking=arguments.clean)
     info = ranges.start(Path(arguments.folder) if arguments.folder else None, say=say)
     if arguments.headless:
@@ -30,7 +29,6 @@ def practice(arguments: argparse.Namespace) -> int:
         say("the range stays until: mooring practice stop")
         return Exit.DONE
     from tui.app import AppOptions, run
-    from tui.commands.dashboard import ends_with_terminal
 
     options = AppOptions(
         read_only=arguments.read_only,
@@ -39,8 +37,7 @@ def practice(arguments: argparse.Namespace) -> int:
         screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
     )
     try:
-        with ends_with_terminal():
-            code = run(options)
+        code = run(options)
     finally:
         ended = _end()
     return code or ended
