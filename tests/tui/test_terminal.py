@@ -156,7 +156,7 @@ def test_a_picture_needs_no_terminal(tmp_path: pathlib.Path, monkeypatch: pytest
     assert time.monotonic() - began < 30
 
 
-def test_a_picture_needs_no_terminal(tmp_path: pathlib.Path) -> None:
+def test_the_command_makes_a_picture_without_a_terminal(tmp_path: pathlib.Path) -> None:
     picture = tmp_path / "picture.svg"
     command = [str(pathlib.Path(sys.executable).with_name("mooring")), "--screenshot", str(picture)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False)
