@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -14,6 +15,23 @@ import pytest
 # Wall time says nothing on a shared machine; a hang is caught by the per-test time limit.
 hypothesis.settings.register_profile("mooring", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("mooring")
+
+
+_CLONE_NEWNS = 0x20000
+_MS_PRIVATE_ALL = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker a mount namespace of its own.
+
+    A test that makes a namespace copies every mount into it; without this, that of a test beside it too, whose disk
+    then is rightly refused as mounted elsewhere.
+    """
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        for failed in (libc.unshare(_CLONE_NEWNS), libc.mount(b"none", b"/", None, _MS_PRIVATE_ALL, None)):
+            if failed:
+                raise OSError(ctypes.get_errno(), "no mount namespace for this worker's tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,16 +142,19 @@ async def test_broken_connection_in_the_middle_of_writes(tgtd: Tgtd, way: str) -
     running = session(tgtd)
     await running.start()
     await settle(running)
+    assert tgtd.process is not None
+    tgtd.process.send_signal(signal.SIGSTOP)  # or a fast machine has them all answered before the break
     pieces = [os.urandom(256 << 10) for _ in range(40)]
     writing = [
         asyncio.create_task(patient(running, write(index << 9, 512), piece)) for index, piece in enumerate(pieces)
     ]
-    await until(lambda: running.counters.commands >= 8)
+    await until(lambda: running.in_flight >= 8)
     assert running._transport is not None
     if way == "shutdown":
         running._transport._sock.shutdown(socket.SHUT_RDWR)
     else:
         running._transport.drop(ConnectionLost("pulled by the test"))
+    tgtd.process.send_signal(signal.SIGCONT)
     assert [(await task).status for task in writing] == [0] * len(pieces)
     assert running.reconnects == 1
     assert tgtd.sessions(tid) == 1  # the old one was replaced, not left behind
