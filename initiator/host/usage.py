@@ -31,6 +31,7 @@ _DEADLINE = 10.0
 _MOST_STUCK = 3
 _NOWHERE = "0:0"
 _UNBOUND = (errno.ENXIO, errno.ENODEV, errno.ENOENT)
+_DEAD_SERVER = (errno.ENOTCONN, errno.ECONNABORTED)  # before the question; while it was waiting for the answer
 _CAN_HANG = ("nfs", "cifs", "smb", "9p", "ceph", "afs", "gfs2", "ocfs2", "lustre", "glusterfs")
 _WITH_SYSFS = ("ext4", "xfs", "f2fs", "nilfs2", "erofs")
 """File systems that have a folder `/sys/fs/TYPE/KNAME` for as long as they are alive, mounted or not."""
@@ -214,7 +215,7 @@ def _loops(
                 number = getattr(error, "errno", None)
                 if number in _UNBOUND:
                     continue  # it was detached meanwhile
-                if number == errno.ENOTCONN:
+                if number in _DEAD_SERVER:
                     on = _NOWHERE  # the file of a FUSE server that has died; no file system on a device says this
                 else:
                     problems.append(Problem("usage", node.kname, f"what it stands on is not known: {error}"))

@@ -129,7 +129,13 @@ def test_a_loop_device_whose_file_nobody_finds_is_a_problem(host: Tree) -> None:
 
 @pytest.mark.parametrize(
     ("number", "on", "problems"),
-    [(errno.ENXIO, [], []), (errno.ENOTCONN, ["0:0"], []), (errno.EIO, ["8:1"], ["loop5"]), (0, ["7:3"], [])],
+    [
+        (errno.ENXIO, [], []),
+        (errno.ENOTCONN, ["0:0"], []),
+        (errno.ECONNABORTED, ["0:0"], []),
+        (errno.EIO, ["8:1"], ["loop5"]),
+        (0, ["7:3"], []),
+    ],
 )
 def test_the_kernels_word_on_a_loop_device_counts_more_than_the_name(
     host: Tree, monkeypatch: pytest.MonkeyPatch, number: int, on: list[str], problems: list[str]
