@@ -278,7 +278,7 @@ def _device_steps(identity: Identity, device: str, options: Options) -> tuple[St
 
 def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...]:
     device = identity.device or "the device"
-    fuse = _fuse_dev(scene)
+    fuse = _fuse_mount(scene)
     return (
         Step(
             id="flush",
@@ -323,7 +323,7 @@ def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[S
             undo=f"engine: online {identity.disk}",
             deadline_s=60.0,
             expected_s=0.5,
-            params={"fuse_dev": fuse},
+            params={"fuse_dev": fuse and fuse.dev, "fuse_point": fuse and fuse.mountpoint},
         ),
     )
 
@@ -376,8 +376,8 @@ def deepest_first(own: tuple[Mount, ...], everything: tuple[Mount, ...]) -> tupl
     return tuple(sorted(own, key=lambda mount: (-depth(mount), -mount.mount_id)))
 
 
-def _fuse_dev(scene: Scene) -> str | None:
-    """Device number of the FUSE mount that holds the file the disk's loop device is made of."""
+def _fuse_mount(scene: Scene) -> Mount | None:
+    """The FUSE mount that holds the file the disk's loop device is made of."""
     backing = scene.node.backing_file if scene.node else None
     if backing is None:
         return None
@@ -386,7 +386,7 @@ def _fuse_dev(scene: Scene) -> str | None:
         inside = backing == mount.mountpoint or backing.startswith(mount.mountpoint.rstrip("/") + "/")
         if mount.namespace is None and inside and (best is None or len(mount.mountpoint) >= len(best.mountpoint)):
             best = mount
-    return best.dev if best is not None and best.fstype.startswith("fuse") else None
+    return best if best is not None and best.fstype.startswith("fuse") else None
 
 
 def _attach(scene: Scene) -> dict[str, Any]:

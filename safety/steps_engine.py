@@ -102,9 +102,11 @@ class Offline(Kind):
         disk = work.find(snapshot)
         if disk is not None and disk.state is not DiskState.OFFLINE and (listed or disk.state in LIVING):
             return f"The engine shows {disk.name} as {disk.state}."
-        fuse = step.params["fuse_dev"]
+        number, point = step.params["fuse_dev"], step.params["fuse_point"]
         for mount in work.world.mounts():
-            if fuse is not None and mount.dev == fuse and mount.fstype.startswith("fuse"):
+            # The kernel gives the number of a mount that is gone to the next one. Another namespace may add a prefix.
+            same = number is not None and mount.dev == number and mount.mountpoint.endswith(point)
+            if same and mount.fstype.startswith("fuse"):
                 return f"The engine's FUSE mount at {mount.mountpoint} is still there."
         return None
 

@@ -39,6 +39,7 @@ class SimWorld:
         self.clock = 100.0
         self.engine_state = "running"
         self.mounted = list(mounts)
+        self.fuse: list[Mount] = []
         self.device: str | None = "/dev/loop3"
         self.dev = scenes.DEV
         self.diskseq = 7
@@ -140,10 +141,10 @@ class SimWorld:
 
     def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:
         alive = tuple({"loop3"} if self.mounted else set())
-        return scenes.facts(mounts=(scenes.ROOT_MOUNT, *self.mounted), superblocks=alive, users=self.users)
+        return scenes.facts(mounts=self.mounts(), superblocks=alive, users=self.users)
 
     def mounts(self) -> tuple[Mount, ...]:
-        return (scenes.ROOT_MOUNT, *self.mounted)
+        return (scenes.ROOT_MOUNT, *self.fuse, *self.mounted)
 
     def superblocks(self) -> tuple[str, ...]:
         return ("loop3",) if self.mounted and self.device == "/dev/loop3" else ()

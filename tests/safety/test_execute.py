@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from initiator.engine.rpc import EngineNotRunning
+from initiator.host.mounts import Mount
 from initiator.host.run import HelperFailed, Stuck
 from initiator.model import DiskState, Swap
 from safety.execute import Run
@@ -305,6 +306,28 @@ def test_another_disk_under_the_same_name_stops_it_before_the_next_step(tmp_path
 
 def _changed(world: SimWorld) -> bool:
     return any(call.startswith(("umount", "seal")) for call in world.calls)
+
+
+@pytest.mark.parametrize(
+    ("point", "outcome"),
+    [
+        ("/elsewhere/data", Outcome.DONE),  # another engine's mount that got the free number
+        ("/container/run/mooring/disks/data", Outcome.STOPPED),  # a copy of ours in another namespace
+    ],
+)
+def test_the_number_of_the_fuse_mount_alone_does_not_make_it_ours(tmp_path: Path, point: str, outcome: Outcome) -> None:
+    ours = Mount(90, 1, "0:77", "/", "/run/mooring/disks/data", "rw", "", "fuse.mooring", "mooring", "rw")
+
+    class World(SimWorld):
+        def _engine_offline(self, disk: str) -> dict[str, Any]:
+            self.fuse = [dataclasses.replace(ours, mountpoint=point)]
+            return super()._engine_offline(disk)
+
+    world = World()
+    world.fuse = [ours]
+    found, path = remove(tmp_path, world)
+    assert found is outcome
+    assert found is Outcome.DONE or point in last(path).text
 
 
 def test_a_new_use_since_the_plan_refuses_it(tmp_path: Path) -> None:
