@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import io
 import logging
 import mmap
 import os
@@ -164,6 +165,8 @@ class FuseServer:
             **dict.fromkeys(_CHANGES, self._forbidden),
         }
         os.set_blocking(fd, False)
+        # says None where os.readv raises, and takes a buffer without a list around it
+        self._read_into = io.FileIO(fd, "r", closefd=False).readinto
 
     @property
     def in_flight(self) -> int:
@@ -214,22 +217,23 @@ class FuseServer:
             self._on_end()
 
     def _readable(self) -> None:
-        free, fd, handlers = self._pool.free, self._fd, self._plain
+        free, read_into, handlers, unpack = self._pool.free, self._read_into, self._plain, abi.IN_HEADER.unpack_from
         for _ in range(_BATCH):
             if not free or not self._reading:
                 break
             slot = free.pop()
             try:
-                length = os.readv(fd, (slot.view,))
+                length = read_into(slot.view)
             except OSError as error:
                 free.append(slot)
-                if error.errno in (errno.EAGAIN, errno.EINTR):
-                    return
                 if error.errno == errno.ENOENT:  # the request was interrupted while it was copied
                     continue
                 self._end()
                 return
-            size, opcode, unique, node, *_ = abi.IN_HEADER.unpack_from(slot.view)
+            if length is None:
+                free.append(slot)
+                return
+            size, opcode, unique, node = unpack(slot.view)
             self.requests += 1
             if unique & abi.RESEND_UNIQUE:
                 self.resent += 1
@@ -283,7 +287,7 @@ class FuseServer:
 
     def _read(self, slot: Slot, node: int, length: int) -> None:
         backend = self._backend
-        _, offset, size = abi.READ_IN.unpack_from(slot.view, abi.BODY)
+        offset, size = abi.READ_IN.unpack_from(slot.view, abi.BODY)
         size = max(0, min(size, backend.size_bytes - offset))
         if size > MAX_IO or (size | offset) % backend.block_bytes:
             self._error(slot, errno.EINVAL)
@@ -303,7 +307,7 @@ class FuseServer:
 
     def _write(self, slot: Slot, node: int, length: int) -> None:
         backend = self._backend
-        _, offset, size, *_ = abi.WRITE_IN.unpack_from(slot.view, abi.BODY)
+        offset, size = abi.WRITE_IN.unpack_from(slot.view, abi.BODY)
         start = abi.BODY + abi.WRITE_IN.size
         if length != start + size or (size | offset) % backend.block_bytes:
             self._error(slot, errno.EINVAL)
@@ -318,7 +322,8 @@ class FuseServer:
             self._error(slot, number)
         else:
             self._book.acknowledge()
-            self._answer(slot, abi.WRITE_OUT.pack(size, 0))
+            self._send(abi.WRITE_ANSWER.pack(abi.WRITE_ANSWER.size, 0, slot.unique, size))
+            self._free(slot)
 
     def _fsync(self, slot: Slot, node: int, length: int) -> None:
         begun = self._book.begin_flush()
@@ -390,7 +395,7 @@ class FuseServer:
         self._answer(slot, abi.OPEN_OUT.pack(0, 0, 0))
 
     def _readdir(self, slot: Slot, node: int, length: int) -> None:
-        _, offset, size = abi.READ_IN.unpack_from(slot.view, abi.BODY)
+        offset, size = abi.READ_IN.unpack_from(slot.view, abi.BODY)
         entries = ((1, b".", stat.S_IFDIR), (1, b"..", stat.S_IFDIR), (abi.FILE_NODE, self._name, stat.S_IFREG))
         body = b""
         for place, (node, name, kind) in enumerate(entries[offset:], offset + 1):

@@ -68,8 +68,8 @@ FALLOC_PUNCH_HOLE = 0x03
 FALLOC_ZERO_RANGE = 0x11
 """Zero a range and keep the size."""
 
-IN_HEADER = struct.Struct("=IIQQIIIHH")
-"""len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding"""
+IN_HEADER = struct.Struct("=IIQQ16x")
+"""len, opcode, unique, nodeid; what follows (uid, gid, pid, total_extlen, padding) decides nothing here"""
 OUT_HEADER = struct.Struct("=IiQ")
 """len, error, unique"""
 BODY = IN_HEADER.size
@@ -91,12 +91,12 @@ OPEN_IN = struct.Struct("=II")
 """flags, open_flags"""
 OPEN_OUT = struct.Struct("=QII")
 """fh, open_flags, padding"""
-READ_IN = struct.Struct("=QQI")
-"""fh, offset, size"""
-WRITE_IN = struct.Struct("=QQIIQII")
-"""fh, offset, size, write_flags, lock_owner, flags, padding; the data follows"""
-WRITE_OUT = struct.Struct("=II")
-"""size, padding"""
+READ_IN = struct.Struct("=8xQI")
+"""offset, size; before them the file handle"""
+WRITE_IN = struct.Struct("=8xQI20x")
+"""offset, size; around them fh, write_flags, lock_owner, flags, padding; the data follows"""
+WRITE_ANSWER = struct.Struct("=IiQI4x")
+"""An out header and the size that was written, with its padding."""
 FALLOCATE_IN = struct.Struct("=QQQII")
 """fh, offset, length, mode, padding"""
 STATFS_OUT = struct.Struct("=QQQQQIIII24x")

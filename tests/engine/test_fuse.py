@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Player:
         self.server.start()
 
     def send(self, opcode: int, body: bytes = b"", unique: int = 1, node: int = abi.FILE_NODE) -> None:
-        header = abi.IN_HEADER.pack(abi.BODY + len(body), opcode, unique, node, 0, 0, 1, 0, 0)
+        header = abi.IN_HEADER.pack(abi.BODY + len(body), opcode, unique, node)
         self.socket.send(header + body)
 
     async def answer(self) -> tuple[int, int, bytes]:
@@ -78,7 +79,7 @@ def read_body(offset: int, size: int) -> bytes:
 
 
 def write_body(offset: int, data: bytes, size: int | None = None) -> bytes:
-    return abi.WRITE_IN.pack(1, offset, len(data) if size is None else size, 0, 0, 0, 0) + data
+    return abi.WRITE_IN.pack(offset, len(data) if size is None else size) + data
 
 
 async def test_the_handshake_asks_for_large_requests_in_parallel(player: Player) -> None:
@@ -98,7 +99,7 @@ async def test_a_kernel_that_lacks_what_is_needed_is_refused(player: Player) -> 
 async def test_bytes_go_in_and_come_out(player: Player, backend: MemoryBackend) -> None:
     data = os.urandom(8192)
     error, body = await player.ask(abi.Op.WRITE, write_body(4096, data))
-    assert (error, abi.WRITE_OUT.unpack(body)[0]) == (0, 8192)
+    assert (error, int.from_bytes(body[:4], sys.byteorder)) == (0, 8192)
     assert backend.memory[4096:12288] == data
     assert await player.ask(abi.Op.READ, read_body(4096, 8192)) == (0, data)
     assert await player.ask(abi.Op.READ, read_body(SIZE - 512, 4096)) == (0, bytes(512))
@@ -371,7 +372,8 @@ async def test_an_aborted_connection_ends_the_server_and_frees_everybody(runtime
 
 
 async def test_a_kernel_that_cannot_resend_is_told_apart(backend: MemoryBackend, tmp_path: Path) -> None:
-    handle = os.open(tmp_path, os.O_RDONLY)
+    (tmp_path / "unwritable").touch()
+    handle = os.open(tmp_path / "unwritable", os.O_RDONLY)
     server = FuseServer(handle, "disk", backend, Pool(1), Book(create()), lambda: None)
     with pytest.raises(FuseError) as caught:
         server.resend()
