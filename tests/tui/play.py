@@ -18,6 +18,7 @@ from tests.tui.fakes import FakeRemover, FakeSource, differ
 from tui.app import AppOptions, MooringApp
 from tui.backends import Backends
 from tui.feed import Reading
+from tui.terminal import ends_with_terminal
 
 
 class ChangingSource:
@@ -53,7 +54,8 @@ def main() -> int:
     source = ChangingSource(snapshot, given.change) if given.paths else still
     remover = FakeRemover(still, pathlib.Path(tempfile.gettempdir()))
     app = MooringApp(AppOptions(practice=True, ascii=given.ascii), Backends(source, differ, remover, None))
-    return app.run() or 0
+    with ends_with_terminal():
+        return app.run() or 0
 
 
 if __name__ == "__main__":
