@@ -20,13 +20,14 @@ run: $(VENV)/.made ## the dashboard on this machine's own sessions
 test: $(VENV)/.made debs ## every test; root for those with real block devices
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
-lab: $(VENV)/.made debs ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
+lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
-	$(BIN)/pytest -q --timeout 1500 tests/lab
+	$(BIN)/python -m tests.lab build
+	$(BIN)/pytest -q --timeout 420 --session-timeout 1500 tests/lab
 
 lab-shell: $(VENV)/.made ## the same machine, with a shell in it
 	@.ci/debs $(LAB_DEBS)
-	$(BIN)/python -m tests.lab
+	$(BIN)/python -m tests.lab shell
 
 lint: $(VENV)/.made ## style, types, direction of imports
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`make lab-shell`: boot the guest and give a shell in it on the console of this terminal."""
+"""`make lab-shell`: boot the guest and give a shell in it, on this terminal. `build` only makes the image."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.lab.image import ImageError, image
 from tests.lab.machine import Machine
 
 
-def main() -> int:
+def shell() -> None:
     """Line by line: what is typed runs in the guest, what it prints comes back; an empty line ends."""
     with tempfile.TemporaryDirectory(prefix="mooring-lab-") as folder:
         print("booting (about a minute under emulation)…", file=sys.stderr)
@@ -23,8 +24,23 @@ def main() -> int:
             print()
         finally:
             machine.stop()
+
+
+def main(words: list[str]) -> int:
+    """Runs one of the commands."""
+    try:
+        if words == ["build"]:
+            print(f"the lab's guest is in {image()}")
+        elif words == ["shell"]:
+            shell()
+        else:
+            print("python -m tests.lab build | shell", file=sys.stderr)
+            return 2
+    except ImageError as error:
+        print(f"the lab cannot run: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.image import missing
+from tests.lab.image import ImageError
 from tests.lab.machine import Machine
 
 
 @pytest.fixture(scope="session")
 def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The running guest with Mooring installed."""
-    lacking = missing()
-    if lacking:
-        pytest.skip(f"the lab needs {lacking}")
-    folder = tmp_path_factory.mktemp("lab")
-    machine = Machine(folder)
+    try:
+        machine = Machine(tmp_path_factory.mktemp("lab"))
+    except ImageError as error:
+        pytest.exit(f"the lab cannot run: {error}", returncode=1)
     yield machine
     if request.session.testsfailed:
         kept = Path(".lab/last-failure")

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import platformdirs
 
 from tests.lab.recipe import CHECKOUT, FILES, HERE, IMAGE_SIZE, MASKED, PACKAGES, SUITE, fingerprint
 
-NEEDED = ("debootstrap", "qemu-system-x86_64", "mke2fs")
+NEEDED = ("debootstrap", "qemu-system-x86_64", "mke2fs", "unshare", "setpriv")
+MIRROR = "http://deb.debian.org/debian"
+KEPT = 2
+"""Images of other recipes that stay: other checkouts may be using them."""
+DEADLINE = 1200.0
+"""Seconds for the whole build; it takes about three minutes."""
+SILENCE = 240.0
+"""Seconds without a word from debootstrap or pip that mean it hangs."""
+
+
+class ImageError(Exception):
+    """The guest's image cannot be made here; the text says what is missing."""
 
 
 def missing() -> str | None:
@@ -27,26 +45,49 @@ def missing() -> str | None:
 
 
 def image() -> Path:
-    """The folder with `disk.img`, `vmlinuz` and `initrd.img`, built if need be (about four minutes)."""
+    """The folder with `disk.img`, `vmlinuz` and `initrd.img`, built if need be.
+
+    Raises:
+        ImageError: something is missing here, the mirror does not answer, or a part of the build failed.
+    """
+    lacking = missing()
+    if lacking:
+        raise ImageError(f"it needs {lacking}")
     cache = Path(platformdirs.user_cache_dir("mooring-lab", appauthor=False))
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / fingerprint()
     with open(cache / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
-            for old in cache.iterdir():
-                if old.is_dir():
-                    shutil.rmtree(old)
+            _make_room(cache)
             folder.mkdir()
-            _build(folder)
-            (folder / "complete").touch()
+            try:
+                _build(folder)
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
+        (folder / "complete").touch()
     return folder
+
+
+def _make_room(cache: Path) -> None:
+    """Removes builds that were cut off, and all but the images that were used last."""
+    whole = sorted(cache.glob("*/complete"), key=lambda mark: mark.stat().st_mtime)
+    kept = {mark.parent for mark in whole[-KEPT:]}
+    for old in cache.iterdir():
+        if old.is_dir() and old not in kept:
+            shutil.rmtree(old)
 
 
 def _build(folder: Path) -> None:
     root = folder / "root"
-    print(f"building the lab's guest in {folder}", file=sys.stderr, flush=True)
-    _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), *_mirror()])
+    mirror = _mirror()
+    _ask(mirror)
+    print(f"building the lab's guest in {folder} (about three minutes)", file=sys.stderr, flush=True)
+    end = time.monotonic() + DEADLINE
+    # In a mount namespace of its own: whatever ends it, no /proc stays mounted in the folder.
+    bootstrap = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    _run([*bootstrap, SUITE, str(root), mirror], end, more=root / "debootstrap/debootstrap.log")
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="ascii")
@@ -57,16 +98,16 @@ def _build(folder: Path) -> None:
     lab = root / "opt/lab"
     lab.mkdir(parents=True)
     shutil.copy(HERE / "guest" / "agent.py", lab / "agent.py")
-    _run(["chroot", str(root), "systemctl", "enable", "lab-agent.service", "iscsid.service", "multipathd.service"])
-    _install_python(root)
+    _run(["chroot", str(root), "systemctl", "enable", "lab-agent.service", "iscsid.service", "multipathd.service"], end)
+    _install_python(root, end)
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(next(iter(sorted((root / "boot").glob(f"{name}-*")))), folder / name)
     # mke2fs fills the image from the folder, without a mount.
-    _run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(folder / "disk.img"), IMAGE_SIZE])
+    _run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(folder / "disk.img"), IMAGE_SIZE], end)
     shutil.rmtree(root)
 
 
-def _install_python(root: Path) -> None:
+def _install_python(root: Path, end: float) -> None:
     """Mooring's dependencies at their locked versions; Mooring itself comes from the checkout at each boot."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
@@ -78,27 +119,69 @@ def _install_python(root: Path) -> None:
         shutil.copy(bundle, root / "etc/ssl/certs/ca-certificates.crt")
     environment = {**os.environ, "PIP_CERT": "/etc/ssl/certs/ca-certificates.crt", "PIP_ROOT_USER_ACTION": "ignore"}
     environment.pop("PIP_FIND_LINKS", None)
-    _run(["chroot", str(root), "python3", "-m", "venv", "/opt/mooring"])
+    _run(["chroot", str(root), "python3", "-m", "venv", "/opt/mooring"], end)
     pip = ["chroot", str(root), "/opt/mooring/bin/pip", "install", "-q", "-c", "/opt/lab/requirements.lock"]
-    _run([*pip, "--use-pep517", *wanted], environment)
+    _run([*pip, "--use-pep517", *wanted], end, environment)
 
 
-def _mirror() -> list[str]:
+def _mirror() -> str:
     """The Debian mirror that this machine itself uses for the suite, if it is a Debian of that suite."""
     done = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)"], capture_output=True, text=True, check=False
     )
     sites = [line.split()[0] for line in done.stdout.splitlines() if line.split()[1:] == [SUITE]]
-    return sites[:1]
+    return sites[0] if sites else MIRROR
 
 
-def _run(argv: Sequence[str], environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, timeout=1500
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{argv[0]} failed with {done.returncode}:\n{done.stdout[-4000:]}")
+def _ask(mirror: str) -> None:
+    """A mirror that cannot be reached is said at once, not after debootstrap's many tries."""
+    try:
+        with urllib.request.urlopen(f"{mirror}/dists/{SUITE}/InRelease", timeout=30) as answer:
+            answer.read(1)
+    except OSError as error:
+        raise ImageError(f"the guest's packages cannot be had from {mirror}: {error}") from error
 
 
-if __name__ == "__main__":
-    print(image())
+def _run(argv: Sequence[str], end: float, environment: dict[str, str] | None = None, more: Path | None = None) -> None:
+    """Runs one part of the build.
+
+    Args:
+        argv: The command.
+        end: Monotonic time at which the build as a whole is given up.
+        environment: Of the command.
+        more: A log of its own that tells why it failed.
+    """
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+        why = _wait(child, log, end)
+        if why is None:
+            return
+        log.seek(0)
+        told = log.read().decode("utf-8", "replace")
+    if more is not None and more.exists():
+        told += f"\n{more.read_text(errors='replace')}"
+    raise ImageError(f"{shlex.join(argv)[:200]} {why}; its last words:\n{told.strip()[-3000:]}")
+
+
+def _wait(child: subprocess.Popen[bytes], log: IO[bytes], end: float) -> str | None:
+    """What was wrong with the child, or None."""
+    said, said_at = 0, time.monotonic()
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(timeout=1)
+                return f"failed with {code}" if code else None
+            now, size = time.monotonic(), os.fstat(log.fileno()).st_size
+            if size != said:
+                said, said_at = size, now
+            if now > end:
+                return "took too long"
+            if now - said_at > SILENCE:
+                return f"said nothing for {SILENCE:.0f} s"
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+

@@ -156,7 +156,7 @@ def accelerator() -> str:
 
 def _command(built: Path, folder: Path) -> list[str]:
     return [
-        "qemu-system-x86_64",
+        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),  # tests that are killed leave no guest behind
         *("-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "2048", "-nodefaults", "-nographic", "-no-reboot"),
         *("-serial", f"file:{folder / 'console.log'}"),
         *("-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd.img")),

@@ -17,7 +17,9 @@ PACKAGES = (
     "systemd-sysv", "udev", "dbus", "kmod", "linux-image-amd64", "procps", "psmisc", "util-linux", "iproute2",
     # the kernel's initiator and what stands on its disks
     "open-iscsi", "multipath-tools", "lvm2", "cryptsetup-bin", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs",
-    "sg3-utils", "lsscsi", "dmsetup",
+    "bcache-tools", "sg3-utils", "lsscsi", "dmsetup",
+    # what exports it again
+    "nfs-kernel-server",
     # targets (LIO is in the kernel and set up through configfs)
     "tgt",
     # Mooring
@@ -35,6 +37,12 @@ MASKED = (
     "serial-getty@ttyS0.service",
     "getty@tty1.service",
     "lvm2-monitor.service",
+    # exports are scenarios of their own; starting all this at each boot costs seconds
+    "nfs-server.service",
+    "nfs-blkmap.service",
+    "rpcbind.service",
+    "rpcbind.socket",
+    "rpc-statd.service",
 )
 
 FILES = {
