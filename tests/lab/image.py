@@ -184,4 +184,3 @@ def _wait(child: subprocess.Popen[bytes], log: IO[bytes], end: float) -> str | N
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
