@@ -161,7 +161,7 @@ def _run(argv: Sequence[str], end: float, environment: dict[str, str] | None = N
         log.seek(0)
         told = log.read().decode("utf-8", "replace")
     if more is not None and more.exists():
-        told += f"\n{more.read_text(errors='replace')}"
+        told = f"{told.rstrip()}\n{more.read_text(errors='replace')}"
     raise ImageError(f"{shlex.join(argv)[:200]} {why}; its last words:\n{told.strip()[-3000:]}")
 
 
