@@ -17,6 +17,7 @@ from tui.feed import Differ, Reading, Source
 if TYPE_CHECKING:
     from initiator.engine.client import EngineClient
     from initiator.host import udev
+    from initiator.host.pulse import SessionPulse
     from initiator.inventory import Inventory
     from initiator.model import Event, Snapshot
     from safety.journal import Unfinished
@@ -66,6 +67,7 @@ class HostSource:
     def __init__(self) -> None:
         self._parts: tuple[EngineClient, Inventory] | None = None
         self._watch: udev.Watch | None = None
+        self._kernel: SessionPulse | None = None
 
     def read(self) -> Reading:
         """One snapshot, and the engine's messages."""
@@ -74,15 +76,19 @@ class HostSource:
         return Reading(snapshot, inventory.events)
 
     def pulse(self) -> Hashable:
-        """The states of the engine's sessions, paths and disks: one small question over a socket."""
+        """The states of the engine's sessions, paths and disks (one question over a socket), and of the kernel's."""
         from initiator.engine.client import EngineNotRunning
+        from initiator.host.pulse import SessionPulse
 
         engine, _ = self._opened()
+        self._kernel = self._kernel or SessionPulse()
+        kernel = self._kernel.look()
         try:
             report = engine.snapshot()
         except EngineNotRunning:
-            return None
+            return kernel
         return (
+            kernel,
             tuple((session.id, session.state) for session in report.sessions),
             tuple((path.id, path.state) for path in report.paths),
             tuple((disk.id, disk.state) for disk in report.disks),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -56,3 +58,24 @@ def test_the_callback_may_close_it() -> None:
     Path("/sys/class/net/lo/uevent").write_text("change")
     assert closed.wait(10)
     watch.close()
+
+
+@pytest.mark.root
+def test_a_cable_that_is_pulled_calls_back() -> None:
+    """A carrier that goes makes no device event. In a network namespace of its own, in a process of its own."""
+    need_root()
+    script = (
+        "import subprocess, threading\n"
+        "from initiator.host.udev import Watch\n"
+        "def ip(*words): subprocess.run(['ip', *words], check=True)\n"
+        "ip('link', 'add', 'near', 'type', 'veth', 'peer', 'name', 'far')\n"
+        "ip('link', 'set', 'near', 'up')\n"
+        "ip('link', 'set', 'far', 'up')\n"
+        "called = threading.Event()\n"
+        "with Watch(lambda seen: called.set() if seen == {'net'} else None):\n"
+        "    ip('link', 'set', 'far', 'down')\n"
+        "    assert called.wait(10)\n"
+        "print('told')\n"
+    )
+    done = subprocess.run(["unshare", "--net", sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("told\n", "")

@@ -14,7 +14,7 @@ IMAGE_SIZE = "6G"
 
 PACKAGES = (
     # a system that boots, with the same init and device manager as real hosts
-    "systemd-sysv", "udev", "dbus", "kmod", "linux-image-amd64", "procps", "psmisc", "util-linux", "iproute2",
+    "systemd-sysv", "udev", "dbus", "kmod", "linux-image-amd64", "procps", "psmisc", "util-linux", "fdisk", "iproute2",
     # the kernel's initiator and what stands on its disks
     "open-iscsi", "multipath-tools", "lvm2", "cryptsetup-bin", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs",
     "bcache-tools", "sg3-utils", "lsscsi", "dmsetup",
