@@ -8,6 +8,7 @@ the first byte, complete or not at all.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import re
@@ -83,24 +84,50 @@ def check_value(what: str, value: str) -> None:
         )
 
 
-def change_record(path: str, changes: Mapping[str, str], root: Path = Path("/")) -> None:
-    """Sets `changes` in one record file; the caller holds the lock.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A record file before and after it was changed; both have secrets in them."""
 
-    The new file is written beside the database's folders, where nobody takes it for a record, and renamed over the old.
+    path: str
+    before: str = dataclasses.field(repr=False)
+    after: str = dataclasses.field(repr=False)
+
+
+def change_record(path: str, changes: Mapping[str, str], root: Path = Path("/")) -> Change:
+    """Sets `changes` in one record file; the caller holds the lock.
 
     Raises:
         DatabaseError: the file is not a record, or cannot be written.
     """
     for name, value in changes.items():
         check_value(name, value)
-    database = _database(path, root)
-    text = _read(path)
-    temporary = f"{database}/.mooring-{secrets.token_hex(8)}"
+    _database(path, root)
+    before = _read(path)
+    after = changed(before, changes)
+    _replace(path, after, root)
+    return Change(path, before, after)
+
+
+def undo(change: Change, root: Path = Path("/")) -> bool:
+    """Makes a record what it was before a change; the caller holds the lock.
+
+    Returns:
+        Whether it did: not if somebody else has changed the record since.
+    """
+    if _read(change.path) != change.after:
+        return False
+    _replace(change.path, change.before, root)
+    return True
+
+
+def _replace(path: str, text: str, root: Path) -> None:
+    """The new file is written beside the database's folders, where nobody takes it for a record, and renamed over."""
+    temporary = f"{_database(path, root)}/.mooring-{secrets.token_hex(8)}"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(changed(text, changes))
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, path)

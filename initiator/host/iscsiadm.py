@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,80 +16,46 @@ from pathlib import Path
 from typing import TypeVar
 
 from initiator import places
-from initiator.errors import BadInputError, MooringError, NotPermittedError, OutcomeUnknownError, RefusedError
-from initiator.host import database, kernelview
+from initiator.errors import BadInputError, MooringError, NotPermittedError, RefusedError
+from initiator.host import database, kernelview, sysfs
+from initiator.host.chaprecord import Credentials, give_discovery, give_node, take_back
 from initiator.host.iscsi import KernelSession, Lun, SessionReader, Sessions
-from initiator.host.nodes import DATABASES, NodeRecord, Records, read_records
+from initiator.host.knock import knock
+from initiator.host.nodes import NodeRecord, Records, read_records
+from initiator.host.outcome import (
+    EXISTS,
+    NO_SUCH,
+    REFUSED_CREDENTIALS,
+    REFUSED_FOR_GOOD,
+    ActionFailed,
+    not_finished,
+    why_no_entry,
+)
 from initiator.host.run import Finished, Stuck, run
+from initiator.host.turn import turn
 from initiator.model import Portal
 from initiator.names import clean, parse_name, parse_portal
 
-LOGIN_SECONDS = 90.0
+LOGIN_SECONDS = 150.0
+"""iscsid gives up after node.session.initial_login_retry_max (8) times login_timeout (15 s); a record may say more."""
+_LONGEST_LOGIN = 600.0
 LOGOUT_SECONDS = 60.0
 SECONDS = 30.0
 """For everything else."""
 _QUEUE_SECONDS = 120.0
 """How long an order waits for the one before it."""
+_DISKS_SECONDS = 5.0
+"""How long the kernel may take to make block devices of the LUNs of a new session."""
 _STEP = 0.05
-_STARTUPS = ("manual", "automatic", "onboot")
-_EXISTS = 15
-_MEANINGS = {
-    2: "there is no such session",
-    3: "not enough memory",
-    4: "the transport failed",
-    5: "the login failed",
-    6: "the database of node records failed",
-    7: "an argument was refused",
-    8: "the connection timed out",
-    9: "iscsid had an internal error",
-    10: "the logout failed",
-    11: "the PDU timed out",
-    12: "there is no such transport",
-    13: "access was refused",
-    14: "the transport cannot do it",
-    15: "the session exists already",
-    18: "iscsid does not answer",
-    19: "the target refused the login for good",
-    20: "iscsid does not run",
-    21: "there is no such record",
-    22: "sysfs could not be read",
-    24: "the target refused the credentials (CHAP)",
-    28: "the session is in use",
-    29: "the operation should be tried again",
-    32: "the session is not connected",
-    33: "the request timed out",
-}
-"""Exit codes of iscsiadm(8)."""
-
+STARTUPS = ("manual", "automatic", "onboot")
 _T = TypeVar("_T")
 Run = Callable[[Sequence[str], float], Finished]
+Knock = Callable[[Portal], str]
+_KNOCK: Knock = knock
 
 
-class ActionFailed(MooringError):  # noqa: N818 - says what happened
-    """An order was not carried out.
-
-    Attributes:
-        exit_code: iscsiadm's.
-    """
-
-    code = "iscsiadm-failed"
-
-    def __init__(self, what: str, done: Finished, fix: str = "") -> None:
-        meaning = _MEANINGS.get(done.returncode, f"iscsiadm ended with {done.returncode}")
-        said = [line for line in done.stderr.splitlines() if line.startswith("iscsiadm: ")]
-        detail = f" ({clean(said[0].removeprefix('iscsiadm: '), 200)})" if said else ""
-        super().__init__(f"{what}: {meaning}{detail}", fix=fix or "look at: journalctl -u iscsid")
-        self.exit_code = done.returncode
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Credentials:
-    """CHAP: what this host shows the target, and what it wants to see of it (mutual CHAP)."""
-
-    user: str
-    secret: str = dataclasses.field(repr=False)
-    target_user: str | None = None
-    target_secret: str | None = dataclasses.field(default=None, repr=False)
+def _no_knock(portal: Portal) -> str:
+    return ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,10 +68,12 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rescan:
-    """What a rescan changed, as H:C:T:L."""
+    """What a rescan changed; LUNs as H:C:T:L."""
 
     appeared: tuple[str, ...]
     vanished: tuple[str, ...]
+    resized: tuple[tuple[str, int, int], ...] = ()
+    """Block devices with their sizes before and after, in bytes."""
 
 
 class Iscsiadm:
@@ -119,6 +86,7 @@ class Iscsiadm:
         sleep: Waits between two looks at sysfs.
         lock: The file that orders queue up at; in the runtime folder when None.
         monotonic: A clock for durations.
+        knock: Says why a portal cannot be reached; empty when it can. Only of this very host if None.
     """
 
     def __init__(
@@ -129,6 +97,7 @@ class Iscsiadm:
         sleep: Callable[[float], None] = time.sleep,
         lock: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        knock: Knock | None = None,
     ) -> None:
         self._root = root
         self._run = run_ or (lambda argv, deadline: run(argv, deadline))
@@ -136,6 +105,7 @@ class Iscsiadm:
         self._sleep = sleep
         self._lock = lock
         self._monotonic = monotonic
+        self._knock = knock or (_KNOCK if root == Path("/") else _no_knock)
 
     # --- orders ---
 
@@ -146,16 +116,22 @@ class Iscsiadm:
         session whose portal is not in the answer.
         """
         place = _argument(portal)
-        with self._order("discover"):
+        with self._order(f"discover at {portal}"):
+            self._reach(portal, f"discovery at {portal}")
             before = {record.path: record.startup for record in self._records().nodes}
+            changes: list[database.Change] = []
             mode = ["-m", "discovery", "-t", "sendtargets", "-p", place, "-o", "new"]
             if chap is not None:
                 self._must(
                     ["-m", "discoverydb", "-t", "sendtargets", "-p", place, "-o", "new"], f"discovery at {portal}"
                 )
-                self._give_discovery(portal, chap)
+                changes = give_discovery(portal, chap, self._root, self._sleep)
                 mode = ["-m", "discoverydb", "-t", "sendtargets", "-p", place, "-D", "-o", "new"]
-            done = self._must(mode, f"discovery at {portal}")
+            try:
+                done = self._must(mode, f"discovery at {portal}")
+            except ActionFailed:
+                take_back(changes, self._root, self._sleep)
+                raise
             found = tuple(_found(line) for line in done.stdout.splitlines() if line.strip())
             after = self._records()
             changed = [record for record in after.nodes if before.get(record.path, record.startup) != record.startup]
@@ -180,24 +156,26 @@ class Iscsiadm:
             ActionFailed: it did not work; the text says why.
             OutcomeUnknownError: nobody can say: iscsid may still be trying.
         """
-        name = _target(target)
-        where = ["-m", "node", "-T", name, "-p", _argument(portal), "-I", _interface(interface)]
-        with self._order("log in"):
-            if not self._records().of(name, portal, interface):
+        name, what = _target(target), f"login to {clean(target)} at {portal}"
+        where = _where(name, portal, interface)
+        with self._order(f"log in to {name} at {portal}"):
+            before = self._records().of(name, portal, interface)
+            if all(record.is_plain_tcp for record in before):
+                self._reach(portal, what)
+            if not before:
                 self._must([*where, "-o", "new"], f"a record for {name} at {portal}")
-            if chap is not None:
-                self._give_node(name, portal, interface, chap)
-            try:
-                done = self._run(["iscsiadm", *where, "--login"], LOGIN_SECONDS)
-            except Stuck as stuck:
-                raise OutcomeUnknownError(
-                    f"the login to {name} at {portal} is not finished after {LOGIN_SECONDS:g} s; iscsid may still try",
-                    fix="look at the sessions again after a while",
-                ) from stuck
-            wanted = 10.0 if done.returncode in (0, _EXISTS) else 0.0
+            records = self._records().of(name, portal, interface)
+            changes = self._give(records, chap, what)
+            fix = "iscsid may still try: look at the sessions again after a while"
+            patience = min(max([LOGIN_SECONDS, *(each.login_seconds + SECONDS for each in records)]), _LONGEST_LOGIN)
+            done = self._ask([*where, "--login"], patience, what, fix)
+            wanted = 10.0 if done.returncode in (0, EXISTS) else 0.0
             session = self._wait(lambda: self._session_at(name, portal, interface), wanted)
-        if session is None:
-            raise ActionFailed(f"login to {name} at {portal}", done)
+            if session is None:
+                reason, fix = self._why(name, portal, records, chap, done)
+                left = self._as_before(where, changes, made=not before)
+                raise ActionFailed(what, done, reason, "; ".join(filter(None, (fix, left))))
+            self._wait(lambda: self._has_its_disks(session.sid) or None, _DISKS_SECONDS)
         return session
 
     def logout(self, sid: int) -> None:
@@ -208,16 +186,10 @@ class Iscsiadm:
                 cannot be known.
             ActionFailed: the session is still there.
         """
-        with self._order("log out"):
+        with self._order(f"log out of session {sid}"):
             session, luns = self._known(sid)
             self._refuse(session, luns)
-            try:
-                done = self._run(["iscsiadm", "-m", "session", "-r", str(sid), "-u"], LOGOUT_SECONDS)
-            except Stuck as stuck:
-                raise OutcomeUnknownError(
-                    f"the logout of session {sid} is not finished after {LOGOUT_SECONDS:g} s",
-                    fix="look at the sessions again",
-                ) from stuck
+            done = self._ask(["-m", "session", "-r", str(sid), "-u"], LOGOUT_SECONDS, f"the logout of session {sid}")
             gone = self._wait(lambda: self._is_gone(sid) or None, 10.0 if done.returncode == 0 else 1.0)
         if not gone:
             raise ActionFailed(f"logout of session {sid}", done)
@@ -229,28 +201,31 @@ class Iscsiadm:
             BadInputError: there is no such value, or no such record.
             ActionFailed: the record does not show the new value.
         """
-        if startup not in _STARTUPS:
-            raise BadInputError(f"there is no start-up {clean(startup)!r}", fix=f"one of {', '.join(_STARTUPS)}")
+        if startup not in STARTUPS:
+            raise BadInputError(f"there is no start-up {clean(startup)!r}", fix=f"one of {', '.join(STARTUPS)}")
         name = _target(target)
-        where = ["-m", "node", "-T", name, "-p", _argument(portal), "-I", _interface(interface)]
-        with self._order("set the start-up"):
+        what = f"node.startup of {name} at {portal}"
+        where = _where(name, portal, interface)
+        with self._order(f"set {what}"):
             before = self._records().of(name, portal, interface)
             if not before:
                 raise BadInputError(f"there is no record of {name} at {portal}", fix="discover the target first")
             for setting in ("node.startup", "node.conn[0].startup"):
-                done = self._run(["iscsiadm", *where, "-o", "update", "-n", setting, "-v", startup], SECONDS)
+                done = self._ask([*where, "-o", "update", "-n", setting, "-v", startup], SECONDS, what)
             after = self._records().of(name, portal, interface)
         if not after or any(record.startup != startup for record in after):
-            raise ActionFailed(f"node.startup of {name} at {portal}", done)
+            raise ActionFailed(what, done)
         return before[0].startup
 
     def rescan(self, sid: int) -> Rescan:
         """Has the kernel look for new LUNs of a session. It takes none away: only a removal does."""
-        with self._order("rescan"):
-            before = {lun.hctl for lun in self._known(sid)[1]}
+        with self._order(f"rescan session {sid}"):
+            before, sizes = self._seen(sid)
             self._must(["-m", "session", "-r", str(sid), "--rescan"], f"rescan of session {sid}")
-            after = {lun.hctl for lun in self._known(sid)[1]}
-        return Rescan(tuple(sorted(after - before)), tuple(sorted(before - after)))
+            self._wait(lambda: self._has_its_disks(sid) or None, _DISKS_SECONDS)
+            after, new_sizes = self._seen(sid)
+        resized = [(kname, sizes[kname], new) for kname, new in new_sizes.items() if sizes.get(kname, new) != new]
+        return Rescan(tuple(sorted(after - before)), tuple(sorted(before - after)), tuple(sorted(resized)))
 
     # --- how ---
 
@@ -260,23 +235,30 @@ class Iscsiadm:
         if self._euid != 0:
             raise NotPermittedError(f"only root may {what} with the kernel's initiator", fix="sudo, or use the engine")
         path = self._lock or places.runtime_dir() / "iscsiadm.lock"
-        until = self._monotonic() + _QUEUE_SECONDS
-        with open(path, "w", encoding="ascii") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if self._monotonic() > until:
-                        raise MooringError("another order to iscsiadm is not finished", code="busy") from error
-                self._sleep(_STEP)
+        with turn(path, what, _QUEUE_SECONDS, self._monotonic, self._sleep):
             yield
 
+    def _ask(self, arguments: Sequence[str], seconds: float, what: str, fix: str = "") -> Finished:
+        try:
+            return self._run(["iscsiadm", *arguments], seconds)
+        except Stuck as stuck:
+            raise not_finished(what, stuck, fix) from stuck
+
     def _must(self, arguments: Sequence[str], what: str) -> Finished:
-        done = self._run(["iscsiadm", *arguments], SECONDS)
+        done = self._ask(arguments, SECONDS, what)
         if done.returncode != 0:
             raise ActionFailed(what, done)
         return done
+
+    def _reach(self, portal: Portal, what: str) -> None:
+        """Looks before iscsiadm leaps, which tries for two minutes at a portal that is not there."""
+        why_not = self._knock(portal)
+        if why_not:
+            raise MooringError(
+                f"{what}: the portal cannot be reached: {why_not}",
+                code="portal-silent",
+                fix=f"check the address, the link and any firewall between this host and {portal}",
+            )
 
     def _records(self) -> Records:
         return read_records(self._root)
@@ -327,42 +309,83 @@ class Iscsiadm:
             self._root / f"sys/class/iscsi_session/session{sid}"
         )
 
+    def _has_its_disks(self, sid: int) -> bool:
+        """Whether every disk among the LUNs of a session has its block device; the kernel makes them later."""
+        luns = [lun for lun in self._sessions().luns if lun.sid == sid]
+        return all(lun.kname is not None or kernelview.identity(lun.fixed).kind != "disk" for lun in luns)
+
+    def _seen(self, sid: int) -> tuple[set[str], dict[str, int]]:
+        """The LUNs of a session, and the sizes of its block devices in bytes."""
+        luns = self._known(sid)[1]
+        sizes = {
+            lun.kname: sysfs.read_int(f"{sysfs.base(self._root)}/sys/class/block/{lun.kname}/size")
+            for lun in luns
+            if lun.kname is not None
+        }
+        return {lun.hctl for lun in luns}, {kname: 512 * size for kname, size in sizes.items() if size is not None}
+
     def _wait(self, look: Callable[[], _T | None], seconds: float) -> _T | None:
         until = self._monotonic() + seconds
         while (found := look()) is None and self._monotonic() < until:
             self._sleep(_STEP)
         return found
 
-    # --- secrets ---
+    # --- logins that fail ---
 
-    def _give_node(self, target: str, portal: Portal, interface: str, chap: Credentials) -> None:
-        records: tuple[NodeRecord, ...] = self._records().of(target, portal, interface)
+    def _give(self, records: Sequence[NodeRecord], chap: Credentials | None, what: str) -> list[database.Change]:
+        if chap is None:
+            return []
         if not records:
-            raise database.DatabaseError(f"there is no record of {target} at {portal} to write the credentials into")
-        with database.locked(self._root, sleep=self._sleep):
-            for record in records:
-                database.change_record(record.path, _settings("node.session.auth", chap), self._root)
+            raise database.DatabaseError(f"{what}: there is no record to write the credentials into")
+        return give_node(records, chap, self._root, self._sleep)
 
-    def _give_discovery(self, portal: Portal, chap: Credentials) -> None:
-        names = [f"{base}/send_targets/{portal.host},{portal.port}/st_config" for base in DATABASES]
-        paths = [path for name in names if os.path.isfile(path := str(self._root / name))]
-        if not paths:
-            raise database.DatabaseError(f"there is no discovery record of {portal} to write the credentials into")
-        with database.locked(self._root, sleep=self._sleep):
-            for path in paths:
-                database.change_record(path, _settings("discovery.sendtargets.auth", chap), self._root)
+    def _as_before(self, where: Sequence[str], changes: Sequence[database.Change], *, made: bool) -> str:
+        """A login that failed leaves no wrong secret in a record, and no record that was not there.
+
+        Returns:
+            What could not be put back; empty when all was.
+        """
+        try:
+            if made:
+                self._must([*where, "-o", "delete"], "the new record is still there")
+            else:
+                take_back(changes, self._root, self._sleep)
+        except MooringError as error:
+            return f"and look at the node record, it is not as it was before: {error}"
+        return ""
+
+    def _why(
+        self, target: str, portal: Portal, records: Sequence[NodeRecord], chap: Credentials | None, done: Finished
+    ) -> tuple[str, str]:
+        """Why a login failed, and the way out, where more can be known than iscsiadm says."""
+        if done.returncode == REFUSED_CREDENTIALS:
+            return why_no_entry(records, chap)
+        if done.returncode in (REFUSED_FOR_GOOD, NO_SUCH):
+            offered = self._offered(portal)
+            if offered is not None and target not in offered:
+                there = ", ".join(sorted(offered)) or "none at all"
+                return f"target not found: the portal does not offer it to this host; it offers {there}", (
+                    "check the target's name, and at the target that this host's initiator name is let in"
+                )
+        return "", ""
+
+    def _offered(self, portal: Portal) -> set[str] | None:
+        """The targets that a portal names, without keeping a record of it; None if it does not tell."""
+        order = ["-m", "discovery", "-t", "sendtargets", "-p", _argument(portal), "-o", "nonpersistent"]
+        try:
+            done = self._run(["iscsiadm", *order], SECONDS)
+            names = {_found(line).target for line in done.stdout.splitlines() if line.strip()}
+        except (Stuck, BadInputError):
+            return None
+        return names if done.returncode in (0, NO_SUCH) else None
 
 
-def _settings(prefix: str, chap: Credentials) -> dict[str, str]:
-    settings = {f"{prefix}.authmethod": "CHAP", f"{prefix}.username": chap.user, f"{prefix}.password": chap.secret}
-    if chap.target_user is not None and chap.target_secret is not None:
-        settings |= {f"{prefix}.username_in": chap.target_user, f"{prefix}.password_in": chap.target_secret}
-    return settings
+def _where(target: str, portal: Portal, interface: str) -> list[str]:
+    return ["-m", "node", "-T", target, "-p", _argument(portal), "-I", _interface(interface)]
 
 
 def _may_hold_data(lun: Lun) -> bool:
-    """Whether a LUN is something that can be lost: all but the doors of an array."""
-    return lun.kname is not None or kernelview.identity(lun.fixed).kind not in ("controller", "enclosure", "processor")
+    return lun.kname is not None or kernelview.holds_data(kernelview.identity(lun.fixed).kind)
 
 
 def _target(text: str) -> str:

@@ -120,6 +120,29 @@ def session_id(sid: int) -> str:
     return f"kernel:s:{sid}"
 
 
+def sid_of(session: Session) -> int:
+    """The kernel's number of one of its sessions."""
+    return int(session.id.removeprefix("kernel:s:"))
+
+
+def session_of(record: NodeRecord, sessions: Iterable[Session]) -> Session | None:
+    """The session that came from a node record; None where there is none."""
+    place = str(record.portal)
+    for session in sessions:
+        if (session.source, session.target) != (Source.KERNEL, record.target):
+            continue
+        if session.details.get("interface", "default") != record.interface:
+            continue
+        if place in (session.details.get("persistent_portal"), str(session.portal)):
+            return session
+    return None
+
+
+def holds_data(kind: str) -> bool:
+    """Whether something can be lost on this kind of logical unit: on all but the doors of an array."""
+    return kind not in ("controller", "enclosure", "processor")
+
+
 def to_session(
     found: KernelSession,
     luns: Iterable[int],

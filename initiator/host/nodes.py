@@ -47,6 +47,20 @@ class NodeRecord:
         """The name that this host presents."""
         return self.settings.get("node.session.auth.username")
 
+    @property
+    def is_plain_tcp(self) -> bool:
+        """Whether it goes through this host's own TCP without being bound to an interface."""
+        return self.interface == "default" and self.settings.get("iface.transport_name", "tcp") == "tcp"
+
+    @property
+    def login_seconds(self) -> float:
+        """How long iscsid tries to log in with it before it gives up; 0 where the record does not say."""
+        tries = self.settings.get("node.session.initial_login_retry_max", "")
+        each = self.settings.get("node.conn[0].timeo.login_timeout", "")
+        if not (tries.isdecimal() and each.isdecimal() and len(tries) < 4 and len(each) < 4):
+            return 0.0
+        return float(int(tries) * int(each))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiscoveryRecord:

@@ -110,6 +110,11 @@ class KernelTree(Tree):
             })  # fmt: skip
         return place
 
+    def vanish_session(self, sid: int) -> None:
+        """The kernel takes a session and its connection away."""
+        for name in (f"iscsi_session/session{sid}", f"iscsi_connection/connection{sid}:0"):
+            (self.root / f"sys/class/{name}").unlink()
+
     def connection(self, sid: int, host: int, address: str, persistent: str, cid: int = 0) -> None:
         """The connection of a session."""
         values = {

@@ -2,72 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from initiator.errors import BadInputError, NotPermittedError, OutcomeUnknownError, RefusedError
-from initiator.host import database
+from initiator.errors import BadInputError, MooringError, NotPermittedError, OutcomeUnknownError, RefusedError
+from initiator.host import database, turn
+from initiator.host.chaprecord import Credentials
 from initiator.host.database import DatabaseError
-from initiator.host.iscsiadm import ActionFailed, Credentials, Found, Iscsiadm
-from initiator.host.run import Finished, Stuck
+from initiator.host.iscsiadm import Found, Iscsiadm
+from initiator.host.knock import knock
+from initiator.host.outcome import ActionFailed
+from initiator.host.run import Finished
 from initiator.model import Portal
+from tests.host.fakeiscsiadm import CHAP, PORTAL, RECORD, TARGET, FakeIscsiadm
 from tests.host.kerneltree import KernelTree
-
-TARGET = "iqn.2026-11.io.mooring.lab:two"
-PORTAL = Portal("10.9.1.2")
-RECORD = f"etc/iscsi/nodes/{TARGET}/10.9.1.2,3260,1/default"
-CHAP = Credentials("harry", "sekret\\1$(x)secret", "tgt", "mutualsekret1")
-
-
-class FakeIscsiadm:
-    """Does to the tree what iscsiadm does to a host."""
-
-    def __init__(self, tree: KernelTree) -> None:
-        self.tree = tree
-        self.calls: list[list[str]] = []
-        self.code = 0
-        self.works = True
-        self.stderr = ""
-        self.stuck = False
-        self.during: Callable[[], None] = lambda: None
-
-    def __call__(self, argv: Sequence[str], deadline: float) -> Finished:
-        assert argv[0] == "iscsiadm"
-        assert deadline > 0
-        self.calls.append(list(argv[1:]))
-        self.during()
-        if self.stuck:
-            raise Stuck("iscsiadm", 1, "", deadline, False)
-        out = self._do(list(argv[1:])) if self.works else ""
-        return Finished(self.code, out, self.stderr, 0.0)
-
-    def _do(self, words: list[str]) -> str:
-        if words[:2] == ["-m", "discoverydb"] and "-D" not in words:
-            self.tree.write(
-                "etc/iscsi/send_targets/10.9.1.2,3260/st_config", "discovery.startup = manual\n# END RECORD\n"
-            )
-        elif words[1] in ("discovery", "discoverydb"):
-            self.tree.record(TARGET, "10.9.1.2,3260,1")
-            self.tree.record(TARGET, "fd09:1::2,3260,1")
-            return f"10.9.1.2:3260,1 {TARGET}\n[fd09:1::2]:3260,1 {TARGET}\n"
-        elif "--login" in words:
-            self.tree.session(7)
-        elif words[-2:] == ["-o", "new"]:
-            self.tree.record(TARGET, "10.9.1.2,3260,1")
-        elif "-u" in words:
-            sid = words[words.index("-r") + 1]
-            (self.tree.root / f"sys/class/iscsi_session/session{sid}").unlink()
-        elif "update" in words and words[-3] == "node.startup":
-            path = self.tree.root / RECORD
-            path.write_text(path.read_text().replace("node.startup = manual", f"node.startup = {words[-1]}"))
-        elif "--rescan" in words:
-            self.tree.lun(7, 5, kname="sdq", dev="65:0")
-        return ""
 
 
 @pytest.fixture
@@ -333,3 +289,164 @@ def test_a_record_that_is_torn_or_a_link_is_not_written(tree: KernelTree) -> Non
         database.change_record(str(torn), {"a": "b"}, tree.root)
     with pytest.raises(DatabaseError, match="no database"):
         database.change_record(str(tree.root / "elsewhere"), {"a": "b"}, tree.root)
+
+
+def test_whoever_waits_too_long_learns_for_whom(tree: KernelTree, tool: FakeIscsiadm, tmp_path: Path) -> None:
+    ticks = iter(range(0, 100_000, 50))
+    tree.session(7)
+    lock = tmp_path / "lock"
+    orders = Iscsiadm(tree.root, tool, euid=0, lock=lock, sleep=lambda _: None, monotonic=lambda: float(next(ticks)))
+    with (
+        turn.turn(lock, "log in to\x1b[2J somewhere", 1.0, time.monotonic, time.sleep),
+        pytest.raises(MooringError, match=rf"process {os.getpid()} has to log in to.* somewhere") as caught,
+    ):
+        orders.rescan(7)
+    assert (caught.value.code, tool.calls) == ("busy", [])
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["login", "logout", "rescan", "startup", "discover"])
+def test_an_iscsiadm_that_hangs_is_reported_with_what_it_waits_for(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree, order: str
+) -> None:
+    tree.session(8)
+    tree.record(TARGET, "10.9.1.2,3260,1")
+    tool.stuck = True
+    calls: dict[str, Callable[[], object]] = {
+        "login": lambda: orders.login(TARGET, PORTAL),
+        "logout": lambda: orders.logout(8),
+        "rescan": lambda: orders.rescan(8),
+        "startup": lambda: orders.set_startup(TARGET, PORTAL, "manual"),
+        "discover": lambda: orders.discover(PORTAL),
+    }
+    with pytest.raises(OutcomeUnknownError, match=r"process 4711.*iscsid's answer \(in unix_stream_read_generic\)"):
+        calls[order]()
+
+
+# --- why a login failed ---
+
+
+def failed_login(tool: FakeIscsiadm, orders: Iscsiadm, code: int, chap: Credentials | None = None) -> ActionFailed:
+    tool.works, tool.code = False, code
+    tool.stderr = (
+        f"iscsiadm: Could not login to [iface: default, target: {TARGET}, portal: 10.9.1.2,3260].\n"
+        f"iscsiadm: initiator reported error ({code} - some words)\n"
+    )
+    with pytest.raises(ActionFailed) as caught:
+        orders.login(TARGET, PORTAL, chap=chap)
+    assert f"({code} - some words)" not in str(caught.value).split("iscsiadm: ")[0]
+    assert f"{code} - some words" in str(caught.value)
+    return caught.value
+
+
+def test_a_wrong_secret_is_called_that_and_not_kept(orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree) -> None:
+    record = tree.record(TARGET, "10.9.1.2,3260,1", **{
+        "node.session.auth.authmethod": "CHAP", "node.session.auth.username": "old",
+        "node.session.auth.password": "the-right-one",
+    })  # fmt: skip
+    before = record.read_text()
+    error = failed_login(tool, orders, 24, CHAP)
+    assert "wrong CHAP user or secret: the target refused those of harry" in str(error)
+    assert CHAP.secret not in str(error)
+    assert record.read_text() == before
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+
+
+def test_a_record_that_somebody_else_changed_meanwhile_is_left_to_them(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree
+) -> None:
+    record = tree.record(TARGET, "10.9.1.2,3260,1")
+
+    def meanwhile() -> None:
+        if "--login" in tool.calls[-1]:
+            record.write_text(record.read_text().replace("node.startup = manual", "node.startup = onboot"))
+
+    tool.during = meanwhile
+    failed_login(tool, orders, 24, CHAP)
+    assert "node.startup = onboot" in record.read_text()
+    assert f"node.session.auth.password = {CHAP.secret}" in record.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "the target asks for CHAP and this host has no credentials"),
+        (
+            {"node.session.auth.authmethod": "CHAP", "node.session.auth.username": "old"},
+            "refused those in the node record, of old",
+        ),
+    ],
+)
+def test_refused_credentials_of_the_record(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree, settings: dict[str, str], words: str
+) -> None:
+    tree.record(TARGET, "10.9.1.2,3260,1", **settings)
+    error = failed_login(tool, orders, 24)
+    assert words in str(error)
+    assert "--chap-user" in error.fix
+
+
+def test_a_target_that_the_portal_does_not_offer_was_not_found(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree
+) -> None:
+    tool.offers = "iqn.2026-11.io.mooring.lab:other"
+    error = failed_login(tool, orders, 19)
+    assert "target not found" in str(error)
+    assert "it offers iqn.2026-11.io.mooring.lab:other" in str(error)
+    assert not (tree.root / RECORD).exists(), "the record was made for this login only"
+    tool.offers = TARGET
+    assert "refused the login for good" in str(failed_login(tool, orders, 19))
+
+
+def test_a_portal_that_cannot_be_reached_is_not_even_tried(
+    tree: KernelTree, tool: FakeIscsiadm, tmp_path: Path
+) -> None:
+    silent = Iscsiadm(tree.root, tool, euid=0, lock=tmp_path / "lock", knock=lambda portal: "it is silent")
+    for order in (lambda: silent.login(TARGET, PORTAL), lambda: silent.discover(PORTAL)):
+        with pytest.raises(MooringError, match="the portal cannot be reached: it is silent") as caught:
+            order()
+        assert caught.value.code == "portal-silent"
+    assert tool.calls == []
+    tree.record(TARGET, "10.9.1.2,3260,1", "bnx2i.00", **{"iface.transport_name": "bnx2i"})
+    tool.works, tool.code = False, 8
+    with pytest.raises(ActionFailed, match="did not answer in time"):
+        silent.login(TARGET, PORTAL, "bnx2i.00")
+
+
+def test_knocking_at_a_real_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert knock(Portal("127.0.0.1", server.getsockname()[1])) == ""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        assert "nothing listens" in knock(Portal("127.0.0.1", deaf.getsockname()[1]))
+
+
+@pytest.mark.parametrize(("tries", "each", "deadline"), [("8", "15", 150.0), ("20", "15", 330.0), ("99", "99", 600.0)])
+def test_a_login_gets_as_long_as_its_record_says(
+    tree: KernelTree, tool: FakeIscsiadm, tmp_path: Path, tries: str, each: str, deadline: float
+) -> None:
+    deadlines = {}
+
+    def note(argv: Sequence[str], seconds: float) -> Finished:
+        deadlines[argv[-1]] = seconds
+        return tool(argv, seconds)
+
+    tree.record(TARGET, "10.9.1.2,3260,1", **{
+        "node.session.initial_login_retry_max": tries, "node.conn[0].timeo.login_timeout": each,
+    })  # fmt: skip
+    Iscsiadm(tree.root, note, euid=0, lock=tmp_path / "lock").login(TARGET, PORTAL)
+    assert deadlines["--login"] == deadline
+
+
+def test_rescan_tells_what_grew(orders: Iscsiadm, tree: KernelTree) -> None:
+    tree.session(7)
+    tree.lun(7, 0, kname="sda", size=1 << 28)
+    assert orders.rescan(7).resized == (("sda", 1 << 28, 1 << 29),)
+
+
+def test_a_failed_discovery_keeps_no_secret(orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree) -> None:
+    made = tree.write("etc/iscsi/send_targets/10.9.1.2,3260/st_config", "discovery.startup = manual\n# END RECORD\n")
+    tool.during = lambda: setattr(tool, "code", 24 if "-D" in tool.calls[-1] else 0)
+    with pytest.raises(ActionFailed):
+        orders.discover(PORTAL, CHAP)
+    assert CHAP.secret not in made.read_text()

@@ -11,7 +11,8 @@ import sys
 from typing import Any
 
 from initiator.errors import MooringError
-from initiator.host.iscsiadm import Credentials, Iscsiadm
+from initiator.host.chaprecord import Credentials
+from initiator.host.iscsiadm import Iscsiadm
 from initiator.names import parse_portal
 
 
