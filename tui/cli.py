@@ -133,14 +133,25 @@ def _add_chap(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--initiator", metavar="NAME", help="initiator name (default: this machine's own)")
 
 
+def _add_via(parser: argparse.ArgumentParser) -> None:
+    about = "who does it: open-iscsi or Mooring's own engine (default: the kernel where it can, see the output)"
+    parser.add_argument("--via", choices=("kernel", "engine"), help=about)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+
+
 def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "sessions")
     discover = group.add("discover", "discover", "ask a portal which targets it has (SendTargets)", json=True)
     discover.add_argument("portal", help="address[:port], IPv6 in brackets")
+    _add_via(discover)
     _add_chap(discover)
-    login = group.add("login", "login", "log in to a target with Mooring's own engine", json=True)
+    login = group.add("login", "login", "log in to a target", json=True)
     login.add_argument("target", help="the target's name (iqn.…, eui.…, naa.…)")
-    login.add_argument("--portal", action="append", required=True, help="a portal; give it again for more paths")
+    login.add_argument(
+        "--portal", action="append", help="a portal; again for more paths (kernel's default: its node records)"
+    )
+    login.add_argument("--interface", metavar="NAME", help="iSCSI interface of open-iscsi (default: of each record)")
+    _add_via(login)
     _add_chap(login)
     attach = group.add("attach", "attach", "make a logical unit a block device of this host", json=True)
     attach.add_argument("name", help="an available disk of the list, or a target's name together with --lun")
@@ -148,8 +159,10 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     attach.add_argument("--portal", action="append", help="a portal; give it again for more paths")
     attach.add_argument("--as", dest="label", metavar="NAME", help="what to call the disk")
     _add_chap(attach)
-    logout = group.add("logout", "logout", "end a session that holds no attached disk", json=True)
+    logout = group.add("logout", "logout", "end a session that carries no disk", json=True)
     logout.add_argument("name", help="a session's name or id, or a target for all its sessions")
+    _add_via(logout)
+    _add_kernel(commands)
     engine = commands.add_parser("engine", help="the processes that hold sessions and disks")
     actions = engine.add_subparsers(title="actions", metavar="ACTION", required=True)
     inner = _Adder(actions, "sessions")
@@ -157,6 +170,20 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     inner.add("stop", "engine_stop", "end the engine; refused while a disk is attached")
     cleanup = inner.add("cleanup", "engine_cleanup", "take away the device that a dead engine left, if nothing uses it")
     cleanup.add_argument("name", help="the dead disk")
+
+
+def _add_kernel(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "kernel")
+    group.add("records", "records", "what open-iscsi knows how to log in to (its node records)", json=True)
+    startup = group.add("startup", "startup", "set whether open-iscsi logs in to a target at boot", json=True)
+    startup.add_argument("target", help="the target's name")
+    startup.add_argument("portal", nargs="?", help="one portal of it (default: every record of the target)")
+    startup.add_argument("mode", choices=("automatic", "manual", "onboot"), help="the new node.startup")
+    startup.add_argument("--interface", metavar="NAME", help="only the record of this iSCSI interface")
+    rescan = group.add("rescan", "rescan", "have the kernel look for new LUNs and sizes", json=True)
+    rescan.add_argument("name", help="a kernel session's name or id, or a target for all its sessions")
+    for parser in (startup, rescan):
+        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
 
 def _add_data(commands: _Commands[argparse.ArgumentParser]) -> None:

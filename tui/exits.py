@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 
-from initiator.errors import MooringError
+from initiator.errors import MooringError, OutcomeUnknownError, RefusedError
 from initiator.names import clean
 
 
@@ -35,8 +35,12 @@ _BY_CODE = {
 
 
 def exit_for(error: MooringError) -> Exit:
-    """The exit code that an error's `code` stands for."""
-    return _BY_CODE.get(error.code, Exit.ERROR)
+    """The exit code that an error's `code` stands for, or else its kind."""
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
+    if isinstance(error, RefusedError):
+        return Exit.REFUSED
+    return Exit.UNKNOWN if isinstance(error, OutcomeUnknownError) else Exit.ERROR
 
 
 def say(*lines: str) -> None:

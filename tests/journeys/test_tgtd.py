@@ -32,20 +32,19 @@ def test_from_discovery_to_removal(tmp_path: Path) -> None:
         portal = str(tgtd.portal)
         chap = ("--chap-user", "harbourmaster", "--chap-secret-file", str(secret))
 
-        found = must("discover", portal, "--json").json()
+        found = must("discover", portal, "--via", "engine", "--json").json()
         assert [target["name"] for target in found["targets"]] == [TARGET]
 
         wrong = tmp_path / "wrong"
         wrong.write_text("not-the-secret-1\n")
         wrong.chmod(0o600)
-        denied = mooring(
-            "login", TARGET, "--portal", portal, "--chap-user", "harbourmaster", "--chap-secret-file", str(wrong)
-        )
+        over = ("--portal", portal, "--via", "engine")
+        denied = mooring("login", TARGET, *over, "--chap-user", "harbourmaster", "--chap-secret-file", str(wrong))
         assert denied.code == 1
         assert "not-the-secret" not in denied.err
         assert "does not accept our CHAP name or secret" in denied.err
 
-        must("login", TARGET, "--portal", portal, *chap)
+        must("login", TARGET, *over, *chap)
         session = next(item for item in listing()["sessions"] if item["target"] == TARGET)
         assert session["connections"][0]["header_digest"] == "CRC32C"
         assert session["connections"][0]["data_digest"] == "CRC32C"

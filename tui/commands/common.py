@@ -7,14 +7,16 @@ import getpass
 import os
 import stat
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from initiator.engine.client import EngineClient
 from initiator.errors import BadInputError, NotPermittedError
-from initiator.model import Snapshot
+from initiator.model import Portal, Snapshot
 from initiator.names import clean
-from tui.export import dumps
+from tui.exits import Exit
+from tui.export import dumps, human_size, table
 
 
 def snapshot() -> Snapshot:
@@ -27,6 +29,31 @@ def snapshot() -> Snapshot:
 def emit(value: Any) -> None:
     """Print one JSON document on stdout."""
     print(dumps(value), flush=True)
+
+
+def preview(arguments: argparse.Namespace, lines: Sequence[str]) -> int:
+    """What `--dry-run` prints: what would be done."""
+    if arguments.json:
+        emit({"schema": 1, "dry_run": True, "would": list(lines)})
+    else:
+        print("\n".join(f"would {clean(line, 400)}" for line in lines))
+    return Exit.DONE
+
+
+def print_targets(portal: Portal, found: Iterable[Mapping[str, Any]]) -> None:
+    """What a discovery found, for a person."""
+    rows = ((target["name"], ", ".join(target["portals"])) for target in found)
+    print(table(f"Targets at {portal}", ("TARGET", "PORTALS"), rows))
+
+
+def print_disks(found: Snapshot, target: str) -> None:
+    """What a login brought, for a person."""
+    rows = (
+        (disk.name, disk.state, disk.lun, human_size(disk.size_bytes), disk.device, disk.wwid)
+        for disk in found.disks
+        if disk.target == target
+    )
+    print(table(f"Disks of {target}", ("NAME", "STATE", "LUN", "SIZE", "DEVICE", "WWID"), rows))
 
 
 def need_root(what: str) -> None:

@@ -1,17 +1,21 @@
-"""Commands on sessions of Mooring's own engine: discover, login, attach, logout, engine status and stop."""
+"""Commands on sessions: discover, login and logout (of either initiator), attach, engine status and stop."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+from collections.abc import Callable
 from typing import Any
 
-from initiator.engine.client import EngineClient
+from initiator.engine.client import EngineClient, EngineNotRunning
 from initiator.errors import BadInputError
-from initiator.model import Disk, DiskState, Portal, Snapshot
+from initiator.model import Disk, DiskState, Portal, Session, Snapshot, Source
 from initiator.names import clean, parse_name, parse_portal
-from tui.commands.common import credentials, emit, need_root, snapshot
+from tui import via
+from tui.commands.common import credentials, emit, need_root, preview, print_disks, print_targets, snapshot
 from tui.exits import Exit, say
-from tui.export import human_fields, human_size, table
+from tui.export import human_fields
 from tui.find import find_disk, find_sessions
 
 LOGIN_DEADLINE = 60.0
@@ -21,40 +25,61 @@ LOGIN_DEADLINE = 60.0
 def discover(arguments: argparse.Namespace) -> int:
     """`mooring discover PORTAL`."""
     portal = parse_portal(arguments.portal)
+    if _goes_to_kernel(arguments, None, portal):
+        from tui.commands import kernel
+
+        return kernel.discover(arguments)
+    if arguments.dry_run:
+        return preview(arguments, [f"ask {portal} for its targets; nothing is kept of the answer"])
     answer = _engine().call("discover", timeout=LOGIN_DEADLINE, portal=str(portal), **credentials(arguments))
     found = [
         {"name": target["name"], "portals": [str(Portal(**where)) for where in target["portals"]]}
         for target in answer["targets"]
     ]
     if arguments.json:
-        emit({"schema": 1, "portal": str(portal), "targets": found})
+        emit({"schema": 1, "via": Source.ENGINE, "portal": str(portal), "targets": found})
     else:
-        print(
-            table(f"Targets at {portal}", ("TARGET", "PORTALS"), ((t["name"], ", ".join(t["portals"])) for t in found))
-        )
+        print_targets(portal, found)
     return Exit.DONE
 
 
 def login(arguments: argparse.Namespace) -> int:
     """`mooring login TARGET --portal P`."""
+    if _goes_to_kernel(arguments, arguments.target, None):
+        from tui.commands import kernel
+
+        return kernel.login(arguments)
     target = str(parse_name(arguments.target))
-    portals = [str(parse_portal(text)) for text in arguments.portal]
+    portals = [str(parse_portal(text)) for text in arguments.portal or ()]
+    if not portals:
+        raise BadInputError("the engine keeps no records: it has to be told where the target is", fix="--portal P")
+    if arguments.interface:
+        raise BadInputError("--interface is for the kernel's initiator", fix="--via kernel")
+    if arguments.dry_run:
+        return preview(arguments, [f"log in to {target} at {portal}; nothing is attached" for portal in portals])
     answer = _engine().call("login", timeout=LOGIN_DEADLINE, target=target, portals=portals, **credentials(arguments))
     found = snapshot()
     for refused in answer["failed"]:
         say(f"no session over {refused['portal']}: {refused['reason']}")
-    seen = [disk for disk in found.disks if disk.target == target]
     if arguments.json:
-        emit({"schema": 1, **answer})
+        emit({"schema": 1, "via": Source.ENGINE, **answer})
     else:
-        print(
-            table(
-                f"Disks of {target}",
-                ("NAME", "STATE", "LUN", "SIZE", "WWID"),
-                ((d.name, d.state, d.lun, human_size(d.size_bytes), d.wwid) for d in seen),
-            )
-        )
+        print_disks(found, target)
     return Exit.DONE
+
+
+def _goes_to_kernel(arguments: argparse.Namespace, target: str | None, portal: Portal | None) -> bool:
+    """Whom this order goes to, and says so."""
+    from initiator.host import openiscsi
+
+    held = ""
+    if arguments.via is None:
+        with contextlib.suppress(EngineNotRunning):
+            held = via.held_by_engine(EngineClient().snapshot().sessions, target, portal)
+    facts = via.Facts(openiscsi.why_not(), os.geteuid() == 0, held, "--initiator" if arguments.initiator else "")
+    choice = via.choose(arguments.via, facts)
+    say(str(choice))
+    return choice.source is Source.KERNEL
 
 
 def attach(arguments: argparse.Namespace) -> int:
@@ -88,16 +113,35 @@ def _available(found: Snapshot, text: str, lun: int | None) -> Disk:
 
 
 def logout(arguments: argparse.Namespace) -> int:
-    """`mooring logout NAME`; the engine refuses where a disk is attached."""
-    chosen = find_sessions(snapshot(), arguments.name)
+    """`mooring logout NAME`: a session of either initiator; refused where it carries a disk."""
+    found = snapshot()
+    named = find_sessions(found, arguments.name)
+    chosen = [session for session in named if arguments.via in (None, session.source)]
+    if not chosen:
+        raise BadInputError(f"{clean(arguments.name)} has no session of the {arguments.via}", fix="see: mooring list")
+    of_kernel = [session for session in chosen if session.source is Source.KERNEL]
+    ways: dict[Source, Callable[[Session], None]] = {Source.ENGINE: _engine_logout}
+    if of_kernel:
+        from tui.commands import kernel
+
+        ways[Source.KERNEL] = kernel.logout(of_kernel, found)
+    if arguments.dry_run:
+        return preview(arguments, [f"log out {each.name} via {via.NAMES[each.source]}" for each in chosen])
     done = []
     for session in chosen:
-        EngineClient().call("logout", timeout=LOGIN_DEADLINE, session=session.id)
+        ways[session.source](session)
         done.append(session.id)
-        say(f"logged out {session.name}")
+        say(f"logged out {session.name} via {via.NAMES[session.source]}")
+        if session.details.get("startup") in ("automatic", "onboot"):
+            where = session.details.get("persistent_portal", str(session.portal))
+            say(f"  its node record logs in again at boot: mooring startup {session.target} {where} manual")
     if arguments.json:
         emit({"schema": 1, "logged_out": done})
     return Exit.DONE
+
+
+def _engine_logout(session: Session) -> None:
+    EngineClient().call("logout", timeout=LOGIN_DEADLINE, session=session.id)
 
 
 def engine_status(arguments: argparse.Namespace) -> int:
