@@ -92,6 +92,6 @@ def test_a_pulled_cable_is_seen_within_a_second_and_a_copy_goes_on() -> None:
 
 def test_a_second_range_is_refused_and_the_first_lives_on() -> None:
     with practice():
-        refused = must("practice", "--headless", code=1)
+        refused = must("practice", "--headless", code=3)
         assert "already" in refused.err
         assert disk_named("data")["state"] == "attached"
