@@ -263,6 +263,11 @@ class Disk:
     """Whether the kernel joins its paths into a map; None where nobody can say."""
 
 
+def holds_data(kind: str) -> bool:
+    """Whether something can be lost on this kind of logical unit: on all but the doors of an array."""
+    return kind not in ("controller", "enclosure", "processor")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Map:
     """Several paths joined into one device: dm-multipath's, or the engine's own."""

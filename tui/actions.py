@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
-from initiator.model import Disk, DiskState
-from tui.tree import Item, Kind, Row
+from initiator.model import Disk, DiskState, Session, Source
+from tui.tree import Item, Kind, Row, Target
+from tui.words import say
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("detail", ("d",), "detail", "Show or hide the details of the selected row", 5),
     Action("pause", ("p",), "pause", "Hold the screen still, or let it go on", 6),
     Action("removals", ("u",), "unfinished", "Removals that wait to be resumed or undone", 7),
+    Action("login", ("i",), "log in", "Log in to a target that open-iscsi has a node record of", changes=True),
+    Action("logout", ("o",), "log out", "End the selected session of the kernel, if it carries no disk", changes=True),
+    Action("rescan", ("R",), "rescan", "Look for new LUNs and sizes behind a session or target", changes=True),
+    Action("startup", ("s",), "start-up", "Set whether the selected session is logged in to at boot", changes=True),
     Action("open_all", ("asterisk",), "open all", "Open every branch"),
     Action("close_all", ("minus",), "close all", "Close every branch below the disks"),
     Action("pane_tree", ("1",), "tree", "Keys go to the tree"),
@@ -74,6 +80,8 @@ class Context:
     stale: bool
     paused: bool
     age_s: float | None
+    carried: tuple[str, ...] = ()
+    """Names of the disks that the selected session carries."""
 
 
 def disk_of(row: Row | None) -> str | None:
@@ -97,10 +105,19 @@ def why_not(action: Action, context: Context) -> str:
     if context.stale:
         age = "not there yet" if context.age_s is None else f"{context.age_s:.0f} s old"
         return f"The data is {age}: nothing is changed on what may not be true any more."
-    return _why_no_removal(context.row) if action.id == "remove" else ""
+    special = _WHY_NOT.get(action.id)
+    return special(context) if special else ""
 
 
-def _why_no_removal(row: Row | None) -> str:
+def kernel_sessions(row: Row | None) -> tuple[Session, ...]:
+    """The kernel's sessions that a row stands for: itself, or those of its target."""
+    item: Item | None = row.item if row else None
+    every = item.sessions if isinstance(item, Target) else (item,) if isinstance(item, Session) else ()
+    return tuple(session for session in every if session.source is Source.KERNEL)
+
+
+def _why_no_removal(context: Context) -> str:
+    row = context.row
     if row is None:
         return "There is no disk to remove."
     if disk_of(row) is None:
@@ -108,3 +125,42 @@ def _why_no_removal(row: Row | None) -> str:
     if isinstance(row.item, Disk) and row.item.state is DiskState.AVAILABLE:
         return "This disk is not attached: there is nothing to remove."
     return ""
+
+
+def _why_no_rescan(context: Context) -> str:
+    if kernel_sessions(context.row):
+        return ""
+    return "Move the cursor to a session of the kernel, or to a target that has one."
+
+
+def _why_not_one(context: Context) -> str:
+    row = context.row
+    if row is None or not isinstance(row.item, Session):
+        return "Move the cursor to a session: they are listed below the disks of their target."
+    if row.item.source is not Source.KERNEL:
+        return "This session belongs to Mooring's own engine, not to the kernel."
+    return ""
+
+
+def _why_no_startup(context: Context) -> str:
+    reason = _why_not_one(context)
+    if not reason and not any("record" in session.details for session in kernel_sessions(context.row)):
+        return "There is no node record of this session, so there is nothing to set: firmware or a person made it."
+    return reason
+
+
+def _why_no_logout(context: Context) -> str:
+    reason = _why_not_one(context)
+    if not reason and context.carried:
+        names = ", ".join(map(say, context.carried))
+        return f"It carries {names}: to log out is to pull its cable. Remove the disk instead: r on its row."
+    return reason
+
+
+_WHY_NOT: Mapping[str, Callable[[Context], str]] = {
+    "remove": _why_no_removal,
+    "rescan": _why_no_rescan,
+    "startup": _why_no_startup,
+    "logout": _why_no_logout,
+}
+"""What an action needs of the row under the cursor."""

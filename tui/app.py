@@ -25,7 +25,7 @@ from textual.theme import Theme
 
 from initiator import places
 from initiator.errors import MooringError
-from tui import background
+from tui import background, orders
 from tui.backends import Backends, real
 from tui.feed import Feed, Mailbox
 from tui.palette import MooringProvider
@@ -39,8 +39,10 @@ from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
 
 if TYPE_CHECKING:
+    from initiator.host.nodes import NodeRecord
     from safety.journal import Unfinished
     from safety.plan import Plan
+    from tui.orders import Order
 
 DARK = Theme(
     "mooring-dark",
@@ -276,6 +278,28 @@ class MooringApp(App[int]):
         from tui.screens.progress import UnfinishedScreen
 
         self.push_screen(UnfinishedScreen(self.unfinished, self.main.glyphs), look)
+
+    # --- orders to the kernel's initiator -----------------------------------------------------------------------
+
+    def give(self, order: Order) -> None:
+        """Say what an order does, and do it if that is wanted."""
+        from tui.screens.order import OrderScreen
+
+        self.push_screen(OrderScreen(order, self.main.glyphs))
+
+    def choose_login(self) -> None:
+        """The node records without a session, to log in with one of them."""
+        from tui.screens.order import RecordsScreen
+
+        def chosen(record: NodeRecord | None) -> None:
+            if record is not None:
+                self.give(orders.login(record, self.backends.kernel))
+
+        self.push_screen(RecordsScreen(self.main.glyphs), chosen)
+
+    def look_again(self) -> None:
+        """Something was changed: read the host now, not a second later."""
+        self._feed.hurry()
 
     # --- the rest -----------------------------------------------------------------------------------------------
 

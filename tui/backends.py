@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Hashable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tui.feed import Differ, Reading, Source
@@ -17,9 +18,11 @@ from tui.feed import Differ, Reading, Source
 if TYPE_CHECKING:
     from initiator.engine.client import EngineClient
     from initiator.host import udev
+    from initiator.host.kernel import TcpKey
+    from initiator.host.nodes import NodeRecord
     from initiator.host.pulse import SessionPulse
     from initiator.inventory import Inventory
-    from initiator.model import Event, Snapshot
+    from initiator.model import Event, Session, Snapshot, TcpInfo
     from safety.journal import Unfinished
     from safety.plan import Plan
 
@@ -47,6 +50,28 @@ class Remover(Protocol):
         """The removals that wait, or are under way."""
 
 
+class KernelOrders(Protocol):
+    """Gives orders to the kernel's initiator. Each tells in a sentence or two what came of it.
+
+    Raises (every method): MooringError, with the reason and the way out.
+    """
+
+    def idle(self) -> Sequence[NodeRecord]:
+        """The node records that no session belongs to."""
+
+    def login(self, record: NodeRecord) -> str:
+        """Log in with a node record and what credentials it has."""
+
+    def logout(self, session: Session) -> str:
+        """Log out of a session that carries no disk."""
+
+    def startup(self, session: Session, mode: str) -> str:
+        """Set whether the node record of a session is logged in to at boot."""
+
+    def rescan(self, sessions: Sequence[Session]) -> str:
+        """Look for new LUNs and sizes."""
+
+
 Faulter = Callable[[str, Sequence[str]], str]
 """Gives the practice range a fault; returns what holds now, in one sentence."""
 
@@ -58,7 +83,34 @@ class Backends:
     source: Source
     differ: Differ
     remover: Remover
+    kernel: KernelOrders
     fault: Faulter | None = None
+
+
+class TcpLater:
+    """TCP's view of the kernel's connections. Whoever asks gets nothing while what can ask is still being imported.
+
+    That import takes as long as all the rest of a first reading. It is done by a thread of its own, and only when
+    somebody asks, which the inventory does on a host whose kernel has sessions.
+    """
+
+    def __init__(self) -> None:
+        self._ask: Callable[[], Mapping[TcpKey, TcpInfo]] | None = None
+        self._importing: threading.Thread | None = None
+
+    def __call__(self) -> Mapping[TcpKey, TcpInfo]:
+        """What is known now."""
+        if self._ask is not None:
+            return self._ask()
+        if self._importing is None:
+            self._importing = threading.Thread(target=self._import, name="import-tcp", daemon=True)
+            self._importing.start()
+        return {}
+
+    def _import(self) -> None:
+        from initiator.host.sockets import kernel_connections
+
+        self._ask = kernel_connections
 
 
 class HostSource:
@@ -114,7 +166,7 @@ class HostSource:
             from initiator.inventory import Inventory
 
             engine = EngineClient()
-            self._parts = (engine, Inventory(engine=engine))
+            self._parts = (engine, Inventory(engine=engine, tcp=TcpLater()))
         return self._parts
 
 
@@ -153,6 +205,52 @@ class HostRemover:
         return journal.unfinished(places.journal_dir())
 
 
+class HostKernel:
+    """The orders of this host, by `initiator.host.iscsiadm`."""
+
+    def idle(self) -> Sequence[NodeRecord]:
+        """Read the records and the kernel's sessions anew."""
+        from initiator.host.kernel import read_kernel
+        from initiator.host.kernelview import session_of
+        from initiator.host.nodes import read_records
+
+        sessions = read_kernel().sessions
+        return [record for record in read_records().nodes if session_of(record, sessions) is None]
+
+    def login(self, record: NodeRecord) -> str:
+        """Log in."""
+        from initiator.host.iscsiadm import Iscsiadm
+
+        session = Iscsiadm().login(record.target, record.portal, record.interface)
+        return f"Logged in to {record.target} at {record.portal}: session {session.sid}."
+
+    def logout(self, session: Session) -> str:
+        """Log out."""
+        from initiator.host.iscsiadm import Iscsiadm
+        from initiator.host.kernelview import sid_of
+
+        Iscsiadm().logout(sid_of(session))
+        return f"Logged out of {session.name}: the kernel has no such session any more."
+
+    def startup(self, session: Session, mode: str) -> str:
+        """Set node.startup."""
+        from initiator.host.iscsiadm import Iscsiadm
+        from initiator.names import parse_portal
+
+        portal = parse_portal(session.details.get("persistent_portal", str(session.portal)))
+        before = Iscsiadm().set_startup(session.target, portal, mode, session.details.get("interface", "default"))
+        return f"The start-up of {session.target} at {portal} was {before or 'unknown'} and is {mode} now."
+
+    def rescan(self, sessions: Sequence[Session]) -> str:
+        """Rescan one after another."""
+        from initiator.host.iscsiadm import Iscsiadm
+        from initiator.host.kernelview import sid_of
+
+        orders = Iscsiadm()
+        told = [line for session in sessions for line in orders.rescan(sid_of(session)).told()]
+        return " ".join(told) or "Nothing is new: the same LUNs with the same sizes."
+
+
 def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
     """The events between two snapshots, without those of volumes that have nothing to do with iSCSI."""
     from initiator import changes
@@ -171,4 +269,4 @@ def practice_fault(name: str, args: Sequence[str]) -> str:
 
 def real(*, practice: bool) -> Backends:
     """The backends of this host."""
-    return Backends(HostSource(), differ, HostRemover(), practice_fault if practice else None)
+    return Backends(HostSource(), differ, HostRemover(), HostKernel(), practice_fault if practice else None)

@@ -27,13 +27,15 @@ from initiator.host.outcome import (
     NO_SUCH,
     REFUSED_CREDENTIALS,
     REFUSED_FOR_GOOD,
+    TIMED_OUT,
     ActionFailed,
     not_finished,
     why_no_entry,
+    why_not_found,
 )
 from initiator.host.run import Finished, Stuck, run
 from initiator.host.turn import turn
-from initiator.model import Portal
+from initiator.model import Portal, holds_data
 from initiator.names import clean, parse_name, parse_portal
 
 LOGIN_SECONDS = 150.0
@@ -74,6 +76,14 @@ class Rescan:
     vanished: tuple[str, ...]
     resized: tuple[tuple[str, int, int], ...] = ()
     """Block devices with their sizes before and after, in bytes."""
+
+    def told(self) -> list[str]:
+        """One sentence for each change."""
+        return [
+            *(f"LUN {hctl} appeared." for hctl in self.appeared),
+            *(f"LUN {hctl} vanished." for hctl in self.vanished),
+            *(f"/dev/{kname} had {before} bytes and has {after} now." for kname, before, after in self.resized),
+        ]
 
 
 class Iscsiadm:
@@ -163,6 +173,10 @@ class Iscsiadm:
             if all(record.is_plain_tcp for record in before):
                 self._reach(portal, what)
             if not before:
+                offered = self._offered(portal)
+                if offered is not None and name not in offered:
+                    reason, fix = why_not_found(offered)
+                    raise MooringError(f"{what}: {reason}", code="target-not-found", fix=fix)
                 self._must([*where, "-o", "new"], f"a record for {name} at {portal}")
             records = self._records().of(name, portal, interface)
             changes = self._give(records, chap, what)
@@ -360,13 +374,10 @@ class Iscsiadm:
         """Why a login failed, and the way out, where more can be known than iscsiadm says."""
         if done.returncode == REFUSED_CREDENTIALS:
             return why_no_entry(records, chap)
-        if done.returncode in (REFUSED_FOR_GOOD, NO_SUCH):
+        if done.returncode in (REFUSED_FOR_GOOD, TIMED_OUT):
             offered = self._offered(portal)
             if offered is not None and target not in offered:
-                there = ", ".join(sorted(offered)) or "none at all"
-                return f"target not found: the portal does not offer it to this host; it offers {there}", (
-                    "check the target's name, and at the target that this host's initiator name is let in"
-                )
+                return why_not_found(offered)
         return "", ""
 
     def _offered(self, portal: Portal) -> set[str] | None:
@@ -385,7 +396,7 @@ def _where(target: str, portal: Portal, interface: str) -> list[str]:
 
 
 def _may_hold_data(lun: Lun) -> bool:
-    return lun.kname is not None or kernelview.holds_data(kernelview.identity(lun.fixed).kind)
+    return lun.kname is not None or holds_data(kernelview.identity(lun.fixed).kind)
 
 
 def _target(text: str) -> str:

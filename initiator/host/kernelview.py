@@ -138,11 +138,6 @@ def session_of(record: NodeRecord, sessions: Iterable[Session]) -> Session | Non
     return None
 
 
-def holds_data(kind: str) -> bool:
-    """Whether something can be lost on this kind of logical unit: on all but the doors of an array."""
-    return kind not in ("controller", "enclosure", "processor")
-
-
 def to_session(
     found: KernelSession,
     luns: Iterable[int],

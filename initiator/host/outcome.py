@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from initiator.errors import MooringError, OutcomeUnknownError
 from initiator.host.chaprecord import Credentials
@@ -15,6 +15,7 @@ NO_SUCH = 21
 REFUSED_FOR_GOOD = 19
 REFUSED_CREDENTIALS = 24
 TIMED_OUT = 8
+NO_ANSWER = 11
 MEANINGS = {
     2: "there is no such session",
     3: "not enough memory",
@@ -22,10 +23,10 @@ MEANINGS = {
     5: "the login failed",
     6: "the database of node records failed",
     7: "an argument was refused",
-    TIMED_OUT: "the portal took the connection, but did not answer in time",
+    TIMED_OUT: "the login did not get through in the time that iscsid tries",
     9: "iscsid had an internal error",
     10: "the logout failed",
-    11: "the portal did not answer a request in time",
+    NO_ANSWER: "the portal takes connections, but did not answer in time",
     12: "there is no such transport",
     13: "access was refused",
     14: "the transport cannot do it",
@@ -42,6 +43,7 @@ MEANINGS = {
     33: "the request timed out",
 }
 """Exit codes of iscsiadm(8)."""
+_HOW = "mooring login TARGET --chap-user USER --chap-secret-file FILE"
 
 
 class ActionFailed(MooringError):  # noqa: N818 - says what happened
@@ -99,8 +101,17 @@ def why_no_entry(records: Sequence[NodeRecord], chap: Credentials | None) -> tup
     user = next((each.chap_user for each in records if each.settings.get("node.session.auth.authmethod") == "CHAP"), "")
     if user:
         return f"wrong CHAP user or secret: the target refused those in the node record, of {user}", (
-            "give others: --chap-user USER --chap-secret-file FILE"
+            f"give others: {_HOW}"
         )
-    return "the target asks for CHAP and this host has no credentials for it", (
-        "--chap-user USER --chap-secret-file FILE"
+    return "the target asks for CHAP and this host has no credentials for it", f"give them: {_HOW}"
+
+
+def why_not_found(offered: Collection[str]) -> tuple[str, str]:
+    """That a portal does not offer a target, and the way out.
+
+    iscsid tries for two minutes at a target that is not there, since it may be on its way.
+    """
+    there = ", ".join(clean(name) for name in sorted(offered)[:8]) or "none at all"
+    return f"target not found: the portal does not offer it to this host; it offers {there}", (
+        "check the target's name, and at the target that this host's initiator name is let in"
     )

@@ -88,7 +88,7 @@ def test_a_failed_discovery_says_why(orders: Iscsiadm, tool: FakeIscsiadm) -> No
 def test_login_is_judged_by_the_session(orders: Iscsiadm, tool: FakeIscsiadm) -> None:
     session = orders.login(TARGET, PORTAL)
     assert session.sid == 7
-    assert [call[-1] for call in tool.calls] == ["new", "--login"]
+    assert [call[-1] for call in tool.calls] == ["nonpersistent", "new", "--login"]
     tool.code, tool.works = 15, False
     assert orders.login(TARGET, PORTAL).sid == 7
 
@@ -390,12 +390,23 @@ def test_a_target_that_the_portal_does_not_offer_was_not_found(
     orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree
 ) -> None:
     tool.offers = "iqn.2026-11.io.mooring.lab:other"
-    error = failed_login(tool, orders, 19)
-    assert "target not found" in str(error)
-    assert "it offers iqn.2026-11.io.mooring.lab:other" in str(error)
-    assert not (tree.root / RECORD).exists(), "the record was made for this login only"
+    with pytest.raises(MooringError, match=r"target not found.*it offers iqn.2026-11.io.mooring.lab:other") as caught:
+        orders.login(TARGET, PORTAL)
+    assert caught.value.code == "target-not-found"
+    assert [call[-1] for call in tool.calls] == ["nonpersistent"], "iscsid was not sent after it for two minutes"
+    tree.record(TARGET, "10.9.1.2,3260,1")
+    for code in (8, 19):
+        assert "target not found" in str(failed_login(tool, orders, code)), "it was there when it was discovered"
     tool.offers = TARGET
     assert "refused the login for good" in str(failed_login(tool, orders, 19))
+
+
+def test_a_record_that_was_made_for_a_login_that_failed_goes_again(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree
+) -> None:
+    failed_login(tool, orders, 19)
+    assert [call[-1] for call in tool.calls if call[-1] in ("new", "delete")] == ["new", "delete"]
+    assert not (tree.root / RECORD).exists()
 
 
 def test_a_portal_that_cannot_be_reached_is_not_even_tried(
@@ -409,7 +420,7 @@ def test_a_portal_that_cannot_be_reached_is_not_even_tried(
     assert tool.calls == []
     tree.record(TARGET, "10.9.1.2,3260,1", "bnx2i.00", **{"iface.transport_name": "bnx2i"})
     tool.works, tool.code = False, 8
-    with pytest.raises(ActionFailed, match="did not answer in time"):
+    with pytest.raises(ActionFailed, match="did not get through"):
         silent.login(TARGET, PORTAL, "bnx2i.00")
 
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from textual.pilot import Pilot
 
 from initiator.errors import MooringError
-from initiator.model import Event, Snapshot
+from initiator.host.nodes import NodeRecord
+from initiator.model import Event, Session, Snapshot
 from safety.findings import Finding, Level
 from safety.identity import Identity
 from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id, process_start
@@ -140,6 +141,40 @@ class FakeRemover:
         return self.waiting
 
 
+class FakeKernel:
+    """Takes orders and says what came of them when it may."""
+
+    def __init__(self) -> None:
+        self.records: tuple[NodeRecord, ...] = ()
+        self.given: list[tuple[str, ...]] = []
+        self.failure: MooringError | None = None
+        self.answers = threading.Event()
+        """While it is cleared, an order hangs."""
+        self.answers.set()
+
+    def idle(self) -> Sequence[NodeRecord]:
+        return self.records
+
+    def login(self, record: NodeRecord) -> str:
+        return self._obey("login", record.target, str(record.portal))
+
+    def logout(self, session: Session) -> str:
+        return self._obey("logout", session.id)
+
+    def startup(self, session: Session, mode: str) -> str:
+        return self._obey("startup", session.id, mode)
+
+    def rescan(self, sessions: Sequence[Session]) -> str:
+        return self._obey("rescan", *(session.id for session in sessions))
+
+    def _obey(self, *order: str) -> str:
+        self.given.append(order)
+        assert self.answers.wait(30)
+        if self.failure is not None:
+            raise self.failure
+        return f"{order[0]} is done"
+
+
 def begin(path: pathlib.Path, plan: Plan) -> Journal:
     """A journal with its plan and the start of a runner: this very process, which lives."""
     journal = Journal.create(path, boot=boot_id(), now=lambda: samples.NOW)
@@ -184,6 +219,7 @@ class Bench:
     pilot: Pilot[int]
     source: FakeSource
     remover: FakeRemover
+    kernel: FakeKernel
     wall: Clock
     tick: Clock
     faults: list[tuple[str, tuple[str, ...]]]
@@ -234,6 +270,7 @@ class Parts:
     app: MooringApp
     source: FakeSource
     remover: FakeRemover
+    kernel: FakeKernel
     wall: Clock
     tick: Clock
     faults: list[tuple[str, tuple[str, ...]]]
@@ -258,8 +295,9 @@ def assemble(
         return f"{name} holds now"
 
     chosen = options or AppOptions(practice=True)
-    app = MooringApp(chosen, Backends(source, differ, remover, fault), wall=wall, tick=tick, root=root)
-    return Parts(app, source, remover, wall, tick, faults)
+    kernel = FakeKernel()
+    app = MooringApp(chosen, Backends(source, differ, remover, kernel, fault), wall=wall, tick=tick, root=root)
+    return Parts(app, source, remover, kernel, wall, tick, faults)
 
 
 @contextlib.asynccontextmanager
@@ -279,7 +317,7 @@ async def dashboard(
     parts.remover.waiting = waiting
     app = parts.app
     async with app.run_test(size=size, notifications=True) as pilot:
-        bench = Bench(app, pilot, parts.source, parts.remover, parts.wall, parts.tick, parts.faults)
+        bench = Bench(app, pilot, parts.source, parts.remover, parts.kernel, parts.wall, parts.tick, parts.faults)
         if wait:
             await ready(app)
             await pilot.pause()

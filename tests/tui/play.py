@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 
 from initiator.model import Snapshot
 from tests.tui import samples
-from tests.tui.fakes import FakeRemover, FakeSource, differ
+from tests.tui.fakes import FakeKernel, FakeRemover, FakeSource, differ
 from tui.app import AppOptions, MooringApp
 from tui.backends import Backends
 from tui.feed import Reading
@@ -53,7 +53,9 @@ def main() -> int:
     still = FakeSource(samples.practice(), samples.EVENTS)
     source = ChangingSource(snapshot, given.change) if given.paths else still
     remover = FakeRemover(still, pathlib.Path(tempfile.gettempdir()))
-    app = MooringApp(AppOptions(practice=True, ascii=given.ascii), Backends(source, differ, remover, None))
+    app = MooringApp(
+        AppOptions(practice=True, ascii=given.ascii), Backends(source, differ, remover, FakeKernel(), None)
+    )
     with ends_with_terminal():
         return app.run() or 0
 

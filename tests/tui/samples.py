@@ -200,6 +200,30 @@ def practice(*, pulled: Portal | None = None, taken_at: float = NOW, latency_us:
     )
 
 
+def kernel() -> Snapshot:
+    """A target of the kernel's with a session that carries the disk `data`, and one that carries nothing."""
+    base = practice()
+    carrying, idle = (
+        dataclasses.replace(
+            found,
+            id=f"kernel:s:{number}",
+            source=Source.KERNEL,
+            details={"startup": "automatic", "persistent_portal": str(found.portal), "record": f"/r/{number}"},
+        )
+        for number, found in enumerate(base.sessions[:2], 1)
+    )
+    held = dataclasses.replace(base.disks[0], id="kernel:d:data", source=Source.KERNEL, paths=("kernel:p:1",))
+    route = dataclasses.replace(base.paths[0], id="kernel:p:1", disk=held.id, session=carrying.id, map=None)
+    return dataclasses.replace(
+        base,
+        sessions=(carrying, idle, *base.sessions[4:]),
+        disks=(held, *base.disks[2:]),
+        paths=(route, *base.paths[4:]),
+        maps=base.maps[2:],
+        volumes=base.volumes[1:],
+    )
+
+
 def empty() -> Snapshot:
     """A host that has never heard of iSCSI."""
     return Snapshot(host="quay", taken_at=NOW, links=(ETHERNET,))

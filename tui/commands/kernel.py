@@ -10,9 +10,9 @@ from initiator.errors import BadInputError, MooringError, RefusedError
 from initiator.host.chaprecord import Credentials
 from initiator.host.iscsi import SessionReader
 from initiator.host.iscsiadm import Iscsiadm
-from initiator.host.kernelview import holds_data, session_of, sid_of
+from initiator.host.kernelview import session_of, sid_of
 from initiator.host.nodes import NodeRecord, Records, read_records
-from initiator.model import Portal, Session, Snapshot, Source
+from initiator.model import Portal, Session, Snapshot, Source, holds_data
 from initiator.names import clean, parse_name, parse_portal
 from tui.commands.common import credentials, emit, need_root, preview, print_disks, print_targets, snapshot
 from tui.exits import Exit, exit_for, say, say_error

@@ -14,9 +14,9 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from initiator.model import Event
-from tui import actions, detail, rowtext, verdict
-from tui.actions import Context, disk_of, why_not
+from initiator.model import Event, Session, holds_data
+from tui import actions, detail, orders, rowtext, verdict
+from tui.actions import Context, disk_of, kernel_sessions, why_not
 from tui.keytable import Column, KeyTable
 from tui.store import EVENTS, Store
 from tui.tree import Kind, Row
@@ -178,7 +178,14 @@ class MainScreen(Screen[None]):
     def context(self) -> Context:
         """What decides whether an action can be done."""
         app, tick = self.mooring, self.mooring.tick()
-        return Context(self.selected, app.read_only, self.store.stale(tick), self.store.paused, self.store.age(tick))
+        stale, paused, age = self.store.stale(tick), self.store.paused, self.store.age(tick)
+        return Context(self.selected, app.read_only, stale, paused, age, self._carried())
+
+    def _carried(self) -> tuple[str, ...]:
+        row, world = self.selected, self.store.world
+        if world is None or row is None or not isinstance(row.item, Session):
+            return ()
+        return tuple(disk.name for disk in world.carried_by(row.item) if holds_data(disk.kind))
 
     # --- size ---------------------------------------------------------------------------------------------------
 
@@ -284,6 +291,24 @@ class MainScreen(Screen[None]):
     def do_removals(self) -> None:
         """The removals that wait."""
         self.mooring.show_unfinished()
+
+    def do_login(self) -> None:
+        """Choose a node record to log in with."""
+        self.mooring.choose_login()
+
+    def do_logout(self) -> None:
+        """Ask before logging out of the selected session."""
+        for session in kernel_sessions(self.selected):
+            self.mooring.give(orders.logout(session, self.mooring.backends.kernel))
+
+    def do_rescan(self) -> None:
+        """Ask before rescanning the selected session, or those of the selected target."""
+        self.mooring.give(orders.rescan(kernel_sessions(self.selected), self.mooring.backends.kernel))
+
+    def do_startup(self) -> None:
+        """Choose the start-up of the selected session."""
+        for session in kernel_sessions(self.selected):
+            self.mooring.give(orders.startup(session, self.mooring.backends.kernel))
 
     def do_filter(self) -> None:
         """Open the filter."""
