@@ -139,12 +139,18 @@ def _add_via(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
 
+def _add_mutual(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chap-target-user", metavar="USER", help="mutual CHAP: the target's name (kernel only)")
+    parser.add_argument("--chap-target-secret-file", metavar="FILE", help="file with the target's secret")
+
+
 def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "sessions")
     discover = group.add("discover", "discover", "ask a portal which targets it has (SendTargets)", json=True)
     discover.add_argument("portal", help="address[:port], IPv6 in brackets")
     _add_via(discover)
     _add_chap(discover)
+    _add_mutual(discover)
     login = group.add("login", "login", "log in to a target", json=True)
     login.add_argument("target", help="the target's name (iqn.…, eui.…, naa.…)")
     login.add_argument(
@@ -153,6 +159,7 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     login.add_argument("--interface", metavar="NAME", help="iSCSI interface of open-iscsi (default: of each record)")
     _add_via(login)
     _add_chap(login)
+    _add_mutual(login)
     attach = group.add("attach", "attach", "make a logical unit a block device of this host", json=True)
     attach.add_argument("name", help="an available disk of the list, or a target's name together with --lun")
     attach.add_argument("--lun", type=int, help="logical unit number (default 0)")

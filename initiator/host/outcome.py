@@ -85,7 +85,7 @@ def waits_for(wchan: str) -> str:
     """The kernel function that a process sleeps in, with what that means for iscsiadm where it is known."""
     if not wchan:
         return "for something that the kernel does not tell"
-    if "unix" in wchan:
+    if "unix" in wchan or "poll" in wchan:
         return f"for iscsid's answer (in {wchan})"
     if "tcp" in wchan or "inet" in wchan or "sk_wait" in wchan:
         return f"for the portal's answer (in {wchan})"

@@ -139,6 +139,24 @@ def test_the_chap_secret_comes_from_a_private_file(host: Host, tmp_path: Path) -
     assert SECRET not in out + err
 
 
+def test_mutual_chap_has_two_secrets(host: Host, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for file, secret in ((ours, SECRET), (theirs, SECRET)):
+        file.write_text(f"{secret}\n")
+        file.chmod(0o600)
+    mutual = ("--chap-target-user", "tgt", "--chap-target-secret-file", str(theirs))
+    words = ("login", TARGET, "--portal", "10.9.1.2")
+    both = (*words, "--chap-user", "harry", "--chap-secret-file", str(ours), *mutual)
+    for refused in ((*words, *mutual), both, (*both, "--via", "engine")):
+        assert host.mooring(*refused)[0] == 2
+    assert host.tool.calls == []
+    theirs.write_text("secret-of-the-target\n")
+    assert host.mooring(*both)[0] == 0
+    text = (host.tree.root / RECORD).read_text()
+    assert "node.session.auth.username_in = tgt\n" in text
+    assert "node.session.auth.password_in = secret-of-the-target\n" in text
+
+
 def test_a_session_that_carries_a_disk_is_not_logged_out_and_the_removal_is_named(host: Host) -> None:
     host.tree.session(7)
     host.tree.lun(7, 0, kname="sda")

@@ -76,17 +76,25 @@ def credentials(arguments: argparse.Namespace) -> dict[str, str]:
         from initiator.names import parse_name
 
         chosen["initiator"] = str(parse_name(arguments.initiator))
-    if arguments.chap_secret_file and not arguments.chap_user:
-        raise BadInputError("--chap-secret-file needs --chap-user", fix="name the CHAP user")
-    if not arguments.chap_user:
-        return chosen
-    if arguments.chap_secret_file:
-        secret = secret_from(Path(arguments.chap_secret_file))
-    elif sys.stdin.isatty():
-        secret = getpass.getpass(f"CHAP secret of {clean(arguments.chap_user)}: ")
-    else:
-        raise BadInputError("there is no terminal to ask for the CHAP secret", fix="use --chap-secret-file FILE")
-    return {**chosen, "chap_user": arguments.chap_user, "chap_secret": secret}
+    secret = chap_secret(arguments.chap_user, arguments.chap_secret_file, "--chap")
+    return chosen if secret is None else {**chosen, "chap_user": arguments.chap_user, "chap_secret": secret}
+
+
+def chap_secret(user: str | None, file: str | None, option: str) -> str | None:
+    """The secret of a CHAP user, from a file or by asking; None without a user.
+
+    Args:
+        option: How the two options begin that give user and file.
+    """
+    if file and not user:
+        raise BadInputError(f"{option}-secret-file needs {option}-user", fix="name the CHAP user")
+    if not user:
+        return None
+    if file:
+        return secret_from(Path(file))
+    if not sys.stdin.isatty():
+        raise BadInputError("there is no terminal to ask for the CHAP secret", fix=f"use {option}-secret-file FILE")
+    return getpass.getpass(f"CHAP secret of {clean(user)}: ")
 
 
 def secret_from(path: Path) -> str:

@@ -79,6 +79,8 @@ def _goes_to_kernel(arguments: argparse.Namespace, target: str | None, portal: P
     facts = via.Facts(openiscsi.why_not(), os.geteuid() == 0, held, "--initiator" if arguments.initiator else "")
     choice = via.choose(arguments.via, facts)
     say(str(choice))
+    if choice.source is Source.ENGINE and arguments.chap_target_user:
+        raise BadInputError("mutual CHAP is for the kernel's initiator", fix="--via kernel")
     return choice.source is Source.KERNEL
 
 
