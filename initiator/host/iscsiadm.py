@@ -170,10 +170,11 @@ class Iscsiadm:
         where = _where(name, portal, interface)
         with self._order(f"log in to {name} at {portal}"):
             before = self._records().of(name, portal, interface)
-            if all(record.is_plain_tcp for record in before):
+            plain = interface == "default" and all(record.is_plain_tcp for record in before)
+            if plain:  # else what this host's own stack reaches says nothing
                 self._reach(portal, what)
             if not before:
-                offered = self._offered(portal)
+                offered = self._offered(portal) if plain else None
                 if offered is not None and name not in offered:
                     reason, fix = why_not_found(offered)
                     raise MooringError(f"{what}: {reason}", code="target-not-found", fix=fix)

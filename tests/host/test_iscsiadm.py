@@ -422,6 +422,8 @@ def test_a_portal_that_cannot_be_reached_is_not_even_tried(
     tool.works, tool.code = False, 8
     with pytest.raises(ActionFailed, match="did not get through"):
         silent.login(TARGET, PORTAL, "bnx2i.00")
+    with pytest.raises(ActionFailed, match="did not get through"):
+        silent.login(TARGET, PORTAL, "bound-to-eth7")
 
 
 def test_knocking_at_a_real_port() -> None:

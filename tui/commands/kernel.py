@@ -63,7 +63,6 @@ def login(arguments: argparse.Namespace) -> int:
     for way, session in done:
         again = " already" if session.sid in old else ""
         say(f"logged in{again} to {target} at {way.portal} (session {session.sid})")
-    found = snapshot()
     if arguments.json:
         emit({
             "schema": 1,
@@ -75,7 +74,7 @@ def login(arguments: argparse.Namespace) -> int:
             "failed": _failures(failed),
         })  # fmt: skip
     else:
-        print_disks(found, target)
+        print_disks(snapshot(), target)
     return _ending(failed)
 
 
