@@ -1,4 +1,4 @@
-"""SendTargets against a scripted target (engine check list: 136 to 141, RFC 7143 appendix C)."""
+"""SendTargets against a scripted target (RFC 7143, 11.10, 11.11, appendix C)."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ async def answer(peer: Peer, data: bytes, *, final: bool = True, continued: bool
     return request
 
 
+@pytest.mark.check(138, 140)
 async def test_list_in_one_answer_and_farewell() -> None:
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -73,10 +74,11 @@ async def test_list_in_one_answer_and_farewell() -> None:
         assert await discover(target.portal, ME) == FOUND
 
 
+@pytest.mark.check(136)
 @pytest.mark.parametrize("cut", [1, 11, 40, 61, 62, 100])
 @pytest.mark.parametrize("continued", [True, False])
 async def test_list_over_many_answers(cut: int, continued: bool) -> None:
-    """136: F=0 hands out a tag, and the next request brings it back; C=1 may cut anywhere, F=0 only between pairs."""
+    """F=0 hands out a tag, and the next request brings it back; C=1 may cut anywhere, F=0 only between pairs."""
     raw = text.encode(LIST)
     pieces = [raw[at : at + cut] for at in range(0, len(raw), cut)]
     if not continued:
@@ -99,8 +101,9 @@ async def test_list_over_many_answers(cut: int, continued: bool) -> None:
         assert await discover(target.portal, ME) == FOUND
 
 
+@pytest.mark.check(136)
 async def test_final_answer_may_carry_a_tag() -> None:
-    """136: with F=1 the tag is ignored."""
+    """With F=1 the tag is ignored."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -128,8 +131,9 @@ async def test_empty_list_is_a_valid_answer() -> None:
         assert await discover(target.portal, ME) == []
 
 
+@pytest.mark.check(137)
 async def test_target_without_address_is_where_we_asked() -> None:
-    """137: appendix C."""
+    """Appendix C."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -140,6 +144,7 @@ async def test_target_without_address_is_where_we_asked() -> None:
         assert await discover(target.portal, ME) == [DiscoveredTarget("iqn.2026-11.example:here", (target.portal,))]
 
 
+@pytest.mark.check(137)
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -153,7 +158,7 @@ async def test_target_without_address_is_where_we_asked() -> None:
     ],
 )
 async def test_list_with_things_that_do_not_belong(pairs: list[tuple[str, str]]) -> None:
-    """137: other keys, an address before any name, addresses and names that cannot be."""
+    """Other keys, an address before any name, addresses and names that cannot be."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -166,6 +171,7 @@ async def test_list_with_things_that_do_not_belong(pairs: list[tuple[str, str]])
         assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.check(136)
 @pytest.mark.parametrize(
     ("final", "continued", "tag"),
     [(True, True, NO_TAG), (False, False, NO_TAG), (False, True, NO_TAG)],
@@ -194,6 +200,7 @@ async def test_answers_with_impossible_flags(final: bool, continued: bool, tag: 
             await discover(target.portal, ME)
 
 
+@pytest.mark.check(138)
 async def test_list_that_never_ends() -> None:
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -208,8 +215,9 @@ async def test_list_that_never_ends() -> None:
         assert len(asked) == MAX_EMPTY + 1
 
 
+@pytest.mark.check(121)
 async def test_ping_in_the_middle_is_answered() -> None:
-    """121: tag and LUN come back, immediate, without a task."""
+    """Tag and LUN come back, immediate, without a task."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -227,6 +235,7 @@ async def test_ping_in_the_middle_is_answered() -> None:
         assert await discover(target.portal, ME) == FOUND
 
 
+@pytest.mark.check(5, 6)
 async def test_wrong_task_tag_wrong_stat_sn_wrong_pdu() -> None:
     async def wrong_tag(peer: Peer) -> None:
         await peer.log_in()
@@ -280,8 +289,9 @@ async def test_reject_and_request_to_leave() -> None:
             assert caught.value.code == code
 
 
+@pytest.mark.check(143)
 async def test_digests_that_the_target_insists_on() -> None:
-    """143: digests from the first PDU after the login, none before."""
+    """Digests from the first PDU after the login, none before."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in(Offer(header_digest=(CRC32C,), data_digest=(CRC32C,)))
@@ -294,9 +304,10 @@ async def test_digests_that_the_target_insists_on() -> None:
         assert await discover(target.portal, ME) == FOUND
 
 
+@pytest.mark.check(144, 146)
 @pytest.mark.parametrize("part", ["header", "data"])
 async def test_wrong_digest(part: str) -> None:
-    """144, 146: nothing of such a PDU is believed."""
+    """Nothing of such a PDU is believed."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in(Offer(header_digest=(CRC32C,), data_digest=(CRC32C,)))
@@ -313,8 +324,9 @@ async def test_wrong_digest(part: str) -> None:
         assert caught.value.code == "digest"
 
 
+@pytest.mark.check(9)
 async def test_byte_by_byte_and_all_at_once() -> None:
-    """9: framing does not depend on how TCP cuts."""
+    """Framing does not depend on how TCP cuts."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -328,8 +340,9 @@ async def test_byte_by_byte_and_all_at_once() -> None:
         assert await discover(target.portal, ME) == FOUND
 
 
+@pytest.mark.check(140)
 async def test_farewell_without_an_answer_does_not_spoil_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """140: after a time of silence the connection is closed all the same."""
+    """After a time of silence the connection is closed all the same."""
     monkeypatch.setattr("initiator.engine.discovery._LOGOUT_SECONDS", 0.05)
 
     async def script(peer: Peer) -> None:
@@ -343,6 +356,7 @@ async def test_farewell_without_an_answer_does_not_spoil_the_list(monkeypatch: p
         await target.settled()
 
 
+@pytest.mark.check(10)
 async def test_silence_and_closing_after_the_login() -> None:
     async def silent(peer: Peer) -> None:
         await peer.log_in()
@@ -369,8 +383,9 @@ async def test_silence_and_closing_after_the_login() -> None:
             assert caught.value.code == code
 
 
+@pytest.mark.check(4)
 async def test_target_announces_more_than_we_take() -> None:
-    """4: a data segment of 16 MiB is refused at its header."""
+    """A data segment of 16 MiB is refused at its header."""
 
     async def script(peer: Peer) -> None:
         await peer.log_in()
@@ -386,8 +401,9 @@ async def test_target_announces_more_than_we_take() -> None:
         assert caught.value.code == "segment-too-long"
 
 
+@pytest.mark.check(14, 68)
 async def test_discovery_session_says_what_it_is() -> None:
-    """14, 68: no target's name, and no keys that mean nothing here."""
+    """No target's name, and no keys that mean nothing here."""
 
     async def script(peer: Peer) -> None:
         first = dict(text.decode((await peer.log_in()).data))
@@ -402,8 +418,9 @@ async def test_discovery_session_says_what_it_is() -> None:
         assert await discover(target.portal, ME) == []
 
 
+@pytest.mark.check(36)
 async def test_redirect_is_followed() -> None:
-    """36: another portal may answer for this one."""
+    """Another portal may answer for this one."""
 
     async def listing(peer: Peer) -> None:
         await peer.log_in()
@@ -420,6 +437,7 @@ async def test_redirect_is_followed() -> None:
             assert await discover(here.portal, ME) == FOUND
 
 
+@pytest.mark.check(6)
 async def test_login_response_out_of_place() -> None:
     async def script(peer: Peer) -> None:
         await peer.log_in()

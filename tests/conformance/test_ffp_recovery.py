@@ -1,4 +1,4 @@
-"""Broken connections, reinstatement and replay. The numbers are those of the conformance list, section I mainly."""
+"""Broken connections, reinstatement and replay (RFC 7143, 6.3.5, 7.11, 7.15)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def memory_task(ended: list[Task], *, idempotent: bool = True) -> Task:
     return Task(encode_lun(1), read(0, 1), ended.append, data_in=memoryview(bytearray(8)), idempotent=idempotent)
 
 
-async def test_093_lost_status_leads_to_recovery_and_replay() -> None:
+@pytest.mark.check(93)
+async def test_lost_status_leads_to_recovery_and_replay() -> None:
     async def losing(peer: Peer) -> None:
         await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -54,8 +55,9 @@ async def test_093_lost_status_leads_to_recovery_and_replay() -> None:
         assert any("StatSN" in text for text, _ in watched.told)
 
 
+@pytest.mark.check(10)
 @pytest.mark.parametrize("cut", [20, 50, 56, 59])
-async def test_010_end_of_the_connection_inside_a_pdu(cut: int) -> None:
+async def test_end_of_the_connection_inside_a_pdu(cut: int) -> None:
     async def cutting(peer: Peer) -> None:
         await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -68,8 +70,9 @@ async def test_010_end_of_the_connection_inside_a_pdu(cut: int) -> None:
         assert watched.reconnects == 1
 
 
+@pytest.mark.check(144, 145)
 @pytest.mark.parametrize("byte", [1, 20, 49, 60])
-async def test_144_145_wrong_digest_is_recovered_from(byte: int) -> None:
+async def test_wrong_digest_is_recovered_from(byte: int) -> None:
     async def corrupting(peer: Peer) -> None:
         await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -84,7 +87,8 @@ async def test_144_145_wrong_digest_is_recovered_from(byte: int) -> None:
         assert watched.reconnects == 1
 
 
-async def test_148_reset_leads_to_the_same_session_again() -> None:
+@pytest.mark.check(148)
+async def test_reset_leads_to_the_same_session_again() -> None:
     logins: list[LoginRequest] = []
     commands: list[ScsiCommand] = []
 
@@ -113,7 +117,8 @@ async def test_148_reset_leads_to_the_same_session_again() -> None:
     assert commands[3].cmd_sn == logins[1].cmd_sn
 
 
-async def test_148_tasks_are_handed_out_where_somebody_wants_them() -> None:
+@pytest.mark.check(148)
+async def test_tasks_are_handed_out_where_somebody_wants_them() -> None:
     async def resetting(peer: Peer) -> None:
         await log_in(peer)
         await peer.read(ScsiCommand)
@@ -143,7 +148,8 @@ async def test_148_tasks_are_handed_out_where_somebody_wants_them() -> None:
         assert tasks[1].good
 
 
-async def test_149_what_must_not_be_repeated_is_not() -> None:
+@pytest.mark.check(149)
+async def test_what_must_not_be_repeated_is_not() -> None:
     async def resetting(peer: Peer) -> None:
         peer.window = 2
         await log_in(peer)
@@ -168,7 +174,8 @@ async def test_149_what_must_not_be_repeated_is_not() -> None:
         assert sum(isinstance(pdu, ScsiCommand) for pdu in target.peers[1].received) == 2
 
 
-async def test_150_the_old_connection_is_gone_before_the_new_one_begins() -> None:
+@pytest.mark.check(150)
+async def test_the_old_connection_is_gone_before_the_new_one_begins() -> None:
     closed = asyncio.Event()
 
     async def half_open(peer: Peer) -> None:
@@ -187,7 +194,8 @@ async def test_150_the_old_connection_is_gone_before_the_new_one_begins() -> Non
         assert await read_block(watched) == b"12345678"
 
 
-async def test_152_reconnect_stops_when_the_target_says_never() -> None:
+@pytest.mark.check(152)
+async def test_reconnect_stops_when_the_target_says_never() -> None:
     async def dropping(peer: Peer) -> None:
         await log_in(peer)
         await peer.read(ScsiCommand)
@@ -205,7 +213,8 @@ async def test_152_reconnect_stops_when_the_target_says_never() -> None:
         assert len(target.peers) == 2
 
 
-async def test_152_reconnect_goes_on_when_the_target_is_only_busy() -> None:
+@pytest.mark.check(152)
+async def test_reconnect_goes_on_when_the_target_is_only_busy() -> None:
     async def dropping(peer: Peer) -> None:
         await log_in(peer)
         await peer.close()
@@ -218,7 +227,8 @@ async def test_152_reconnect_goes_on_when_the_target_is_only_busy() -> None:
         assert len(target.peers) == 4
 
 
-async def test_152_waiting_commands_fail_at_the_replacement_timeout_and_the_session_still_comes_back() -> None:
+@pytest.mark.check(152)
+async def test_waiting_commands_fail_at_the_replacement_timeout_and_the_session_still_comes_back() -> None:
     go_on = asyncio.Event()
 
     async def dropping(peer: Peer) -> None:
@@ -240,7 +250,8 @@ async def test_152_waiting_commands_fail_at_the_replacement_timeout_and_the_sess
         assert await read_block(watched) == b"12345678"
 
 
-async def test_152_a_deadline_holds_while_there_is_no_connection() -> None:
+@pytest.mark.check(152)
+async def test_a_deadline_holds_while_there_is_no_connection() -> None:
     async def dropping(peer: Peer) -> None:
         await log_in(peer)
         await peer.read(ScsiCommand)
@@ -257,7 +268,8 @@ async def test_152_a_deadline_holds_while_there_is_no_connection() -> None:
         assert time.monotonic() - began < 2
 
 
-async def test_135_hung_task_and_reset_end_in_a_new_session() -> None:
+@pytest.mark.check(135)
+async def test_hung_task_and_reset_end_in_a_new_session() -> None:
     async def deaf(peer: Peer) -> None:
         await log_in(peer)
         while True:
@@ -276,6 +288,7 @@ async def test_135_hung_task_and_reset_end_in_a_new_session() -> None:
         assert functions == [1, 5]
 
 
+@pytest.mark.check(148)
 async def test_write_is_replayed_with_all_of_its_data() -> None:
     async def resetting(peer: Peer) -> None:
         await log_in(peer)

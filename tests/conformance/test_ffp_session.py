@@ -1,4 +1,4 @@
-"""Sessions against a scripted target. The numbers are those of the conformance list, sections E, H and I."""
+"""Sessions against a scripted target (RFC 7143, 4.2.2, 11.9, 11.14, 11.18)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ from tests.conformance.ffp_rig import (
 from tests.conformance.scripted import Peer
 
 
-async def test_019_first_command_has_the_cmd_sn_of_the_login() -> None:
+@pytest.mark.check(19)
+async def test_first_command_has_the_cmd_sn_of_the_login() -> None:
     async def script(peer: Peer) -> None:
         login = await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -51,7 +52,8 @@ async def test_019_first_command_has_the_cmd_sn_of_the_login() -> None:
         assert await read_block(watched) == b"12345678"
 
 
-async def test_088_closed_window_opens_without_polling() -> None:
+@pytest.mark.check(88)
+async def test_closed_window_opens_without_polling() -> None:
     async def script(peer: Peer) -> None:
         peer.window = 0
         await log_in(peer)
@@ -65,8 +67,9 @@ async def test_088_closed_window_opens_without_polling() -> None:
         assert await read_block(watched) == b"12345678"
 
 
+@pytest.mark.check(89)
 @pytest.mark.parametrize("room", [1, 7])
-async def test_089_window_is_kept_under_load(room: int) -> None:
+async def test_window_is_kept_under_load(room: int) -> None:
     async def script(peer: Peer) -> None:
         peer.window = room
         await log_in(peer)
@@ -83,7 +86,8 @@ async def test_089_window_is_kept_under_load(room: int) -> None:
         assert done == [b"12345678"] * 60
 
 
-async def test_096_one_task_that_hangs_is_found_while_others_go_on() -> None:
+@pytest.mark.check(96)
+async def test_one_task_that_hangs_is_found_while_others_go_on() -> None:
     aborted: list[TaskManagement] = []
 
     async def script(peer: Peer) -> None:
@@ -114,8 +118,9 @@ async def test_096_one_task_that_hangs_is_found_while_others_go_on() -> None:
         assert watched.state is SessionState.LOGGED_IN
 
 
+@pytest.mark.check(9, 147)
 @pytest.mark.parametrize("offer", [AT_ONCE, DIGESTS], ids=["plain", "digests"])
-async def test_009_and_147_every_byte_by_itself(offer: object) -> None:
+async def test_every_byte_by_itself(offer: object) -> None:
     async def script(peer: Peer) -> None:
         await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -130,7 +135,8 @@ async def test_009_and_147_every_byte_by_itself(offer: object) -> None:
         assert watched.reconnects == 0
 
 
-async def test_121_the_targets_ping_is_echoed() -> None:
+@pytest.mark.check(121)
+async def test_the_targets_ping_is_echoed() -> None:
     answered = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -149,7 +155,8 @@ async def test_121_the_targets_ping_is_echoed() -> None:
         assert await read_block(watched) == b"12345678"
 
 
-async def test_124_silence_makes_it_suspect_within_a_second_and_then_lost() -> None:
+@pytest.mark.check(124)
+async def test_silence_makes_it_suspect_within_a_second_and_then_lost() -> None:
     async def silent(peer: Peer) -> None:
         await log_in(peer)
         await respond(peer, await peer.read(NopOut))
@@ -167,7 +174,8 @@ async def test_124_silence_makes_it_suspect_within_a_second_and_then_lost() -> N
         assert not watched.suspect
 
 
-async def test_124_a_slow_answer_clears_the_suspicion() -> None:
+@pytest.mark.check(124)
+async def test_a_slow_answer_clears_the_suspicion() -> None:
     go_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -185,7 +193,8 @@ async def test_124_a_slow_answer_clears_the_suspicion() -> None:
         assert (watched.state, watched.reason, watched.reconnects) == (SessionState.LOGGED_IN, None, 0)
 
 
-async def test_125_events_that_only_inform() -> None:
+@pytest.mark.check(125)
+async def test_events_that_only_inform() -> None:
     async def script(peer: Peer) -> None:
         await log_in(peer)
         for event in (0, 248, 255, 77):
@@ -199,7 +208,8 @@ async def test_125_events_that_only_inform() -> None:
         assert watched.reconnects == 0
 
 
-async def test_126_logout_that_the_target_asks_for() -> None:
+@pytest.mark.check(126)
+async def test_logout_that_the_target_asks_for() -> None:
     async def asking(peer: Peer) -> None:
         await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -218,8 +228,9 @@ async def test_126_logout_that_the_target_asks_for() -> None:
         assert (watched.reconnects, len(target.peers)) == (1, 2)
 
 
+@pytest.mark.check(127)
 @pytest.mark.parametrize("event", [2, 3])
-async def test_127_connection_that_the_target_drops(event: int) -> None:
+async def test_connection_that_the_target_drops(event: int) -> None:
     async def dropping(peer: Peer) -> None:
         await log_in(peer)
         await peer.read(ScsiCommand)
@@ -233,7 +244,8 @@ async def test_127_connection_that_the_target_drops(event: int) -> None:
         assert watched.reconnects == 1
 
 
-async def test_128_negotiation_that_the_target_asks_for() -> None:
+@pytest.mark.check(128)
+async def test_negotiation_that_the_target_asks_for() -> None:
     async def script(peer: Peer) -> None:
         await log_in(peer)
         await peer.send_pdu(peer.numbered(AsyncMessage(async_event=4, parameter3=3)))
@@ -244,7 +256,8 @@ async def test_128_negotiation_that_the_target_asks_for() -> None:
         await until(lambda: any(isinstance(pdu, TextRequest) for pdu in target.peers[0].received))
 
 
-async def test_131_reject_that_waits_for_a_logout() -> None:
+@pytest.mark.check(131)
+async def test_reject_that_waits_for_a_logout() -> None:
     async def rejecting(peer: Peer) -> None:
         await log_in(peer)
         command = await peer.read(ScsiCommand)
@@ -262,7 +275,8 @@ async def test_131_reject_that_waits_for_a_logout() -> None:
         assert watched.reconnects == 1
 
 
-async def test_140_logout_ends_it_all() -> None:
+@pytest.mark.check(140)
+async def test_logout_ends_it_all() -> None:
     async def script(peer: Peer) -> None:
         await log_in(peer)
         request = await peer.read(LogoutRequest)
@@ -280,7 +294,8 @@ async def test_140_logout_ends_it_all() -> None:
             await read_block(watched)
 
 
-async def test_140_logout_waits_for_what_is_in_flight() -> None:
+@pytest.mark.check(140)
+async def test_logout_waits_for_what_is_in_flight() -> None:
     go_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -300,7 +315,8 @@ async def test_140_logout_waits_for_what_is_in_flight() -> None:
         assert (await leaving) is not None
 
 
-async def test_140_logout_without_an_answer_is_an_error_and_closes() -> None:
+@pytest.mark.check(140)
+async def test_logout_without_an_answer_is_an_error_and_closes() -> None:
     async def script(peer: Peer) -> None:
         await log_in(peer)
         await peer.read(LogoutRequest)
@@ -313,8 +329,9 @@ async def test_140_logout_without_an_answer_is_an_error_and_closes() -> None:
         assert watched.state is SessionState.LOGGED_OUT
 
 
+@pytest.mark.check(141)
 @pytest.mark.parametrize("response", [1, 2, 3])
-async def test_141_other_logout_answers_are_told(response: int) -> None:
+async def test_other_logout_answers_are_told(response: int) -> None:
     async def script(peer: Peer) -> None:
         await log_in(peer)
         request = await peer.read(LogoutRequest)

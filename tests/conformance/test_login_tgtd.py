@@ -73,6 +73,7 @@ async def test_default_offer(tgtd: Tgtd) -> None:
     assert result.notes == ()
 
 
+@pytest.mark.check(66, 67)
 async def test_newer_keys_are_unknown_to_it(tgtd: Tgtd) -> None:
     offer = Offer(task_reporting=("ResponseFence", "RFC3720"), protocol_level=1)
     result = await log_in(tgtd.portal, OPEN, offer=offer)
@@ -80,20 +81,23 @@ async def test_newer_keys_are_unknown_to_it(tgtd: Tgtd) -> None:
     assert len(result.notes) == 2
 
 
+@pytest.mark.check(53)
 async def test_unproposed_none_is_no_silent_downgrade(tgtd: Tgtd) -> None:
-    """53: it answers None to a list without None."""
+    """It answers None to a list without None."""
     with pytest.raises(NegotiationError):
         await log_in(tgtd.portal, OPEN, offer=Offer(header_digest=("CRC32C",)))
 
 
+@pytest.mark.check(52)
 async def test_digests_that_it_insists_on(tgtd: Tgtd) -> None:
     result = await log_in(tgtd.portal, INSISTING)
     assert (result.params.header_digest, result.params.data_digest) == (True, True)
     assert result.params.max_xmit_data_segment_length == 65536
 
 
+@pytest.mark.check(23, 27)
 async def test_stage_that_it_holds_open(tgtd: Tgtd) -> None:
-    """23, 27: it declares its segment length with T=0 and rubbish in NSG, and does not skip the operational stage."""
+    """It declares its segment length with T=0 and rubbish in NSG, and does not skip the operational stage."""
     config = LoginConfig(ME, INSISTING, random_isid(b"abc"), offer=BOTH, operational=False)
     connected = await connect(tgtd.portal, lambda: config, 10.0)
     connected.sock.close()
@@ -101,12 +105,14 @@ async def test_stage_that_it_holds_open(tgtd: Tgtd) -> None:
     assert connected.result.params.max_xmit_data_segment_length == 65536
 
 
+@pytest.mark.check(72)
 @pytest.mark.parametrize("algorithms", [(5,), (8, 5, 7), (8, 6, 5), (5, 7)])
 async def test_chap(tgtd: Tgtd, algorithms: tuple[int, ...]) -> None:
     result = await log_in(tgtd.portal, LOCKED, Chap("me", SECRET), algorithms=algorithms)
     assert result.chap_algorithm == 5
 
 
+@pytest.mark.check(80, 81)
 async def test_mutual_chap(tgtd: Tgtd) -> None:
     result = await log_in(tgtd.portal, LOCKED, Chap("me", SECRET, "box", TARGET_SECRET))
     assert result.chap_algorithm == 5

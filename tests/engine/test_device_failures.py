@@ -26,6 +26,7 @@ def state(rig: Rig, number: int = 0) -> PathState:
 BUSY: Outcome = (Status.BUSY, b"", b"")
 
 
+@pytest.mark.check(120, 151)
 @pytest.mark.parametrize(
     ("outcome", "expected", "sent"),
     [
@@ -117,6 +118,7 @@ def test_missing_data_are_noticed_even_if_the_target_denies_it() -> None:
     assert rig.told("GOOD, but 4 bytes missing")
 
 
+@pytest.mark.check(120)
 @pytest.mark.parametrize("status", [Status.BUSY, Status.TASK_SET_FULL, Status.ACA_ACTIVE])
 def test_a_busy_target_is_given_time_with_growing_waits(status: Status) -> None:
     rig = Rig()
@@ -131,6 +133,7 @@ def test_a_busy_target_is_given_time_with_growing_waits(status: Status) -> None:
     assert ends == [0]
 
 
+@pytest.mark.check(120)
 def test_a_target_that_stays_busy_gets_an_end() -> None:
     rig = Rig()
     rig.unit.script.extend([BUSY] * 1000)

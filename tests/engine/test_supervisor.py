@@ -135,6 +135,7 @@ def test_no_portal_no_session(engine: Engine) -> None:
     assert engine.call("status")["workers"] == []
 
 
+@pytest.mark.check(18)
 def test_a_worker_without_a_disk_is_replaced_too(engine: Engine) -> None:
     login(engine, "127.0.0.1")
     before = engine.client.snapshot().sessions
@@ -144,6 +145,7 @@ def test_a_worker_without_a_disk_is_replaced_too(engine: Engine) -> None:
     assert [(each.id, each.isid) for each in before] == [(each.id, each.isid) for each in after]
 
 
+@pytest.mark.check(86)
 def test_secrets_stay_inside(engine: Engine) -> None:
     login(engine, "127.0.0.1", chap_user="me", chap_secret=SECRET)
     everything = [json.dumps(engine.call("status")), repr(engine.client.snapshot()), engine.log()]

@@ -102,6 +102,7 @@ def test_from_discovery_to_the_last_byte_in_the_backing_file(real_engine: Engine
     assert hashlib.sha256(dumped.stdout).digest() == hashlib.sha256(data).digest()
 
 
+@pytest.mark.check(18)
 def test_a_killed_worker_logs_in_again_with_the_same_isids(real_engine: Engine, tgtd: Tgtd) -> None:
     engine = real_engine
     tid = tgtd.add_target(TARGET)

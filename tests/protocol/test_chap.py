@@ -1,4 +1,4 @@
-"""CHAP (RFC 1994; RFC 7143, 9.2.1 and 12.1.3; engine check list 72 to 86)."""
+"""CHAP (RFC 1994; RFC 7143, 9.2.1 and 12.1.3)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def exchange(initiator: ChapInitiator, target: ChapTarget) -> list[Pair]:
     return target.check(initiator.respond(target.challenge(initiator.offer())))
 
 
+@pytest.mark.check(76)
 def test_md5_and_the_others_against_their_definition() -> None:
-    """76: the hash over identifier, secret and challenge, of the right length."""
+    """The hash over identifier, secret and challenge, of the right length."""
     whole = b"\x07" + SECRET.encode() + b"\x01\x02"
     expected = {
         5: hashlib.md5(whole).digest(),
@@ -51,6 +52,7 @@ def test_md5_and_the_others_against_their_definition() -> None:
         assert len(proof) == ALGORITHMS[number].length
 
 
+@pytest.mark.check(76)
 @pytest.mark.parametrize("algorithm", [5, 6, 7, 8])
 def test_one_way(algorithm: int) -> None:
     initiator = ChapInitiator(CHAP, (algorithm, *(number for number in (5,) if number != algorithm)))
@@ -60,8 +62,9 @@ def test_one_way(algorithm: int) -> None:
     assert initiator.algorithm == algorithm
 
 
+@pytest.mark.check(72)
 def test_default_order_works_with_a_target_that_takes_7_for_sha1() -> None:
-    """72: 5 is always in the list, and before 7."""
+    """5 is always in the list, and before 7."""
     assert ChapInitiator(CHAP).offer() == [("CHAP_A", "8,5,7")]
     assert 5 in DEFAULT_ORDER
     initiator = ChapInitiator(CHAP)
@@ -69,9 +72,9 @@ def test_default_order_works_with_a_target_that_takes_7_for_sha1() -> None:
     assert initiator.algorithm == 5
 
 
+@pytest.mark.check(72)
 @pytest.mark.parametrize("order", [(7,), (5, 5), (5, 9), ()])
 def test_orders_that_cannot_be_offered(order: tuple[int, ...]) -> None:
-    """72."""
     with pytest.raises(BadInputError):
         ChapInitiator(CHAP, order)
 
@@ -84,6 +87,7 @@ def test_target_does_not_believe(user: str, secret: str) -> None:
         exchange(ChapInitiator(Chap(user, secret)), ChapTarget({"me": SECRET}.get, THERE))
 
 
+@pytest.mark.check(72, 73, 74, 75)
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -110,13 +114,14 @@ def test_target_does_not_believe(user: str, secret: str) -> None:
     ],
 )
 def test_challenges_that_break_the_step(pairs: list[Pair]) -> None:
-    """72 to 75: exactly these keys, each once, each of its kind."""
+    """Exactly these keys, each once, each of its kind."""
     initiator = ChapInitiator(CHAP)
     with pytest.raises(RemoteProtocolError):
         initiator.respond(pairs)
     assert not initiator.complete
 
 
+@pytest.mark.check(74, 75)
 @pytest.mark.parametrize(
     ("value", "challenge"),
     [
@@ -129,13 +134,13 @@ def test_challenges_that_break_the_step(pairs: list[Pair]) -> None:
 )
 @pytest.mark.parametrize("identifier", ["0", "255", "0xff"])
 def test_challenges_in_every_notation(value: str, challenge: bytes, identifier: str) -> None:
-    """74, 75."""
     reply = dict(ChapInitiator(CHAP).respond([CHALLENGE[0], ("CHAP_I", identifier), ("CHAP_C", value)]))
     assert reply == {"CHAP_N": "me", "CHAP_R": "0x" + response(5, int(identifier, 0), SECRET, challenge).hex()}
 
 
+@pytest.mark.check(77)
 def test_mutual() -> None:
-    """77: our challenge is the fresh random bytes, and longer than any hash."""
+    """Our challenge is the fresh random bytes, and longer than any hash."""
     initiator = ChapInitiator(MUTUAL, entropy=HERE)
     last = exchange(initiator, ChapTarget({"me": SECRET}.get, THERE, ("box", OTHER)))
     before = initiator.complete
@@ -146,6 +151,7 @@ def test_mutual() -> None:
     assert max(one.length for one in ALGORITHMS.values()) <= ENTROPY_BYTES - 1
 
 
+@pytest.mark.check(77)
 def test_mutual_needs_fresh_random_bytes() -> None:
     for entropy in (b"", HERE[:-1]):
         with pytest.raises(LocalProtocolError):
@@ -158,6 +164,7 @@ def proof(secret: str, challenge: bytes = HERE[1:], identifier: int = HERE[0], a
     return "0x" + response(algorithm, identifier, secret, challenge).hex()
 
 
+@pytest.mark.check(79, 81, 82)
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -172,7 +179,6 @@ def proof(secret: str, challenge: bytes = HERE[1:], identifier: int = HERE[0], a
     ],
 )
 def test_target_that_cannot_prove_itself(pairs: list[Pair]) -> None:
-    """79, 81, 82."""
     initiator = ChapInitiator(MUTUAL, entropy=HERE)
     initiator.respond(CHALLENGE)
     with pytest.raises(AuthError):
@@ -180,6 +186,7 @@ def test_target_that_cannot_prove_itself(pairs: list[Pair]) -> None:
     assert not initiator.complete
 
 
+@pytest.mark.check(80, 81)
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -191,23 +198,24 @@ def test_target_that_cannot_prove_itself(pairs: list[Pair]) -> None:
     ],
 )
 def test_proofs_that_break_the_step(pairs: list[Pair]) -> None:
-    """80, 81."""
     initiator = ChapInitiator(MUTUAL, entropy=HERE)
     initiator.respond(CHALLENGE)
     with pytest.raises(RemoteProtocolError):
         initiator.verify(pairs)
 
 
+@pytest.mark.check(82)
 def test_any_name_will_do_where_none_is_expected() -> None:
-    """82: up to 255 bytes of UTF-8."""
+    """Up to 255 bytes of UTF-8."""
     initiator = ChapInitiator(Chap("me", SECRET, target_secret=OTHER), entropy=HERE)
     initiator.respond(CHALLENGE)
     initiator.verify([("CHAP_N", "é" * 127), ("CHAP_R", proof(OTHER))])
     assert initiator.complete
 
 
+@pytest.mark.check(78)
 def test_reflected_challenge() -> None:
-    """78: our own challenge of this or another connection comes back."""
+    """Our own challenge of this or another connection comes back."""
     for initiator in (
         ChapInitiator(MUTUAL, entropy=HERE),
         ChapInitiator(CHAP, issued={HERE[1:]}),
@@ -221,9 +229,10 @@ def test_reflected_challenge() -> None:
         )
 
 
+@pytest.mark.check(83)
 @pytest.mark.parametrize("secret", ["", "short", "elevenbytes", "é" * 5])
 def test_short_secrets(secret: str) -> None:
-    """83: refused unless a person says that the way is protected."""
+    """Refused unless a person says that the way is protected."""
     with pytest.raises(BadInputError) as caught:
         Chap("me", secret)
     assert caught.value.fix
@@ -233,20 +242,22 @@ def test_short_secrets(secret: str) -> None:
         assert Chap("me", secret, allow_short=True).secret == secret
 
 
+@pytest.mark.check(84)
 def test_same_secret_in_both_directions() -> None:
-    """84."""
     with pytest.raises(BadInputError):
         Chap("me", SECRET, "box", SECRET.encode())
 
 
+@pytest.mark.check(82)
 @pytest.mark.parametrize("name", ["", "a\0b", "é" * 128])
 def test_names_that_cannot_be_used(name: str) -> None:
     with pytest.raises(BadInputError):
         Chap(name, SECRET)
 
 
+@pytest.mark.check(83)
 def test_long_and_binary_secrets_and_new_ones() -> None:
-    """83: more than 128 bits are fine, and a new secret is random through and through."""
+    """More than 128 bits are fine, and a new secret is random through and through."""
     long = bytes(range(1, 200))
     exchange(ChapInitiator(Chap("me", long)), ChapTarget({"me": long}.get, THERE))
     assert new_secret(bytes(range(16))) == bytes(range(16)).hex()
@@ -255,8 +266,8 @@ def test_long_and_binary_secrets_and_new_ones() -> None:
         new_secret(bytes(15))
 
 
+@pytest.mark.check(86)
 def test_no_secret_in_a_repr_or_an_error() -> None:
-    """86."""
     assert SECRET not in repr(MUTUAL)
     assert OTHER not in repr(MUTUAL)
     assert "box" in repr(MUTUAL)
@@ -275,6 +286,7 @@ pairs_of_anything = st.lists(
 )
 
 
+@pytest.mark.check(81)
 @given(pairs_of_anything, st.booleans())
 @settings(max_examples=150)
 def test_nothing_but_the_right_proof_gets_in(pairs: list[Pair], second: bool) -> None:

@@ -28,9 +28,10 @@ VECTORS = [
 RESIDUE = 0x1C2D19ED
 
 
+@pytest.mark.check(142)
 @pytest.mark.parametrize(("data", "wire"), VECTORS)
 def test_vectors_of_the_rfc(data: bytes, wire: str) -> None:
-    """142: the bytes of the digest as they go over the wire."""
+    """The bytes of the digest as they go over the wire."""
     assert digest.wire(digest.crc32c(data)).hex() == wire
     assert digest.wire(digest_slow.crc32c(data)).hex() == wire
 
@@ -44,6 +45,7 @@ def test_carried_on_and_both_ways(data: bytes, cut: int) -> None:
     assert whole == digest_slow.crc32c(memoryview(data)[cut:], digest_slow.crc32c(data[:cut]))
 
 
+@pytest.mark.check(142)
 @given(st.binary(min_size=1, max_size=100))
 @settings(max_examples=30)
 def test_residue_of_a_message_with_its_digest(data: bytes) -> None:

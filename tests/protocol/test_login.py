@@ -1,4 +1,4 @@
-"""The login as a state machine, without a socket (RFC 7143, 6.3, 11.12, 11.13; engine check list 13 to 40)."""
+"""The login as a state machine, without a socket (RFC 7143, 6.3, 11.12, 11.13)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from initiator.protocol.text import Pair
 from tests.protocol.talk import CONFIG, MUTUAL, SECRET, WITH_CHAP, begin, reply, step, to_operational
 
 
+@pytest.mark.check(14, 16, 17, 18, 19)
 def test_first_request() -> None:
-    """14, 16 to 19."""
     machine, request = begin()
     assert text.decode(request.data) == [
         ("InitiatorName", CONFIG.initiator),
@@ -51,9 +51,9 @@ def test_first_request() -> None:
     assert machine.to_send() == []
 
 
+@pytest.mark.check(15, 17, 19, 20, 21, 29)
 @pytest.mark.parametrize("stat_sn", [0, 1, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF])
 def test_whole_login(stat_sn: int) -> None:
-    """15, 17, 19 to 21, 29."""
     machine, first = begin()
     second = step(machine, reply(first, [("AuthMethod", "None")], stat_sn=stat_sn))
     assert "operational" in machine.stage
@@ -77,8 +77,9 @@ def test_whole_login(stat_sn: int) -> None:
     assert machine.to_send() == []
 
 
+@pytest.mark.check(14, 17)
 def test_alias_discovery_and_joining_a_session() -> None:
-    """14: no target's name in discovery; 17: the TSIH of the session that is joined."""
+    """No target's name in discovery; the TSIH of the session that is joined."""
     _, request = begin(dataclasses.replace(CONFIG, target=None, initiator_alias="Büro"))
     assert dict(text.decode(request.data)) == {
         "InitiatorName": CONFIG.initiator,
@@ -92,15 +93,16 @@ def test_alias_discovery_and_joining_a_session() -> None:
     assert machine.result.tsih == 77
 
 
+@pytest.mark.check(29)
 @pytest.mark.parametrize(("config", "tsih"), [(CONFIG, 0), (dataclasses.replace(CONFIG, tsih=7), 8)])
 def test_final_response_with_an_impossible_tsih(config: LoginConfig, tsih: int) -> None:
-    """29."""
     machine, request = to_operational(config)
     with pytest.raises(RemoteProtocolError):
         machine.receive(reply(request, tsih=tsih))
     assert not machine.done
 
 
+@pytest.mark.check(26, 30, 31)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -114,28 +116,29 @@ def test_final_response_with_an_impossible_tsih(config: LoginConfig, tsih: int) 
     ],
 )
 def test_responses_that_break_a_rule(changes: dict[str, Any]) -> None:
-    """26, 30, 31, 11.13.7."""
+    """Also C with T, 11.13.7."""
     machine, request = begin()
     with pytest.raises(RemoteProtocolError):
         machine.receive(reply(request, [("AuthMethod", "None")], **changes))
 
 
+@pytest.mark.check(26, 30)
 @pytest.mark.parametrize("changes", [{"version_active": 1}, {"csg": 0}, {"nsg": 1}, {"stat_sn": 9}])
 def test_second_responses_that_break_a_rule(changes: dict[str, Any]) -> None:
-    """26, 30."""
     machine, request = to_operational()
     with pytest.raises(RemoteProtocolError):
         machine.receive(reply(request, **changes))
 
 
+@pytest.mark.check(25)
 def test_stage_that_ends_before_we_are_ready() -> None:
-    """25."""
     machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
     assert not request.transit
     with pytest.raises(RemoteProtocolError):
         machine.receive(reply(request, [("AuthMethod", "CHAP")], transit=True, nsg=1))
 
 
+@pytest.mark.check(23)
 def test_garbage_in_nsg_does_not_matter_without_t() -> None:
     """tgt sends flags 0x05: no T, but something in NSG."""
     machine, request = to_operational()
@@ -143,6 +146,7 @@ def test_garbage_in_nsg_does_not_matter_without_t() -> None:
     assert (request.transit, request.nsg, request.data) == (True, 3, b"")
 
 
+@pytest.mark.check(32)
 @pytest.mark.parametrize(
     "pdu",
     [
@@ -154,28 +158,28 @@ def test_garbage_in_nsg_does_not_matter_without_t() -> None:
     ],
 )
 def test_other_pdus_in_a_login(pdu: Pdu) -> None:
-    """32."""
     machine, _ = begin()
     with pytest.raises(RemoteProtocolError):
         machine.receive(pdu)
 
 
+@pytest.mark.check(33)
 def test_reject_in_a_login() -> None:
-    """33."""
     machine, _ = begin()
     with pytest.raises(NegotiationError):
         machine.receive(Reject(reason=0x0B))
 
 
+@pytest.mark.check(23)
 def test_empty_answer_asks_for_an_empty_request() -> None:
-    """23: T again, and no key twice."""
+    """T again, and no key twice."""
     for machine, request in (begin(), to_operational()):
         again = step(machine, reply(request, transit=False))
         assert (again.transit, again.nsg, again.data) == (True, request.nsg, b"")
 
 
+@pytest.mark.check(24)
 def test_answers_without_an_end() -> None:
-    """24."""
     machine, request = to_operational()
     count = 0
     with pytest.raises(RemoteProtocolError) as caught:  # noqa: PT012 - the round in which it ends does not matter
@@ -186,8 +190,9 @@ def test_answers_without_an_end() -> None:
     assert count < MAX_EXCHANGES
 
 
+@pytest.mark.check(48, 52)
 def test_keys_that_the_target_brings_up() -> None:
-    """48, 52, tgt's quirk: proposals with T=0 are answered, T is set again."""
+    """A quirk of tgt: proposals with T=0 are answered, T is set again."""
     config = dataclasses.replace(CONFIG, offer=dataclasses.replace(CONFIG.offer, task_reporting=()))
     machine, request = to_operational(config)
     proposals = [("X-org.test.key", "1"), ("IFMarker", "No"), ("TaskReporting", "FastAbort,RFC3720")]
@@ -203,8 +208,9 @@ def test_keys_that_the_target_brings_up() -> None:
     assert any("X-org.test.key" in note for note in machine.result.notes)
 
 
+@pytest.mark.check(27, 28)
 def test_straight_to_full_feature_or_by_the_other_stage() -> None:
-    """27, 28: when 3 is asked for in the security stage, both answers are fine."""
+    """When 3 is asked for in the security stage, both answers are fine."""
     config = dataclasses.replace(CONFIG, operational=False)
     machine, request = begin(config)
     assert (request.transit, request.nsg) == (True, 3)
@@ -218,8 +224,8 @@ def test_straight_to_full_feature_or_by_the_other_stage() -> None:
     assert machine.done
 
 
+@pytest.mark.check(28, 55)
 def test_demanded_digests_cannot_be_skipped() -> None:
-    """28 with 55."""
     config = dataclasses.replace(CONFIG, operational=False, require_digests=True)
     machine, request = begin(config)
     with pytest.raises(NegotiationError) as caught:
@@ -231,9 +237,9 @@ def test_demanded_digests_cannot_be_skipped() -> None:
         machine.receive(reply(request, [("HeaderDigest", "None")]))
 
 
+@pytest.mark.check(40)
 @pytest.mark.parametrize(("tag", "noted"), [("1", False), ("0", True), ("2", True), (None, True)])
 def test_portal_group_that_is_not_the_expected_one(tag: str | None, noted: bool) -> None:
-    """40."""
     machine, request = begin(dataclasses.replace(CONFIG, portal_group_tag=1))
     pairs = [("AuthMethod", "None")] + ([("TargetPortalGroupTag", tag)] if tag else [])
     machine.receive(reply(step(machine, reply(request, pairs))))
@@ -241,8 +247,9 @@ def test_portal_group_that_is_not_the_expected_one(tag: str | None, noted: bool)
     assert any("portal group" in note for note in machine.result.notes) is noted
 
 
+@pytest.mark.check(18)
 def test_impossible_configurations() -> None:
-    """18: an ISID never begins with 11."""
+    """An ISID never begins with 11."""
     for change in ({"initiator": ""}, {"target": ""}, {"target": "x" * 224}, {"initiator": "a\0"}, {"isid": b"12345"},
                    {"isid": b"\xc0" + bytes(5)}):  # fmt: skip
         with pytest.raises(LocalProtocolError):
@@ -280,6 +287,7 @@ SOME_PAIRS = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.check(16, 17)
 @given(
     st.sampled_from([CONFIG, WITH_CHAP, MUTUAL]),
     st.lists(st.tuples(SOME_PAIRS, st.booleans(), st.integers(0, 3), st.booleans()), max_size=6),

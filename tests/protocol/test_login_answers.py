@@ -1,4 +1,4 @@
-"""Texts, refusals and redirects in a login (RFC 7143, 6.1, 6.2, 11.13.5; engine check list 34 to 44)."""
+"""Texts, refusals and redirects in a login (RFC 7143, 6.1, 6.2, 11.13.5)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from initiator.protocol.errors import (
 from tests.protocol.talk import CONFIG, SECRET, begin, reply, step, to_operational
 
 
+@pytest.mark.check(41)
 @pytest.mark.parametrize("cut", [1, 5, 12, 20])
 def test_text_in_pieces_from_the_target(cut: int) -> None:
-    """41: each piece with C=1 gets an empty request without T; joined even in the middle of a character."""
+    """Each piece with C=1 gets an empty request without T; joined even in the middle of a character."""
     machine, request = begin()
     raw = text.encode([("AuthMethod", "None"), ("TargetAlias", "Büro für Öl")])
     pieces = [raw[at : at + cut] for at in range(0, len(raw), cut)]
@@ -32,8 +33,9 @@ def test_text_in_pieces_from_the_target(cut: int) -> None:
     assert machine.result.params.target_alias == "Büro für Öl"
 
 
+@pytest.mark.check(43)
 def test_more_text_than_anyone_needs() -> None:
-    """43: 64 KiB are accepted, not more."""
+    """64 KiB are accepted, not more."""
     machine, request = begin()
     piece = b"X" * 8192
     with pytest.raises(RemoteProtocolError):  # noqa: PT012 - the piece at which it ends does not matter
@@ -49,8 +51,9 @@ def test_more_text_than_anyone_needs() -> None:
     assert request.data.count(b"=NotUnderstood\0") == 200
 
 
+@pytest.mark.check(42)
 def test_our_text_in_pieces() -> None:
-    """42: more than 8192 bytes go with C=1 and T=0; the target answers each piece with nothing."""
+    """More than 8192 bytes go with C=1 and T=0; the target answers each piece with nothing."""
     machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
     many = [(f"X-{number}", "v") for number in range(600)]
     raw = text.encode([("AuthMethod", "CHAP"), *many])
@@ -68,16 +71,17 @@ def test_our_text_in_pieces() -> None:
         machine.receive(reply(first, [("CHAP_A", "5")]))
 
 
+@pytest.mark.check(44)
 @pytest.mark.parametrize(
     "data", [b"AuthMethod=None", b"=x\0", b"AuthMethod\0", b"K" * 64 + b"=\0", b"A=" + b"v" * 256 + b"\0"]
 )
 def test_malformed_text(data: bytes) -> None:
-    """44."""
     machine, request = begin()
     with pytest.raises(RemoteProtocolError):
         machine.receive(reply(request, data=data))
 
 
+@pytest.mark.check(34, 35)
 @pytest.mark.parametrize(
     ("status", "detail", "kind", "retry"),
     [
@@ -95,7 +99,7 @@ def test_malformed_text(data: bytes) -> None:
     ],
 )
 def test_refusals(status: int, detail: int, kind: type[LoginError], retry: bool) -> None:
-    """34, 35: numbers of such a response mean nothing, and unknown details go by their class."""
+    """Numbers of such a response mean nothing, and unknown details go by their class."""
     machine, request = to_operational()
     refusal = reply(request, transit=False, status_class=status, status_detail=detail, stat_sn=4711, csg=0)
     with pytest.raises(LoginError) as caught:
@@ -113,6 +117,7 @@ def test_refusal_names_the_target_without_its_tricks() -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.check(36, 37, 39)
 @pytest.mark.parametrize(
     ("where", "portal"),
     [
@@ -123,7 +128,7 @@ def test_refusal_names_the_target_without_its_tricks() -> None:
 )
 @pytest.mark.parametrize("detail", [1, 2])
 def test_redirects(where: str, portal: str, detail: int) -> None:
-    """36, 37, 39: also before any authentication."""
+    """Also before any authentication."""
     machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
     moved = reply(request, [("TargetAddress", where)], status_class=1, status_detail=detail)
     with pytest.raises(RedirectError) as caught:
@@ -133,9 +138,9 @@ def test_redirects(where: str, portal: str, detail: int) -> None:
     assert not caught.value.retry
 
 
+@pytest.mark.check(38)
 @pytest.mark.parametrize("data", [b"", b"TargetAddress=?\0", b"TargetAddress=10.0.0.9", b"TargetName=x\0", b"\xff\0"])
 def test_redirects_to_nowhere(data: bytes) -> None:
-    """38."""
     machine, request = begin()
     with pytest.raises(LoginError) as caught:
         machine.receive(reply(request, status_class=1, status_detail=1, data=data))

@@ -1,4 +1,4 @@
-"""Authentication inside a login (RFC 7143, 6.3.2, 12.1; engine check list 72 to 86)."""
+"""Authentication inside a login (RFC 7143, 6.3.2, 12.1)."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def target_of_chap() -> ChapTarget:
     return ChapTarget({"me": SECRET}.get, bytes(range(50, 83)), ("box", "another one altogether"))
 
 
+@pytest.mark.check(77, 80)
 @pytest.mark.parametrize("config", [WITH_CHAP, MUTUAL])
 @pytest.mark.parametrize("in_two_steps", [True, False])
 def test_login_with_chap(config: LoginConfig, in_two_steps: bool) -> None:
@@ -53,8 +54,8 @@ def test_login_with_chap(config: LoginConfig, in_two_steps: bool) -> None:
     assert machine.result.chap_algorithm == 8
 
 
+@pytest.mark.check(85)
 def test_method_that_was_not_offered() -> None:
-    """85."""
     machine, request = begin()
     with pytest.raises(AuthError) as caught:
         machine.receive(reply(request, [("AuthMethod", "CHAP")], transit=False))
@@ -81,10 +82,11 @@ def test_authentication_that_may_be_left_out() -> None:
     assert machine.result.chap_algorithm is None
 
 
+@pytest.mark.check(80)
 @pytest.mark.parametrize("transit", [True, False])
 @pytest.mark.parametrize("pairs", [[], [("CHAP_N", "box")], [("CHAP_R", "0x00")]])
 def test_target_that_does_not_prove_itself(transit: bool, pairs: list[Pair]) -> None:
-    """80: no request follows, so nothing of the full feature phase either."""
+    """No request follows, so nothing of the full feature phase either."""
     machine, request = chap_to_proof(MUTUAL, target_of_chap())
     with pytest.raises((AuthError, RemoteProtocolError)):
         machine.receive(reply(request, pairs, transit=transit))
@@ -92,8 +94,9 @@ def test_target_that_does_not_prove_itself(transit: bool, pairs: list[Pair]) -> 
     assert not machine.done
 
 
+@pytest.mark.check(73)
 def test_keys_of_chap_out_of_place() -> None:
-    """73: before they were asked for, or when nothing is left to say."""
+    """Before they were asked for, or when nothing is left to say."""
     machine, request = begin(WITH_CHAP)
     with pytest.raises(RemoteProtocolError):
         machine.receive(reply(request, [("AuthMethod", "CHAP"), ("CHAP_A", "5")]))
@@ -126,7 +129,7 @@ def test_target_that_wants_authentication_says_so() -> None:
     assert caught.value.code == "authentication-required"
 
 
+@pytest.mark.check(86)
 def test_no_secret_in_the_repr_of_a_configuration() -> None:
-    """86."""
     assert SECRET not in repr(MUTUAL)
     assert repr(MUTUAL.entropy) not in repr(MUTUAL)

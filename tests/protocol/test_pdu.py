@@ -1,4 +1,4 @@
-"""The PDU codec and the de-framer (RFC 7143, 11; engine check list 1 to 12, 142 to 147)."""
+"""The PDU codec and the de-framer (RFC 7143, 11)."""
 
 from __future__ import annotations
 
@@ -79,10 +79,11 @@ def any_pdu(draw: st.DrawFn) -> pdu.Pdu:
     return kind(**values)
 
 
+@pytest.mark.check(9)
 @given(st.lists(any_pdu(), max_size=4), st.booleans(), st.booleans(), st.integers(1, 200))
 @settings(max_examples=120)
 def test_what_is_sent_arrives(sent: list[pdu.Pdu], header: bool, data: bool, step: int) -> None:
-    """9: whatever TCP makes of it, the same PDUs come out."""
+    """Whatever TCP makes of it, the same PDUs come out."""
     raw = b"".join(one.encode(header, data) for one in sent)
     framer = pdu.Framer(header, data)
     found = [one for at in range(0, len(raw), step) for one in framer.feed(raw[at : at + step])]
@@ -91,10 +92,11 @@ def test_what_is_sent_arrives(sent: list[pdu.Pdu], header: bool, data: bool, ste
     framer.end()
 
 
+@pytest.mark.check(2, 3)
 @given(any_pdu())
 @settings(max_examples=120)
 def test_lengths_and_pad(one: pdu.Pdu) -> None:
-    """2 and 3: lengths without pad, pad bytes zero, whole words."""
+    """Lengths without pad, pad bytes zero, whole words."""
     raw = one.encode()
     ahs, length = pdu.frame_length(raw)
     assert length == len(one.data)
@@ -104,8 +106,9 @@ def test_lengths_and_pad(one: pdu.Pdu) -> None:
     assert raw[0] & pdu.OPCODE_MASK == one.OPCODE
 
 
+@pytest.mark.check(1)
 def test_reserved_bits_are_zero_when_sent_and_ignored_when_received() -> None:
-    """1: a header with every bit set decodes, and what is encoded from it has the reserved bits cleared."""
+    """A header with every bit set decodes, and what is encoded from it has the reserved bits cleared."""
     for kind in KINDS:
         full = bytearray(b"\xff" * 48)
         full[0] = kind.OPCODE | 0xC0
@@ -171,14 +174,15 @@ def test_fast_path_formats_agree_with_the_codec() -> None:
     assert pdu.DATA_OUT.unpack(out.encode()) == (5, 0, 0, bytes(8), 1, 2, 3, 4, 5)
 
 
+@pytest.mark.check(86)
 def test_repr_hides_the_data() -> None:
-    """86: a trace of PDUs shows no authentication."""
+    """A trace of PDUs shows no authentication."""
     assert "CHAP_R" not in repr(pdu.LoginRequest(data=b"CHAP_R=0x00\0"))
 
 
+@pytest.mark.check(5)
 @pytest.mark.parametrize("opcode", [0x07, 0x1C, 0x27, 0x3B, 0x3E])
 def test_unassigned_opcodes(opcode: int) -> None:
-    """5."""
     raw = bytes([opcode]) + bytes(47)
     with pytest.raises(RemoteProtocolError):
         pdu.decode(raw, b"", b"")
@@ -186,8 +190,8 @@ def test_unassigned_opcodes(opcode: int) -> None:
         list(pdu.Framer().feed(raw))
 
 
+@pytest.mark.check(5)
 def test_opcodes_of_the_wrong_side() -> None:
-    """5."""
     with pytest.raises(RemoteProtocolError):
         list(pdu.Framer(expect=pdu.TARGET_OPS).feed(pdu.NopOut().encode()))
     with pytest.raises(RemoteProtocolError):
@@ -196,8 +200,8 @@ def test_opcodes_of_the_wrong_side() -> None:
     assert len(pdu.INITIATOR_OPS | pdu.TARGET_OPS) == len(KINDS)
 
 
+@pytest.mark.check(4)
 def test_announced_length_is_refused_before_the_payload_comes() -> None:
-    """4."""
     head = pdu.NopIn(data=bytes(9000)).encode()[:48]
     assert list(pdu.Framer(max_data=9000).feed(head)) == []
     with pytest.raises(RemoteProtocolError) as caught:
@@ -205,8 +209,8 @@ def test_announced_length_is_refused_before_the_payload_comes() -> None:
     assert caught.value.code == "segment-too-long"
 
 
+@pytest.mark.check(3)
 def test_unknown_extra_headers_are_skipped() -> None:
-    """3."""
     ahs = wire.join_ahs(63, b"\0strange") + wire.join_ahs(2, b"\0" + (77).to_bytes(4, "big"))
     command = pdu.ScsiCommand(data=b"abc", write=True)
     raw = bytearray(command.encode())
@@ -236,8 +240,9 @@ def test_extended_cdb() -> None:
     assert raw[4] == 5
 
 
+@pytest.mark.check(142, 143)
 def test_digest_on_the_wire() -> None:
-    """142, 143: over header and extra headers, over data with pad; none for an empty segment."""
+    """Over header and extra headers, over data with pad; none for an empty segment."""
     command = pdu.ScsiCommand(cdb=bytes(20), data=b"hello", write=True)
     raw = command.encode(True, True)
     head = 48 + len(command.extra_headers())
@@ -246,17 +251,19 @@ def test_digest_on_the_wire() -> None:
     assert len(pdu.NopOut().encode(True, True)) == 52
 
 
+@pytest.mark.check(142)
 def test_pad_is_checked_as_it_arrived() -> None:
-    """142: the digest covers the pad as received, and it need not be zero."""
+    """The digest covers the pad as received, and it need not be zero."""
     body = b"hello" + b"\x01\x02\x03"
     raw = pdu.NopIn(data=b"hello").encode()[:48] + body + crc32c(body).to_bytes(4, "little")
     (found,) = pdu.Framer(data_digest=True).feed(raw)
     assert found.data == b"hello"
 
 
+@pytest.mark.check(144)
 @pytest.mark.parametrize("position", [0, 5, 47, 48, 51])
 def test_header_digest_error(position: int) -> None:
-    """144: found before any field of the header is used."""
+    """Found before any field of the header is used."""
     raw = bytearray(pdu.NopIn(data=b"hello").encode(True, True))
     raw[position] ^= 0x10
     with pytest.raises(DigestError) as caught:
@@ -264,8 +271,9 @@ def test_header_digest_error(position: int) -> None:
     assert caught.value.header
 
 
+@pytest.mark.check(146)
 def test_data_digest_error_leaves_the_next_pdu_readable() -> None:
-    """146: the PDU is dropped as a whole, the stream stays in step."""
+    """The PDU is dropped as a whole, the stream stays in step."""
     bad = bytearray(pdu.NopIn(data=b"hello").encode(True, True))
     bad[53] ^= 1
     framer = pdu.Framer(True, True)
@@ -276,8 +284,9 @@ def test_data_digest_error_leaves_the_next_pdu_readable() -> None:
     assert list(framer.feed(b"")) == [pdu.NopIn(stat_sn=7)]
 
 
+@pytest.mark.check(143)
 def test_digests_may_be_switched_on_between_two_pdus() -> None:
-    """143: the last login response has none, the next PDU has one, and both may come in one piece."""
+    """The last login response has none, the next PDU has one, and both may come in one piece."""
     framer = pdu.Framer()
     seen = []
     for one in framer.feed(pdu.LoginResponse(data=b"a").encode() + pdu.NopIn(data=b"b").encode(True, True)):
@@ -286,9 +295,10 @@ def test_digests_may_be_switched_on_between_two_pdus() -> None:
     assert seen == [b"a", b"b"]
 
 
+@pytest.mark.check(10, 147)
 @pytest.mark.parametrize("cut", [1, 47, 48, 51, 52, 55, 60, 63])
 def test_end_inside_a_pdu(cut: int) -> None:
-    """10, 147: in the header, the digest, the data, the pad, the data's digest; nothing comes out."""
+    """In the header, the digest, the data, the pad, the data's digest; nothing comes out."""
     raw = pdu.NopIn(data=b"hello").encode(True, True)
     framer = pdu.Framer(True, True)
     assert list(framer.feed(raw[:cut])) == []

@@ -41,6 +41,7 @@ def play(params: Params, piece: int | None) -> tuple[list[tuple[int, int | None,
     return ended, list(rig.core.events)
 
 
+@pytest.mark.check(9)
 @pytest.mark.parametrize("params", [PLAIN, DIGESTS], ids=["plain", "digests"])
 def test_portions_make_no_difference(params: Params) -> None:
     expected = play(params, None)
@@ -50,6 +51,7 @@ def test_portions_make_no_difference(params: Params) -> None:
         assert play(params, piece) == expected
 
 
+@pytest.mark.check(9)
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, 70000), min_size=1, max_size=30), st.booleans())
 def test_arbitrary_portions_of_big_reads(portions: list[int], digests: bool) -> None:
@@ -72,6 +74,7 @@ def test_arbitrary_portions_of_big_reads(portions: list[int], digests: bool) -> 
     assert bytes(tasks[0].data_in or b"") == blob
 
 
+@pytest.mark.check(4)
 def test_segment_longer_than_agreed_is_refused_before_it_comes() -> None:
     rig = Rig(PLAIN)
     task = rig.read(1 << 20)
@@ -81,6 +84,7 @@ def test_segment_longer_than_agreed_is_refused_before_it_comes() -> None:
     assert bytes(task.data_in or b"") == b"\xff" * (1 << 20)
 
 
+@pytest.mark.check(142)
 def test_digests_are_those_of_the_rfc() -> None:
     rig = Rig(DIGESTS)
     rig.write(b"abcde")
@@ -91,6 +95,7 @@ def test_digests_are_those_of_the_rfc() -> None:
     assert len(raw) == 64
 
 
+@pytest.mark.check(142)
 def test_padding_is_digested_as_received() -> None:
     rig = Rig(DIGESTS)
     task = rig.read(5)
@@ -101,6 +106,7 @@ def test_padding_is_digested_as_received() -> None:
     assert bytes(task.data_in or b"") == b"abcde"
 
 
+@pytest.mark.check(142)
 @pytest.mark.parametrize("length", [5, 40000])
 def test_padding_is_digested_as_received_when_data_goes_directly(length: int) -> None:
     rig = Rig(DIGESTS)
@@ -115,6 +121,7 @@ def test_padding_is_digested_as_received_when_data_goes_directly(length: int) ->
     assert bytes(task.data_in or b"") == b"x" * length + b"y"
 
 
+@pytest.mark.check(144)
 @pytest.mark.parametrize("byte", [0, 1, 5, 7, 16, 24, 40, 47, 48, 51])
 def test_bad_header_digest(byte: int) -> None:
     """No field is believed: not even a length of 16 MiB is complained about as such."""
@@ -129,6 +136,7 @@ def test_bad_header_digest(byte: int) -> None:
     assert bytes(task.data_in or b"") == b"\xff" * 4
 
 
+@pytest.mark.check(3, 144)
 def test_bad_header_digest_with_additional_headers() -> None:
     rig = Rig(DIGESTS)
     task = rig.read(4)
@@ -143,6 +151,7 @@ def test_bad_header_digest_with_additional_headers() -> None:
     assert task.good
 
 
+@pytest.mark.check(145)
 @pytest.mark.parametrize("length", [4, 50000])
 @pytest.mark.parametrize("piece", [None, 20000])
 def test_bad_data_digest_never_counts_as_data(length: int, piece: int | None) -> None:
@@ -157,6 +166,7 @@ def test_bad_data_digest_never_counts_as_data(length: int, piece: int | None) ->
     assert rig.core.abandon() == [task]
 
 
+@pytest.mark.check(146)
 def test_bad_data_digest_of_a_response() -> None:
     rig = Rig(DIGESTS)
     task = rig.read(4)
@@ -167,6 +177,7 @@ def test_bad_data_digest_of_a_response() -> None:
     assert not rig.done
 
 
+@pytest.mark.check(147)
 def test_digest_in_a_portion_of_its_own() -> None:
     rig = Rig(DIGESTS)
     task = rig.read(4)
@@ -223,6 +234,7 @@ HEADERS = st.builds(
 )
 
 
+@pytest.mark.check(99)
 @settings(max_examples=300)
 @given(st.lists(st.tuples(HEADERS, st.binary(max_size=310)), max_size=8), st.integers(1, 400))
 def test_whatever_a_target_sends(pdus: list[tuple[bytes, bytes]], piece: int) -> None:

@@ -47,6 +47,7 @@ def managed(rig: Rig, request: TaskManagement, response: int) -> TaskManagementR
 # NOP
 
 
+@pytest.mark.check(121)
 def test_the_targets_ping_is_answered_in_kind() -> None:
     rig = Rig()
     rig.feed(rig.number(NopIn(target_transfer_tag=0, lun=b"\1\2\3\4\5\6\7\x08", data=b"ping"), counted=False))
@@ -55,12 +56,14 @@ def test_the_targets_ping_is_answered_in_kind() -> None:
     assert (nop.initiator_task_tag, nop.immediate, nop.cmd_sn, nop.data) == (NO_TAG, True, 1, b"")
 
 
+@pytest.mark.check(122)
 def test_nop_in_that_only_informs_gets_no_answer() -> None:
     rig = Rig()
     rig.feed(rig.number(NopIn(), counted=False))
     assert rig.sent() == []
 
 
+@pytest.mark.check(124)
 def test_ping_measures_the_way() -> None:
     rig = Rig()
     assert rig.core.ping(rig.now)
@@ -75,6 +78,7 @@ def test_ping_measures_the_way() -> None:
     assert not rig.core.waiting
 
 
+@pytest.mark.check(123, 124)
 @pytest.mark.parametrize("wrong", ["data", "tag", "both"])
 def test_wrong_pong_drops_the_connection(wrong: str) -> None:
     rig = Rig()
@@ -92,6 +96,7 @@ def test_wrong_pong_drops_the_connection(wrong: str) -> None:
 # What has no place
 
 
+@pytest.mark.check(5, 6)
 @pytest.mark.parametrize(
     "pdu", [ScsiCommand(), NopOut(), LoginResponse(), LogoutResponse(), TextResponse(), TaskManagementResponse()]
 )
@@ -101,6 +106,7 @@ def test_pdu_that_has_no_place_here(pdu: Pdu) -> None:
         rig.feed(pdu.encode()[:24] + (1000).to_bytes(4, "big") + pdu.encode()[28:])
 
 
+@pytest.mark.check(5)
 def test_unassigned_opcode_is_refused_before_its_data_is_awaited() -> None:
     rig = Rig()
     with pytest.raises(RemoteProtocolError, match="opcode"):
@@ -110,24 +116,28 @@ def test_unassigned_opcode_is_refused_before_its_data_is_awaited() -> None:
 # Async and Reject
 
 
+@pytest.mark.check(125)
 def test_async_message_is_handed_on() -> None:
     rig = Rig()
     rig.feed(rig.number(AsyncMessage(async_event=1, parameter3=7, lun=LUN, data=b"x")))
     assert list(rig.core.events) == [AsyncEvent(1, 0, 0, 0, 7, LUN, b"x")]
 
 
+@pytest.mark.check(131)
 def test_reject_with_too_little_of_the_header() -> None:
     rig = Rig()
     with pytest.raises(RemoteProtocolError, match="without the header"):
         rig.feed(rig.number(Reject(reason=4, data=bytes(47))))
 
 
+@pytest.mark.check(33)
 def test_negotiation_reset_ends_the_connection() -> None:
     rig = Rig()
     with pytest.raises(RemoteProtocolError, match="negotiation"):
         rig.feed(rig.number(Reject(reason=0x0B, data=bytes(48))))
 
 
+@pytest.mark.check(130)
 def test_rejected_command_is_aborted_and_fails() -> None:
     rig = Rig()
     task = rig.read(1)
@@ -142,6 +152,7 @@ def test_rejected_command_is_aborted_and_fails() -> None:
     assert task.error.code == "rejected"
 
 
+@pytest.mark.check(130)
 def test_data_digest_reject_waits_for_the_response() -> None:
     rig = Rig()
     task = rig.write(b"abcd")
@@ -152,6 +163,7 @@ def test_data_digest_reject_waits_for_the_response() -> None:
     assert task.status == 2
 
 
+@pytest.mark.check(130)
 def test_rejected_ping_can_be_repeated() -> None:
     rig = Rig()
     rig.core.ping(rig.now)
@@ -162,6 +174,7 @@ def test_rejected_ping_can_be_repeated() -> None:
 # Task management and deadlines
 
 
+@pytest.mark.check(132, 135)
 def test_late_task_is_aborted_and_ends_with_a_timeout() -> None:
     rig = Rig()
     task = rig.read(4, deadline=rig.now + 1)
@@ -181,6 +194,7 @@ def test_late_task_is_aborted_and_ends_with_a_timeout() -> None:
     assert rig.core.counters.timeouts == 1
 
 
+@pytest.mark.check(96)
 def test_default_deadline_counts_from_sending() -> None:
     rig = Rig(task_timeout=2.0)
     rig.read(4)
@@ -191,6 +205,7 @@ def test_default_deadline_counts_from_sending() -> None:
     assert rig.one(TaskManagement).function == 1
 
 
+@pytest.mark.check(133)
 def test_answer_that_overtakes_the_abort_counts() -> None:
     rig = Rig()
     task = rig.read(1, deadline=rig.now)
@@ -213,6 +228,7 @@ def test_task_that_was_never_sent_just_ends() -> None:
     assert task.error.code == "timeout"
 
 
+@pytest.mark.check(133, 135)
 @pytest.mark.parametrize("answer", [5, 255, None, "reject"])
 def test_abort_that_fails_becomes_a_reset_and_then_a_new_login(answer: int | str | None) -> None:
     rig = Rig(management_timeout=5.0)
@@ -237,6 +253,7 @@ def test_abort_that_fails_becomes_a_reset_and_then_a_new_login(answer: int | str
     assert rig.core.abandon() == [other, after]
 
 
+@pytest.mark.check(135)
 def test_reset_that_fails_drops_the_connection_and_ends_the_task() -> None:
     rig = Rig(management_timeout=1.0)
     hung = rig.read(1, deadline=rig.now)
@@ -267,6 +284,7 @@ def test_late_answer_to_an_abort_still_counts() -> None:
     assert rig.done == [hung]
 
 
+@pytest.mark.check(132, 133)
 def test_target_reset_ends_every_task_sent_before() -> None:
     rig = Rig()
     tasks = [rig.read(1), rig.read(1, lun=OTHER_LUN)]
@@ -282,6 +300,7 @@ def test_target_reset_ends_every_task_sent_before() -> None:
     assert rig.core.abandon() == [later]
 
 
+@pytest.mark.check(133)
 def test_refused_reset_of_a_user_is_only_told() -> None:
     rig = Rig()
     task = rig.read(1)
@@ -305,6 +324,7 @@ def test_management_is_told_when_the_connection_goes() -> None:
 # Text and logout
 
 
+@pytest.mark.check(136, 138)
 def test_text_answer_over_several_pdus() -> None:
     rig = Rig()
     rig.core.text(b"SendTargets=\0", rig.now)
@@ -325,6 +345,7 @@ def test_text_answer_over_several_pdus() -> None:
     assert list(rig.core.events) == [TextAnswer(b"TargetName=x\0")]
 
 
+@pytest.mark.check(136)
 @pytest.mark.parametrize("pdu", [{"final": False}, {"final": True, "continued": True, "target_transfer_tag": 4}])
 def test_text_that_goes_on_without_a_way_to(pdu: dict[str, object]) -> None:
     rig = Rig()
@@ -343,6 +364,7 @@ def test_rejected_text_is_told() -> None:
     assert answer.error
 
 
+@pytest.mark.check(140)
 def test_nothing_is_sent_after_a_logout() -> None:
     rig = Rig()
     rig.core.logout(0, rig.now)
@@ -362,6 +384,7 @@ def test_nothing_is_sent_after_a_logout() -> None:
     assert list(rig.core.events) == [LoggedOut(0, 3, 9)]
 
 
+@pytest.mark.check(140)
 def test_a_window_that_opens_after_the_logout_is_not_used() -> None:
     rig = Rig(begin=Begin(max_cmd_sn=1))
     first, waiting = rig.read(1), rig.read(1)
@@ -375,6 +398,7 @@ def test_a_window_that_opens_after_the_logout_is_not_used() -> None:
     assert rig.core.abandon() == [waiting]
 
 
+@pytest.mark.check(140)
 def test_logout_of_the_connection_names_it() -> None:
     rig = Rig(cid=7)
     rig.core.logout(1, rig.now)

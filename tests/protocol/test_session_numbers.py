@@ -17,6 +17,7 @@ from tests.protocol.session_rig import LUN, Begin, Rig
 WORDS = st.integers(0, MASK)
 
 
+@pytest.mark.check(89)
 @given(WORDS, st.integers(0, 0x7FFFFFFF))
 def test_serial_order(number: int, ahead: int) -> None:
     later = (number + ahead) & MASK
@@ -24,6 +25,7 @@ def test_serial_order(number: int, ahead: int) -> None:
     assert at_most(later, number) == (ahead == 0)
 
 
+@pytest.mark.check(90)
 @given(WORDS, st.lists(st.tuples(WORDS, WORDS), max_size=8))
 def test_the_window_never_goes_back(start: int, told: list[tuple[int, int]]) -> None:
     numbers = Numbers(start, 0, start, start)
@@ -34,12 +36,14 @@ def test_the_window_never_goes_back(start: int, told: list[tuple[int, int]]) -> 
         assert at_most(before[1], numbers.max_cmd_sn)
 
 
+@pytest.mark.check(90)
 def test_impossible_window_is_ignored() -> None:
     numbers = Numbers(10, 0, 10, 20)
     numbers.window(40, 30)
     assert (numbers.exp_cmd_sn, numbers.max_cmd_sn) == (10, 20)
 
 
+@pytest.mark.check(87)
 @pytest.mark.parametrize("first", [1, 0xFFFFFFFE, 0xFFFFFFFF, 0x7FFFFFFF])
 def test_command_numbers_count_up_and_wrap(first: int) -> None:
     rig = Rig(begin=Begin(cmd_sn=first, exp_cmd_sn=first, max_cmd_sn=(first + 9) & MASK))
@@ -49,6 +53,7 @@ def test_command_numbers_count_up_and_wrap(first: int) -> None:
     assert numbers == [(first + step) & MASK for step in range(4)]
 
 
+@pytest.mark.check(89)
 @pytest.mark.parametrize("first", [1, 0xFFFFFFF0])
 @pytest.mark.parametrize("room", [1, 3, 1024])
 def test_window_is_used_up_and_not_exceeded(first: int, room: int) -> None:
@@ -62,6 +67,7 @@ def test_window_is_used_up_and_not_exceeded(first: int, room: int) -> None:
     assert rig.command().cmd_sn == (first + room) & MASK
 
 
+@pytest.mark.check(88)
 def test_closed_window_opens_by_a_nop_in() -> None:
     rig = Rig(begin=Begin(max_cmd_sn=0))
     rig.read(4)
@@ -72,6 +78,7 @@ def test_closed_window_opens_by_a_nop_in() -> None:
     assert rig.command().cmd_sn == 1
 
 
+@pytest.mark.check(87)
 def test_a_completion_that_submits_keeps_the_order() -> None:
     rig = Rig(begin=Begin(max_cmd_sn=1))
     follower = rig.task(data_in=memoryview(bytearray(1)))
@@ -84,6 +91,7 @@ def test_a_completion_that_submits_keeps_the_order() -> None:
     assert [pdu.initiator_task_tag for pdu in rig.sent()] == [waiting.itt, follower.itt]
 
 
+@pytest.mark.check(87)
 def test_immediate_commands_do_not_use_a_number() -> None:
     rig = Rig()
     rig.core.ping(rig.now)
@@ -95,6 +103,7 @@ def test_immediate_commands_do_not_use_a_number() -> None:
     assert (nop.cmd_sn, command.cmd_sn) == (1, 1)
 
 
+@pytest.mark.check(91)
 @pytest.mark.parametrize("first", [0, 0xFFFFFFFF, 123456])
 def test_every_pdu_acknowledges_what_has_come(first: int) -> None:
     rig = Rig(begin=Begin(exp_stat_sn=first))
@@ -108,6 +117,7 @@ def test_every_pdu_acknowledges_what_has_come(first: int) -> None:
     assert rig.command().exp_stat_sn == (first + 1) & MASK
 
 
+@pytest.mark.check(91)
 def test_status_is_not_acknowledged_before_its_data_is_complete() -> None:
     rig = Rig(dataclasses.replace(Rig().params, max_recv_data_segment_length=1 << 18))
     task = rig.read(1 << 18)
@@ -120,6 +130,7 @@ def test_status_is_not_acknowledged_before_its_data_is_complete() -> None:
     assert task.good
 
 
+@pytest.mark.check(93)
 def test_lost_status_is_noticed() -> None:
     rig = Rig()
     first, second = rig.read(1), rig.read(1)
@@ -129,6 +140,7 @@ def test_lost_status_is_noticed() -> None:
     assert not rig.done
 
 
+@pytest.mark.check(93)
 def test_repeated_status_is_discarded() -> None:
     rig = Rig()
     task, other = rig.read(1), rig.read(1)
@@ -138,6 +150,7 @@ def test_repeated_status_is_discarded() -> None:
     assert rig.done == [task]
 
 
+@pytest.mark.check(92)
 def test_nop_in_that_asks_does_not_count_but_async_and_reject_do() -> None:
     rig = Rig()
     rig.feed(rig.number(NopIn(target_transfer_tag=4), counted=False))
@@ -148,6 +161,7 @@ def test_nop_in_that_asks_does_not_count_but_async_and_reject_do() -> None:
     assert rig.command().exp_stat_sn == 1002
 
 
+@pytest.mark.check(95)
 def test_idle_connection_acknowledges_by_itself() -> None:
     rig = Rig()
     task = rig.read(1)
@@ -166,6 +180,7 @@ def test_idle_connection_acknowledges_by_itself() -> None:
     assert rig.sent() == []
 
 
+@pytest.mark.check(7)
 def test_live_tags_are_unique_when_they_wrap() -> None:
     rig = Rig()
     first = rig.read(1)
@@ -174,6 +189,7 @@ def test_live_tags_are_unique_when_they_wrap() -> None:
     assert (first.itt, second.itt, third.itt) == (0, 0x7FFFFFFF, 1)
 
 
+@pytest.mark.check(7)
 def test_control_tags_never_reach_the_reserved_one() -> None:
     rig = Rig()
     rig.core._control._next_tag = 0xFFFFFFFE
@@ -189,6 +205,7 @@ def test_malformed_task_is_refused(fields: dict[str, object]) -> None:
     assert rig.core.in_flight == 0
 
 
+@pytest.mark.check(87, 89)
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(0, MASK))
 def test_any_play_of_window_and_answers_keeps_the_rules(moves: list[int], first: int) -> None:

@@ -21,6 +21,7 @@ def with_length(sense: bytes) -> bytes:
     return len(sense).to_bytes(2, "big") + sense
 
 
+@pytest.mark.check(94)
 def test_read_with_status_in_the_last_data_pdu() -> None:
     rig = Rig()
     task = rig.read(8)
@@ -33,6 +34,7 @@ def test_read_with_status_in_the_last_data_pdu() -> None:
     assert (bytes(task.data_in or b""), task.received, task.residual) == (b"abcdefgh", 8, 0)
 
 
+@pytest.mark.check(94)
 def test_read_with_a_response_of_its_own() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -56,6 +58,7 @@ def test_a_command_without_data() -> None:
     assert task.good
 
 
+@pytest.mark.check(11)
 def test_data_in_without_data_counts() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -63,6 +66,7 @@ def test_data_in_without_data_counts() -> None:
     assert task.good
 
 
+@pytest.mark.check(3)
 def test_additional_headers_are_skipped() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -72,6 +76,7 @@ def test_additional_headers_are_skipped() -> None:
     assert bytes(task.data_in or b"") == b"abcd"
 
 
+@pytest.mark.check(103)
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -93,6 +98,7 @@ def test_residual_is_reported_as_sent(flags: dict[str, int], expected: int, own_
     assert task.good == (expected <= 0)
 
 
+@pytest.mark.check(104)
 def test_missing_data_without_a_flag_is_a_residual() -> None:
     rig = Rig()
     task = rig.read(10)
@@ -100,6 +106,7 @@ def test_missing_data_without_a_flag_is_a_residual() -> None:
     assert (task.status, task.residual, task.good) == (0, 6, False)
 
 
+@pytest.mark.check(103)
 def test_overflow_and_underflow_together() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -108,6 +115,7 @@ def test_overflow_and_underflow_together() -> None:
     assert not rig.done
 
 
+@pytest.mark.check(8, 93, 94, 97, 98, 99)
 @pytest.mark.parametrize(
     ("pdu", "message"),
     [
@@ -130,6 +138,7 @@ def test_broken_data_in_drops_the_connection(pdu: DataIn, message: str) -> None:
     assert rig.core.abandon() == [task]
 
 
+@pytest.mark.check(99)
 def test_nothing_is_written_beyond_the_buffer() -> None:
     rig = Rig()
     memory = bytearray(b"\xff" * 64)
@@ -139,6 +148,7 @@ def test_nothing_is_written_beyond_the_buffer() -> None:
     assert memory == b"\xff" * 64
 
 
+@pytest.mark.check(6)
 def test_data_for_a_tag_that_was_never_used() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -146,6 +156,7 @@ def test_data_for_a_tag_that_was_never_used() -> None:
         rig.feed(dataclasses.replace(rig.data_in(task, b"abcd"), initiator_task_tag=77))
 
 
+@pytest.mark.check(6)
 def test_data_for_a_task_that_has_ended() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -162,6 +173,7 @@ def test_data_for_a_write() -> None:
         rig.feed(rig.data_in(task, b"abcd"))
 
 
+@pytest.mark.check(98)
 def test_repeated_data_sn() -> None:
     rig = Rig()
     task = rig.read(8)
@@ -169,6 +181,7 @@ def test_repeated_data_sn() -> None:
         rig.feed(rig.data_in(task, b"abcd"), rig.data_in(task, b"efgh", buffer_offset=4))
 
 
+@pytest.mark.check(105)
 def test_response_that_counts_more_data_than_arrived() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -178,6 +191,7 @@ def test_response_that_counts_more_data_than_arrived() -> None:
     assert not rig.done
 
 
+@pytest.mark.check(102)
 def test_the_acknowledge_bit_means_nothing_at_level_0() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -188,6 +202,7 @@ def test_the_acknowledge_bit_means_nothing_at_level_0() -> None:
     assert task.good
 
 
+@pytest.mark.check(1)
 def test_reserved_lun_of_data_in_is_not_looked_at() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -195,6 +210,7 @@ def test_reserved_lun_of_data_in_is_not_looked_at() -> None:
     assert task.good
 
 
+@pytest.mark.check(97)
 def test_any_order_where_it_was_agreed() -> None:
     rig = Rig(ANY_ORDER)
     task = rig.read(12)
@@ -204,6 +220,7 @@ def test_any_order_where_it_was_agreed() -> None:
     assert bytes(task.data_in or b"") == b"abcdefghijkl"
 
 
+@pytest.mark.check(100)
 @pytest.mark.parametrize("offset", [2, 4, 6, 5])
 def test_overlap_is_refused_in_any_order(offset: int) -> None:
     rig = Rig(ANY_ORDER)
@@ -213,6 +230,7 @@ def test_overlap_is_refused_in_any_order(offset: int) -> None:
         rig.feed(rig.data_in(task, b"1234", data_sn=1, buffer_offset=offset))
 
 
+@pytest.mark.check(107)
 def test_sense_is_cut_to_its_length() -> None:
     rig = Rig()
     task = rig.read(4)
@@ -221,6 +239,7 @@ def test_sense_is_cut_to_its_length() -> None:
     assert not task.good
 
 
+@pytest.mark.check(12, 107)
 @pytest.mark.parametrize("data", [b"", b"\0", b"\0\x12" + FIXED_SENSE[:-1]])
 def test_check_condition_without_whole_sense(data: bytes) -> None:
     rig = Rig()
@@ -229,6 +248,7 @@ def test_check_condition_without_whole_sense(data: bytes) -> None:
         rig.feed(rig.response(task, status=2, data=data))
 
 
+@pytest.mark.check(106)
 @pytest.mark.parametrize("response", [0x01, 0x80, 0xFF])
 def test_response_other_than_completed(response: int) -> None:
     rig = Rig()
@@ -246,6 +266,7 @@ def test_busy_is_only_a_status() -> None:
     assert (task.status, task.error, task.sense, task.residual) == (8, None, b"", 4)
 
 
+@pytest.mark.check(9)
 @pytest.mark.parametrize("piece", [1, 7, 48, 49, 4096, 20000, None])
 @pytest.mark.parametrize("digests", [False, True])
 def test_big_data_goes_where_it_belongs_however_it_is_cut(piece: int | None, digests: bool) -> None:

@@ -44,6 +44,7 @@ def shape(pdus: list[Pdu]) -> list[tuple[int, int, int, bool]]:
     return [(p.data_sn, p.buffer_offset, len(p.data), p.final) for p in pdus if isinstance(p, DataOut)]
 
 
+@pytest.mark.check(108, 109, 110, 112)
 @pytest.mark.parametrize(
     ("immediate", "initial_r2t", "in_command", "unsolicited"),
     [
@@ -71,6 +72,7 @@ def test_data_that_goes_unasked(
         assert pdu.data == data[pdu.buffer_offset : pdu.buffer_offset + len(pdu.data)]
 
 
+@pytest.mark.check(110)
 @pytest.mark.parametrize("length", [1, 3, 999, 1000])
 def test_a_short_write_is_one_pdu(length: int) -> None:
     rig = Rig(params(True, False))
@@ -82,6 +84,7 @@ def test_a_short_write_is_one_pdu(length: int) -> None:
     assert task.sent == length
 
 
+@pytest.mark.check(111, 112, 113)
 def test_r2t_is_answered_in_full() -> None:
     rig = Rig(params())
     data = bytes(range(256)) * 20
@@ -101,6 +104,7 @@ def test_r2t_is_answered_in_full() -> None:
     assert rig.core.counters.r2ts == 2
 
 
+@pytest.mark.check(8, 114, 115, 116)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -124,6 +128,7 @@ def test_broken_r2t_drops_the_connection(changes: dict[str, Any], message: str) 
     assert rig.core.abandon() == [task]
 
 
+@pytest.mark.check(114)
 def test_r2t_for_a_read() -> None:
     rig = Rig(params())
     rig.read(100)
@@ -131,6 +136,7 @@ def test_r2t_for_a_read() -> None:
         rig.feed(ready(rig, 0, 100))
 
 
+@pytest.mark.check(115)
 def test_repeated_r2t_is_discarded() -> None:
     rig = Rig(params())
     rig.write(bytes(5120))
@@ -141,6 +147,7 @@ def test_repeated_r2t_is_discarded() -> None:
     assert rig.sent() == []
 
 
+@pytest.mark.check(116)
 def test_r2ts_in_reverse_where_it_was_agreed() -> None:
     rig = Rig(params(data_sequence_in_order=False))
     data = bytes(range(256)) * 12
@@ -153,6 +160,7 @@ def test_r2ts_in_reverse_where_it_was_agreed() -> None:
     assert task.good
 
 
+@pytest.mark.check(117)
 def test_r2t_that_comes_before_the_command_has_left() -> None:
     rig = Rig(params())
     rig.write(bytes(3000))
@@ -162,6 +170,7 @@ def test_r2t_that_comes_before_the_command_has_left() -> None:
     assert isinstance(data, DataOut)
 
 
+@pytest.mark.check(119)
 def test_commands_keep_their_order_among_unsolicited_data() -> None:
     rig = Rig(params(True, False))
     rig.write(bytes(2500))
@@ -170,6 +179,7 @@ def test_commands_keep_their_order_among_unsolicited_data() -> None:
     assert kinds == ["ScsiCommand", "DataOut", "DataOut"] * 2
 
 
+@pytest.mark.check(118)
 def test_early_answer_leaves_the_queued_data_as_it_was() -> None:
     rig = Rig(params())
     memory = bytearray(b"a" * 5000)

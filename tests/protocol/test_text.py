@@ -1,4 +1,4 @@
-"""Key=value text (RFC 7143, 6.1; engine check list 44, 46, 47, 75)."""
+"""Key=value text (RFC 7143, 6.1)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def test_garbage_gives_pairs_or_a_named_error(data: bytes) -> None:
     assert problem or text.encode(pairs) == data
 
 
+@pytest.mark.check(44)
 @pytest.mark.parametrize(
     "data",
     [
@@ -53,7 +54,6 @@ def test_garbage_gives_pairs_or_a_named_error(data: bytes) -> None:
     ],
 )
 def test_malformed_text(data: bytes) -> None:
-    """44."""
     with pytest.raises(RemoteProtocolError):
         text.decode(data)
 
@@ -72,23 +72,23 @@ def test_what_cannot_be_written(pair: tuple[str, str]) -> None:
         text.encode([pair])
 
 
+@pytest.mark.check(47)
 @pytest.mark.parametrize(
     ("value", "found"),
     [("0", 0), ("8192", 8192), ("0x2000", 8192), ("0X2000", 8192), ("0x0", 0), ("0x00000000000000000ff", 255),
      ("18446744073709551615", 2**64 - 1), ("0xffffffffffffffff", 2**64 - 1)],
 )  # fmt: skip
 def test_numbers(value: str, found: int) -> None:
-    """47."""
     assert text.number("K", value) == found
 
 
+@pytest.mark.check(47)
 @pytest.mark.parametrize(
     "value",
     ["", "-1", "+1", " 1", "1 ", "1k", "0x", "0xg", "01", "1.0", "1e3", "١", "18446744073709551616",
      "0x10000000000000000", "99999999999999999999999999", "No", "1\n"],
 )  # fmt: skip
 def test_what_is_no_number(value: str) -> None:
-    """47."""
     with pytest.raises(RemoteProtocolError):
         text.number("K", value)
 
@@ -100,9 +100,9 @@ def test_range_of_a_number() -> None:
             text.number("K", value, 512, 1024)
 
 
+@pytest.mark.check(46)
 @pytest.mark.parametrize("value", ["yes", "NO", "true", "1", "", "Yes ", "Yes,No"])
 def test_booleans_are_exact(value: str) -> None:
-    """46."""
     with pytest.raises(RemoteProtocolError):
         text.boolean("K", value)
     assert (text.boolean("K", "Yes"), text.boolean("K", "No")) == (True, False)
@@ -119,10 +119,10 @@ def test_ranges_and_lists() -> None:
             text.listing("K", value)
 
 
+@pytest.mark.check(75)
 @given(st.binary(min_size=1, max_size=80))
 @settings(max_examples=60)
 def test_binary_in_both_notations(data: bytes) -> None:
-    """75."""
     for value in (
         "0x" + data.hex(),
         "0X" + data.hex().upper(),
@@ -153,6 +153,7 @@ def test_texts_of_strangers_are_quoted() -> None:
     assert shown.isprintable()
 
 
+@pytest.mark.check(37)
 @pytest.mark.parametrize(
     ("value", "found"),
     [
@@ -165,11 +166,11 @@ def test_texts_of_strangers_are_quoted() -> None:
     ],
 )
 def test_addresses(value: str, found: tuple[str, int, int | None]) -> None:
-    """37."""
     portal = address.parse(value)
     assert (portal.host, portal.port, portal.group_tag) == found
 
 
+@pytest.mark.check(38)
 @pytest.mark.parametrize(
     "value",
     ["", ":3260", "10.1.2", "10.1.2.3.4", "256.1.1.1", "[10.1.2.3]", "fe80::1", "[fe80::1", "[::1]x", "host:0",
@@ -177,7 +178,6 @@ def test_addresses(value: str, found: tuple[str, int, int | None]) -> None:
      "x" * 254, "http://host/"],
 )  # fmt: skip
 def test_what_is_no_address(value: str) -> None:
-    """38."""
     with pytest.raises(RemoteProtocolError) as caught:
         address.parse(value)
     assert str(caught.value).isprintable()

@@ -13,6 +13,7 @@ from initiator.scsi.sense import Key, Sense, build_sense, explain, parse_sense
 byte = st.integers(0, 255)
 
 
+@pytest.mark.check(107)
 @given(
     st.builds(
         Sense,
@@ -51,6 +52,7 @@ def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
     assert text
 
 
+@pytest.mark.check(107)
 def test_sense_that_was_cut_still_names_its_key() -> None:
     full = build_sense(Sense(Key.NOT_READY, 0x04, 0x0B))
     assert parse_sense(full[:13]) == Sense(Key.NOT_READY, 0x04, 0)
