@@ -35,6 +35,7 @@ class Commands:
     """The tasks of one connection: sent within the command window, fed with data, completed by their status.
 
     Attributes:
+        params: What is agreed on.
         numbers: The counters of the session.
         live: Tasks whose command was sent, by initiator task tag, in the order of sending.
         pending: Tasks that wait for the command window.
@@ -52,14 +53,23 @@ class Commands:
         self.sendable = True
         self.closed = False
         self.now = 0.0
+        self.params = params
         self._next_tag = 0
         self._max_xmit = params.max_xmit_data_segment_length
+        self._max_r2ts = params.max_outstanding_r2t
+        self._answering: deque[tuple[int, int]] = deque()
+        """Task tag and end, as `outbox.gone` counts, of answers to R2Ts that may not have left yet."""
         self._first_burst = params.first_burst_length
         self._max_burst = params.max_burst_length
         self._immediate = params.immediate_data
         self._unsolicited = not params.initial_r2t
         self._in_order = params.data_pdu_in_order and params.data_sequence_in_order
         self._r2t_in_order = params.data_sequence_in_order
+
+    def adopt(self, params: Params) -> None:
+        """Go on with what a negotiation has changed: the target's segment length is all that matters here (13.12)."""
+        self.params = params
+        self._max_xmit = params.max_xmit_data_segment_length
 
     def submit(self, task: Task, now: float) -> None:
         """Send a SCSI command, or keep it until the target's command window opens (4.2.2.1).
@@ -246,10 +256,20 @@ class Commands:
         task.r2t_sn = r2t_sn + 1
         task.sent += wanted
         self.counters.r2ts += 1
+        self._note_r2t(tag)
         self._send_data(task, data, transfer_tag, offset, offset + wanted)
-        task.tail = self.outbox.tail
+        task.tail = tail = self.outbox.tail
+        self._answering.append((tag, tail))
         if self.pending:
             self.release()
+
+    def _note_r2t(self, tag: int) -> None:
+        """Count an R2T that comes while the answers to as many as were agreed on are still here (11.8, 13.17)."""
+        answering, gone = self._answering, self.outbox.gone
+        while answering and answering[0][1] <= gone:
+            answering.popleft()
+        if len(answering) >= self._max_r2ts and sum(other == tag for other, _ in answering) >= self._max_r2ts:
+            self.counters.r2ts_early += 1
 
     def finish(self, task: Task) -> None:
         """Take the task out of the table and tell its owner, who has the buffers back from here on."""

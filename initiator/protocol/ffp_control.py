@@ -18,12 +18,13 @@ from initiator.protocol.ffp_task import (
     Event,
     LoggedOut,
     Management,
+    Negotiated,
     Pong,
     Rejected,
     Task,
     TaskError,
-    TextAnswer,
 )
+from initiator.protocol.ffp_text import TextExchange
 from initiator.protocol.pdu import (
     NO_LUN,
     NO_TAG,
@@ -43,18 +44,20 @@ from initiator.protocol.pdu import (
 )
 
 ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET, TARGET_WARM_RESET, TARGET_COLD_RESET = 1, 2, 4, 5, 6, 7
+TASK_REASSIGN = 8
 _OF_A_UNIT = (ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET)
 _OF_THE_TARGET = (TARGET_WARM_RESET, TARGET_COLD_RESET)
 COMPLETE, NO_SUCH_TASK = 0, 1
 
 ACKNOWLEDGE_AFTER = 1.0
 """Seconds after which received statuses are acknowledged by a NOP-Out if nothing else goes out (11.18)."""
-TEXT_LIMIT = 1 << 20
-"""Bytes that one text exchange may bring."""
 
 _TAGS = 0x80000000
 """Control PDUs use the upper half of the initiator task tags, commands the lower."""
 _DATA_DIGEST_ERROR, _NEGOTIATION_RESET = 0x02, 0x0B
+_TASK_TERMINATION = 5
+_NO_SUCH_LUN = b"\xff" * 8
+"""What SAM-5 (4.7.2) sets aside for "logical unit not specified"."""
 
 
 class Control:
@@ -73,7 +76,7 @@ class Control:
         self._next_tag = _TAGS
         self._ping: tuple[int, float, bytes] | None = None
         self._managed: dict[int, Management] = {}
-        self._text: tuple[int, bytearray] | None = None
+        self._text: TextExchange | None = None
         self._logout_tag: int | None = None
         self._idle_since = (commands.outbox.tail, commands.now)
         self._acknowledged = commands.numbers.exp_stat_sn
@@ -145,9 +148,15 @@ class Control:
 
     def text(self, data: bytes) -> None:
         """Send the only request of a text exchange; the answer comes as one event."""
-        tag = self._tag()
-        self._text = (tag, bytearray())
-        self._send_text(tag, NO_LUN, NO_TAG, data)
+        self._begin_text(data, negotiates=False)
+
+    def negotiate(self) -> None:
+        """Send an empty text request, so that the target can say what it wants to change (6.4, 11.9.1)."""
+        self._begin_text(b"", negotiates=True)
+
+    def _begin_text(self, data: bytes, *, negotiates: bool) -> None:
+        self._text = TextExchange(self._tag(), negotiates=negotiates)
+        self._send_text(self._text.tag, NO_LUN, NO_TAG, data)
 
     def logout(self, reason: int) -> None:
         """Send the logout; after it nothing else is sent."""
@@ -210,6 +219,8 @@ class Control:
             case NopIn():
                 self._nop_in(pdu)
             case AsyncMessage():
+                if pdu.async_event == _TASK_TERMINATION:
+                    raise RemoteProtocolError("fast abort, which was not agreed on (RFC 7143, 11.9.1, 13.23)")
                 parameters = (pdu.parameter1, pdu.parameter2, pdu.parameter3)
                 self.events.append(AsyncEvent(pdu.async_event, pdu.async_vcode, *parameters, pdu.lun, pdu.data))
             case Reject():
@@ -228,7 +239,11 @@ class Control:
 
     def _nop_in(self, pdu: NopIn) -> None:
         if pdu.initiator_task_tag == NO_TAG:
-            if pdu.target_transfer_tag != NO_TAG and self._commands.sendable:
+            if pdu.target_transfer_tag == NO_TAG:
+                return
+            if pdu.lun == _NO_SUCH_LUN:
+                raise RemoteProtocolError("NOP-In that asks for an answer, but has no LUN (RFC 7143, 11.19.3)")
+            if self._commands.sendable:
                 self._nop(NO_TAG, transfer_tag=pdu.target_transfer_tag, lun=pdu.lun)
             return
         if pdu.target_transfer_tag != NO_TAG:
@@ -261,9 +276,10 @@ class Control:
             self._end(self._managed[tag], None)
         elif self._ping is not None and self._ping[0] == tag:
             self._ping = None
-        elif self._text is not None and self._text[0] == tag:
+        elif self._text is not None and self._text.tag == tag:
+            why = f"the target rejected it (reason {pdu.reason:#04x})"
+            self.events.append(self._text.failed(why, self._commands.params))
             self._text = None
-            self.events.append(TextAnswer(b"", f"the target rejected it (reason {pdu.reason:#04x})"))
 
     def _management_answer(self, pdu: TaskManagementResponse) -> None:
         management = self._managed.get(pdu.initiator_task_tag)
@@ -305,19 +321,16 @@ class Control:
             self.manage(LU_RESET, task.lun, escalates=True)
 
     def _text_answer(self, pdu: TextResponse) -> None:
-        if self._text is None or self._text[0] != pdu.initiator_task_tag:
+        if self._text is None or self._text.tag != pdu.initiator_task_tag:
             raise RemoteProtocolError("answer to a text request that was never sent (RFC 7143, 11.11)")
-        tag, text = self._text
-        text += pdu.data
-        if len(text) > TEXT_LIMIT:
-            raise RemoteProtocolError("the answer to a text request does not end")
-        if pdu.final and not pdu.continued:
+        outcome = self._text.answer(pdu, self._commands.params)
+        if not isinstance(outcome, bytes):
             self._text = None
-            self.events.append(TextAnswer(bytes(text)))
-        elif pdu.final or pdu.target_transfer_tag == NO_TAG:
-            raise RemoteProtocolError("Text Response that goes on without a transfer tag (RFC 7143, 11.11.4)")
+            if isinstance(outcome, Negotiated):
+                self._commands.adopt(outcome.params)
+            self.events.append(outcome)
         elif self._commands.sendable:
-            self._send_text(tag, pdu.lun, pdu.target_transfer_tag, b"")
+            self._send_text(pdu.initiator_task_tag, pdu.lun, pdu.target_transfer_tag, outcome)
 
     # Helpers
 

@@ -53,6 +53,11 @@ class Receiver:
         self._bulk = False
         self._cut: tuple[Fields, memoryview, int] | None = None
 
+    @property
+    def inside_pdu(self) -> bool:
+        """True if a part of a PDU has arrived whose end has not."""
+        return self._cut is not None or self._filled > self._start
+
     def buffers(self) -> list[memoryview]:
         """Where the next bytes of the connection go, one behind the other; at least one byte fits."""
         if self._direct is not None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from initiator.protocol.errors import IscsiError
+from initiator.protocol.keys import Params
 
 GOOD = 0x00
 CHECK_CONDITION = 0x02
@@ -178,12 +179,16 @@ class Management:
 
 @dataclasses.dataclass(slots=True)
 class Counters:
-    """What went through a connection since it was made: commands that ended, and their payload in bytes."""
+    """What went through a connection since it was made: commands that ended, and their payload in bytes.
+
+    `r2ts_early` are those that the target was not to send yet (MaxOutstandingR2T, 13.17).
+    """
 
     commands: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
     r2ts: int = 0
+    r2ts_early: int = 0
     pings: int = 0
     aborts: int = 0
     timeouts: int = 0
@@ -235,4 +240,12 @@ class TextAnswer:
     error: str | None = None
 
 
-Event = Pong | AsyncEvent | Rejected | LoggedOut | TextAnswer
+@dataclasses.dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A negotiation has ended: `params` are in force now; `error` says why they are the old ones."""
+
+    params: Params
+    error: str | None = None
+
+
+Event = Pong | AsyncEvent | Rejected | LoggedOut | TextAnswer | Negotiated

@@ -64,6 +64,7 @@ class Key:
         only: The one side that may send it, or None for both.
         security: True if it may be sent in the security stage as well (12).
         discovery: True if it means something in a Discovery session.
+        anytime: True if it may be sent in the full feature phase too ("Use: ALL").
         newer: True if it came after RFC 3720, so that older peers may answer NotUnderstood.
     """
 
@@ -76,6 +77,7 @@ class Key:
     only: Side | None = None
     security: bool = False
     discovery: bool = True
+    anytime: bool = False
     newer: bool = False
 
 
@@ -84,11 +86,11 @@ def _names() -> tuple[Key, ...]:
     initiator, target = Side.INITIATOR, Side.TARGET
     return (
         Key("InitiatorName", Rule.DECLARE, only=initiator, security=True),
-        Key("InitiatorAlias", Rule.DECLARE, only=initiator, security=True),
+        Key("InitiatorAlias", Rule.DECLARE, only=initiator, security=True, anytime=True),
         Key("TargetName", Rule.DECLARE, only=initiator, security=True),
         Key("SessionType", Rule.DECLARE, default="Normal", only=initiator, security=True),
-        Key("TargetAlias", Rule.DECLARE, "target_alias", only=target, security=True),
-        Key("TargetAddress", Rule.DECLARE, only=target, security=True),
+        Key("TargetAlias", Rule.DECLARE, "target_alias", only=target, security=True, anytime=True),
+        Key("TargetAddress", Rule.DECLARE, only=target, security=True, anytime=True),
         Key(
             "TargetPortalGroupTag",
             Rule.DECLARE,
@@ -113,6 +115,7 @@ def _operational() -> tuple[Key, ...]:
             MIN_SEGMENT,
             MAX_SEGMENT,
             LOGIN_SEGMENT,
+            anytime=True,
         ),
         Key("MaxConnections", Rule.MINIMUM, "max_connections", 1, 65535, 1, discovery=False),
         Key("InitialR2T", Rule.OR, "initial_r2t", default=True, discovery=False),
@@ -183,6 +186,8 @@ class Offer:
             raise LocalProtocolError("FirstBurstLength must not be greater than MaxBurstLength (RFC 7143, 13.14)")
         if self.task_reporting and not {"RFC3720", "ResponseFence"}.issubset(self.task_reporting):
             raise LocalProtocolError("TaskReporting must offer RFC3720 and ResponseFence at least (RFC 7143, 13.23)")
+        if "FastAbort" in self.task_reporting:
+            raise LocalProtocolError("aborts are done the standard way (RFC 7143, 4.2.3.3), not by FastAbort")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,12 +36,16 @@ class Negotiation:
         notes: Remarks about the peer that are no errors.
     """
 
-    def __init__(self, offer: Offer, *, side: Side = Side.INITIATOR, discovery: bool = False) -> None:
+    def __init__(
+        self, offer: Offer, *, side: Side = Side.INITIATOR, discovery: bool = False, logged_in: bool = False
+    ) -> None:
+        """`logged_in` is for a negotiation in the full feature phase, where few keys may be used (6.4, 13)."""
         self.declared: dict[str, str] = {}
         self.notes: list[str] = []
         self._offer = offer
         self._side = side
         self._discovery = discovery
+        self._logged_in = logged_in
         self._offered: dict[str, Value] = {}
         self._seen: set[str] = set()
         self._results: dict[str, Value] = {}
@@ -108,6 +113,8 @@ class Negotiation:
             return
         if key.only is self._side:
             raise NegotiationError(f"only the {self._side.value} may send {name} (RFC 7143, 13)")
+        if self._logged_in and not key.anytime:
+            raise NegotiationError(f"{name} may be used in a login only (RFC 7143, 13)")
         if security and not key.security:
             raise NegotiationError(f"{name} has no place in the security stage (RFC 7143, 12)")
 
@@ -156,6 +163,13 @@ class Negotiation:
         params = Params(**found)
         self._check(params)
         return params
+
+    def changed(self, params: Params) -> Params:
+        """`params` with what the peer has declared in the full feature phase."""
+        segment = self._results.get(_SEGMENT)
+        if isinstance(segment, int):
+            params = dataclasses.replace(params, max_xmit_data_segment_length=segment)
+        return dataclasses.replace(params, target_alias=self.declared.get("TargetAlias", params.target_alias))
 
     def _decided_alone(self, name: str) -> bool:
         """True if our offer settles a boolean without an answer (6.2.2)."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from initiator.protocol.errors import LocalProtocolError
 from initiator.protocol.ffp_commands import Commands
-from initiator.protocol.ffp_control import ABORT_TASK, LU_RESET, TARGET_WARM_RESET, Control
+from initiator.protocol.ffp_control import ABORT_TASK, LU_RESET, TARGET_WARM_RESET, TASK_REASSIGN, Control
 from initiator.protocol.ffp_numbers import Numbers
 from initiator.protocol.ffp_outbox import Outbox
 from initiator.protocol.ffp_receive import Receiver
@@ -22,6 +22,7 @@ from initiator.protocol.ffp_task import (
     Event,
     LoggedOut,
     Management,
+    Negotiated,
     Pong,
     Rejected,
     Task,
@@ -40,6 +41,7 @@ __all__ = [
     "FullFeature",
     "LoggedOut",
     "Management",
+    "Negotiated",
     "Pong",
     "Rejected",
     "Start",
@@ -73,7 +75,6 @@ class FullFeature:
     """One connection in the full feature phase.
 
     Attributes:
-        params: What was negotiated.
         counters: What has gone through so far.
         events: What the target said beside answering tasks; the driver empties it.
         last_received: When bytes came in last.
@@ -104,7 +105,6 @@ class FullFeature:
             management_timeout: Seconds that a task management request may take.
             counters: To go on counting where another connection has ended.
         """
-        self.params = params
         self._task_timeout = task_timeout
         self.counters = Counters() if counters is None else counters
         self.last_received = now
@@ -123,6 +123,11 @@ class FullFeature:
         self.events = self._control.events
         self.buffers = self._receiver.buffers
         self.submit = self._commands.submit
+
+    @property
+    def params(self) -> Params:
+        """What is agreed on now; a negotiation may change it."""
+        return self._commands.params
 
     # What the driver does
 
@@ -183,6 +188,11 @@ class FullFeature:
         return bool(self._commands.live) or self._control.waiting
 
     @property
+    def inside_pdu(self) -> bool:
+        """True if the stream may not end here (7.14)."""
+        return self._receiver.inside_pdu
+
+    @property
     def sendable(self) -> bool:
         """True until a logout is sent or the connection is abandoned (11.14)."""
         return self._commands.sendable
@@ -218,10 +228,14 @@ class FullFeature:
         When the function is complete, the tasks that it ended come back with the code `aborted`, before `done`.
 
         Raises:
-            LocalProtocolError: the session is being closed.
+            LocalProtocolError: the session is being closed, or has not agreed to this function.
         """
         if not self.sendable:
             raise LocalProtocolError("task management for a session that is being closed (RFC 7143, 11.14)")
+        if function == TASK_REASSIGN and self.params.error_recovery_level < 2:
+            raise LocalProtocolError("TASK REASSIGN needs ErrorRecoveryLevel 2 (RFC 7143, 11.5.1)")
+        if function > TASK_REASSIGN and self.params.protocol_level < 2:
+            raise LocalProtocolError(f"function {function} needs iSCSIProtocolLevel 2 (RFC 7144)")
         self._commands.now = now
         return self._control.manage(function, lun, done=done, task=task)
 
@@ -229,14 +243,30 @@ class FullFeature:
         """Send a text request (11.10); its answer, joined from all its PDUs, comes as a `TextAnswer` event.
 
         Raises:
-            LocalProtocolError: another one is under way, or the text does not fit into one PDU.
+            LocalProtocolError: another one is under way, the text does not fit into one PDU, or it asks for all
+                targets, which is for discovery sessions (appendix C).
         """
-        if not self.sendable or self._control.text_pending:
-            raise LocalProtocolError("only one text request can be outstanding (RFC 7143, 11.10)")
-        if len(data) > self.params.max_xmit_data_segment_length:
-            raise LocalProtocolError("the text does not fit into one PDU")
+        if b"SendTargets=All" in data.split(b"\0"):
+            raise LocalProtocolError("only a discovery session asks for all targets (RFC 7143, appendix C)")
+        self._check_text(len(data))
         self._commands.now = now
         self._control.text(data)
+
+    def negotiate(self, now: float) -> None:
+        """Let the target say what it wants to change (6.4); a `Negotiated` event tells what became of it.
+
+        Raises:
+            LocalProtocolError: a text exchange is under way.
+        """
+        self._check_text(0)
+        self._commands.now = now
+        self._control.negotiate()
+
+    def _check_text(self, size: int) -> None:
+        if not self.sendable or self._control.text_pending:
+            raise LocalProtocolError("only one text request can be outstanding (RFC 7143, 11.10)")
+        if size > self.params.max_xmit_data_segment_length:
+            raise LocalProtocolError("the text does not fit into one PDU")
 
     def logout(self, reason: int, now: float) -> None:
         """Ask for the end of the session (reason 0) or of the connection (1); a `LoggedOut` event answers (11.14)."""

@@ -1,4 +1,4 @@
-"""The keys of section 13 and their negotiation (RFC 7143, 6.2 and 13; engine check list 46 to 71)."""
+"""The keys of section 13 and their negotiation (RFC 7143, 6.2 and 13)."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def offers(draw: st.DrawFn) -> Offer:
     )
 
 
+@pytest.mark.check(54, 56, 57, 58, 59, 65)
 @given(offers(), offers())
 @settings(max_examples=150)
 def test_both_sides_come_to_the_same_result(ours: Offer, theirs: Offer) -> None:
@@ -67,6 +68,7 @@ def test_both_sides_come_to_the_same_result(ours: Offer, theirs: Offer) -> None:
     assert here.immediate_data is (ours.immediate_data and theirs.immediate_data)
 
 
+@pytest.mark.check(49, 71)
 def test_default_offer() -> None:
     """Markers, alias and architecture are never offered (49, 71); the newer keys only on demand."""
     names = [name for name, _ in Negotiation(PLAIN).propose()]
@@ -76,8 +78,9 @@ def test_default_offer() -> None:
     assert ("InitialR2T", "No") in Negotiation(PLAIN).propose()
 
 
+@pytest.mark.check(66, 67)
 def test_newer_keys_may_be_unknown() -> None:
-    """66, 67: NotUnderstood leaves the default; a known one counts."""
+    """NotUnderstood leaves the default; a known one counts."""
     offer = dataclasses.replace(PLAIN, task_reporting=("ResponseFence", "RFC3720"), protocol_level=2)
     negotiation = Negotiation(offer)
     proposals = negotiation.propose()
@@ -92,6 +95,7 @@ def test_newer_keys_may_be_unknown() -> None:
     assert (negotiation.params().task_reporting, negotiation.params().protocol_level) == ("ResponseFence", 1)
 
 
+@pytest.mark.check(46, 48, 49, 52)
 @pytest.mark.parametrize(
     ("pair", "reply"),
     [
@@ -119,13 +123,13 @@ def test_newer_keys_may_be_unknown() -> None:
     ],
 )
 def test_answers_to_what_the_peer_proposes(pair: Pair, reply: str | None) -> None:
-    """46, 48, 49, 52: by the rule of the key, and never NotUnderstood for a key of the RFC."""
+    """By the rule of the key, and never NotUnderstood for a key of the RFC."""
     assert answer(*pair, PLAIN).reply == reply
     assert Negotiation(PLAIN).receive([pair]) == ([] if reply is None else [(pair[0], reply)])
 
 
+@pytest.mark.check(62, 68)
 def test_in_a_discovery_session_most_keys_are_irrelevant() -> None:
-    """62, 68."""
     assert answer("MaxBurstLength", "65536", PLAIN, discovery=True) == Answer("Irrelevant", None)
     assert answer("ErrorRecoveryLevel", "2", PLAIN, discovery=True).reply == "0"
     assert answer("HeaderDigest", "CRC32C", PLAIN, discovery=True).reply == "CRC32C"
@@ -133,14 +137,15 @@ def test_in_a_discovery_session_most_keys_are_irrelevant() -> None:
     assert names == {"HeaderDigest", "DataDigest", "MaxRecvDataSegmentLength", "DefaultTime2Wait", "DefaultTime2Retain"}
 
 
+@pytest.mark.check(50)
 @pytest.mark.parametrize("name", ALWAYS_NEGOTIABLE)
 @pytest.mark.parametrize("value", ["Reject", "Irrelevant", "NotUnderstood"])
 def test_constants_are_never_a_proposal(name: str, value: str) -> None:
-    """50."""
     with pytest.raises(NegotiationError):
         Negotiation(PLAIN).receive([(name, value)])
 
 
+@pytest.mark.check(47, 50, 60)
 @pytest.mark.parametrize(
     "pair",
     [
@@ -165,7 +170,7 @@ def test_constants_are_never_a_proposal(name: str, value: str) -> None:
     ],
 )
 def test_values_out_of_range(pair: Pair) -> None:
-    """47, 50, 60: as a proposal, and as an answer."""
+    """As a proposal, and as an answer."""
     with pytest.raises(NegotiationError):
         Negotiation(PLAIN).receive([pair])
     proposing = Negotiation(PLAIN)
@@ -174,6 +179,7 @@ def test_values_out_of_range(pair: Pair) -> None:
         proposing.receive([pair])
 
 
+@pytest.mark.check(53, 56, 57, 58, 59, 61)
 @pytest.mark.parametrize(
     ("change", "pair"),
     [
@@ -197,13 +203,13 @@ def test_values_out_of_range(pair: Pair) -> None:
     ],
 )
 def test_answers_against_the_rule(change: dict[str, object], pair: Pair) -> None:
-    """53, 56 to 59, 61."""
     negotiation = Negotiation(dataclasses.replace(PLAIN, **change))  # type: ignore[arg-type]
     negotiation.propose()
     with pytest.raises(NegotiationError):
         negotiation.receive([pair])
 
 
+@pytest.mark.check(54, 58, 59, 64, 65)
 @pytest.mark.parametrize(
     ("change", "pairs", "field", "value"),
     [
@@ -228,21 +234,23 @@ def test_answers_against_the_rule(change: dict[str, object], pair: Pair) -> None
     ],
 )
 def test_results(change: dict[str, object], pairs: list[Pair], field: str, value: object) -> None:
-    """54, 58, 59, 64, 65: what is not answered keeps its default; a boolean that decides alone needs no answer."""
+    """What is not answered keeps its default; a boolean that decides alone needs no answer."""
     negotiation = Negotiation(dataclasses.replace(PLAIN, **change))  # type: ignore[arg-type]
     negotiation.propose()
     assert negotiation.receive(pairs) == []
     assert getattr(negotiation.params(), field) == value
 
 
+@pytest.mark.check(28, 65)
 def test_without_an_operational_stage_everything_is_default() -> None:
-    """28, 65: our own segment length was never declared, so it does not count."""
+    """Our own segment length was never declared, so it does not count."""
     assert Negotiation(PLAIN).params() == Params()
 
 
+@pytest.mark.check(53, 55)
 @pytest.mark.parametrize(("header", "data"), [(("CRC32C",), ("None",)), (("None",), ("CRC32C",))])
 def test_demanded_digest(header: tuple[str, ...], data: tuple[str, ...]) -> None:
-    """53, 55: None is not offered, and a login without the digest fails, however it came about."""
+    """None is not offered, and a login without the digest fails, however it came about."""
     negotiation = Negotiation(Offer(header_digest=header, data_digest=data))
     assert {("HeaderDigest", header[0]), ("DataDigest", data[0])} <= set(negotiation.propose())
     with pytest.raises(NegotiationError) as caught:
@@ -250,8 +258,9 @@ def test_demanded_digest(header: tuple[str, ...], data: tuple[str, ...]) -> None
     assert caught.value.code == "digest-required"
 
 
+@pytest.mark.check(51)
 def test_key_sent_twice() -> None:
-    """51: also as answer and proposal, also over several exchanges; TargetAddress may come again."""
+    """Also as answer and proposal, also over several exchanges; TargetAddress may come again."""
     for pairs in (
         [("MaxBurstLength", "65536"), ("MaxBurstLength", "65536")],
         [("HeaderDigest", "None"), ("HeaderDigest", "CRC32C")],
@@ -281,6 +290,7 @@ def test_operational_keys_in_the_security_stage() -> None:
     assert Negotiation(PLAIN).receive([("TargetPortalGroupTag", "1"), ("TargetAlias", "x")], security=True) == []
 
 
+@pytest.mark.check(52)
 def test_proposals_that_come_with_the_end_of_the_stage() -> None:
     """11.13.6: what needs an answer may not; what is decided, declared or unknown may."""
     for pair in (("MaxBurstLength", "65536"), ("HeaderDigest", "CRC32C"), ("InitialR2T", "No")):
@@ -292,8 +302,9 @@ def test_proposals_that_come_with_the_end_of_the_stage() -> None:
     assert not negotiation.params().immediate_data
 
 
+@pytest.mark.check(62)
 def test_irrelevant_where_the_rfc_has_it() -> None:
-    """62: FirstBurstLength without any unsolicited data; nowhere else in a normal session."""
+    """FirstBurstLength without any unsolicited data; nowhere else in a normal session."""
     offer = dataclasses.replace(PLAIN, initial_r2t=True, immediate_data=False)
     negotiation = Negotiation(offer)
     negotiation.propose()
@@ -307,8 +318,9 @@ def test_irrelevant_where_the_rfc_has_it() -> None:
             negotiation.params()
 
 
+@pytest.mark.check(63)
 def test_first_burst_beyond_max_burst() -> None:
-    """63: an error, unless there is no unsolicited data at all."""
+    """An error, unless there is no unsolicited data at all."""
     pairs = [("MaxBurstLength", "4096"), ("FirstBurstLength", "65536")]
     negotiation = Negotiation(PLAIN)
     negotiation.propose()
@@ -321,8 +333,8 @@ def test_first_burst_beyond_max_burst() -> None:
     assert negotiation.params().max_burst_length == 4096
 
 
+@pytest.mark.check(69)
 def test_recovery_level_limits_outstanding_r2t() -> None:
-    """69."""
     assert ("MaxOutstandingR2T", "1") in Negotiation(dataclasses.replace(PLAIN, error_recovery_level=1)).propose()
     assert ("MaxOutstandingR2T", "8") in Negotiation(PLAIN).propose()
 
@@ -337,10 +349,12 @@ def test_recovery_level_limits_outstanding_r2t() -> None:
         {"header_digest": ()},
         {"data_digest": ("CRC32",)},
         {"task_reporting": ("FastAbort",)},
+        {"task_reporting": ("FastAbort", "ResponseFence", "RFC3720")},
         {"default_time2wait": 3601},
         {"protocol_level": 32},
     ],
 )
+@pytest.mark.check(66, 129)
 def test_offers_that_cannot_be_made(change: dict[str, object]) -> None:
     with pytest.raises(LocalProtocolError):
         dataclasses.replace(PLAIN, **change)  # type: ignore[arg-type]
