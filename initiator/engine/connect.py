@@ -16,6 +16,8 @@ from initiator.protocol.pdu import BHS_BYTES, OPCODE_MASK, TARGET_OPS, Pdu, deco
 MAX_REDIRECTS = 8
 MAX_LOGIN_DATA = 65536
 """Bytes in one PDU of the login: the rule is 8192 (13.12), but only memory is at stake here."""
+BANNER_BYTES = 5
+"""Bytes that tell one protocol from another; a server that speaks first may send little more and then wait for ever."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ async def connect(portal: Portal, config: Callable[[], LoginConfig], patience: f
                 else:
                     return Connected(sock, result, portal, stored)
     except TimeoutError:
+        attempt.check_banner()
         raise ConnectionLost(
             f"{portal}: no answer within {patience:g} seconds, in {attempt.stage}",
             code="login-timeout",
@@ -83,15 +86,26 @@ class _Attempt:
         self.stage = "the TCP connect"
         self._loop = asyncio.get_running_loop()
         self._heard = False
+        self._pdu = bytearray()
+        """What has arrived of the PDU that is being received."""
 
     async def run(self, config: LoginConfig) -> tuple[socket.socket, LoginResult]:
-        try:
-            with contextlib.ExitStack() as stack:
-                sock = await self._open()
-                stack.callback(sock.close)
+        with contextlib.ExitStack() as stack:
+            sock = await self._reach()
+            stack.callback(sock.close)
+            try:
                 result = await self._log_in(sock, config)
-                stack.pop_all()
-                return sock, result
+            except OSError as error:
+                raise ConnectionLost(
+                    f"{self.portal}: the connection broke in {self.stage}: {error.strerror or error}",
+                    code="connection-broken",
+                ) from error
+            stack.pop_all()
+            return sock, result
+
+    async def _reach(self) -> socket.socket:
+        try:
+            return await self._open()
         except socket.gaierror as error:
             raise ConnectionLost(
                 f"{self.portal}: the host name is not known ({error.strerror})", code="unknown-host"
@@ -129,38 +143,47 @@ class _Attempt:
 
     async def _receive(self, sock: socket.socket) -> Pdu:
         """Exactly one PDU: not a byte of what may follow it is taken from the socket."""
-        bhs = await self._exactly(sock, BHS_BYTES)
-        if bhs[0] & OPCODE_MASK not in TARGET_OPS:
-            self._check_stranger(bhs)
-            raise RemoteProtocolError(f"{self.portal}: opcode {bhs[0]:#04x} during the login (RFC 7143, 4.2.4)")
+        self._pdu.clear()
+        while len(self._pdu) < BHS_BYTES:
+            await self._more(sock, BHS_BYTES)
+            if len(self._pdu) >= BANNER_BYTES:
+                self.check_banner()
         self._heard = True
-        ahs_bytes, length = frame_length(bhs)
+        ahs_bytes, length = frame_length(self._pdu)
         if length > MAX_LOGIN_DATA:
             raise RemoteProtocolError(
                 f"{self.portal}: the peer announces a data segment of {length} bytes in the login (RFC 7143, 13.12)",
                 code="segment-too-long",
             )
-        ahs = await self._exactly(sock, ahs_bytes)
-        data = await self._exactly(sock, padded(length))
-        return decode(bhs, ahs, data[:length])
+        start = BHS_BYTES + ahs_bytes
+        while len(self._pdu) < start + padded(length):
+            await self._more(sock, start + padded(length))
+        pdu = bytes(self._pdu)
+        return decode(pdu[:BHS_BYTES], pdu[BHS_BYTES:start], pdu[start : start + length])
 
-    async def _exactly(self, sock: socket.socket, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            piece = await self._loop.sock_recv(sock, count - len(data))
-            if not piece:
-                self._check_stranger(data)
-                raise ConnectionLost(
-                    f"{self.portal}: the peer closed the connection in {self.stage}", code="closed-by-target"
-                )
-            data += piece
-        return bytes(data)
+    async def _more(self, sock: socket.socket, end: int) -> None:
+        """What comes next of a PDU, or of that part of it which ends at `end`."""
+        piece = await self._loop.sock_recv(sock, end - len(self._pdu))
+        if piece:
+            self._pdu += piece
+            return
+        self.check_banner()
+        if self._pdu:
+            raise ConnectionLost(
+                f"{self.portal}: the peer closed the connection inside a PDU, in {self.stage}", code="closed-mid-pdu"
+            )
+        raise ConnectionLost(f"{self.portal}: the peer closed the connection in {self.stage}", code="closed-by-target")
 
-    def _check_stranger(self, data: bytes | bytearray) -> None:
-        stranger = None if self._heard else looks_like(data)
+    def check_banner(self) -> None:
+        """Refuse what cannot be the beginning of a target's PDU, by its name where it is known."""
+        if not self._pdu:
+            return
+        stranger = None if self._heard else looks_like(self._pdu)
         if stranger is not None:
             raise RemoteProtocolError(
                 f"{self.portal} is not an iSCSI portal: it answers like {stranger}",
                 code="not-iscsi",
                 fix="check the address and the port; iSCSI listens on 3260 unless told otherwise",
             )
+        if self._pdu[0] & OPCODE_MASK not in TARGET_OPS:
+            raise RemoteProtocolError(f"{self.portal}: opcode {self._pdu[0]:#04x} during the login (RFC 7143, 4.2.4)")

@@ -166,7 +166,10 @@ class Transport:
             self.drop(_broken(error))
             return False
         if not count:
-            self.drop(ConnectionLost("the target closed the connection", code="closed-by-target"))
+            if core.inside_pdu:
+                self.drop(ConnectionLost("the target closed the connection inside a PDU", code="closed-mid-pdu"))
+            else:
+                self.drop(ConnectionLost("the target closed the connection", code="closed-by-target"))
             return False
         try:
             core.received(count, self._time())
