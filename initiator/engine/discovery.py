@@ -7,9 +7,10 @@ import contextlib
 import os
 import socket
 
+from initiator.engine.challenges import CHALLENGES
 from initiator.engine.connect import Connected, connect
 from initiator.model import Portal
-from initiator.protocol.chap import DEFAULT_ORDER, ENTROPY_BYTES, Chap
+from initiator.protocol.chap import DEFAULT_ORDER, Chap
 from initiator.protocol.errors import ConnectionLost, IscsiError
 from initiator.protocol.keys import CRC32C, NONE, Offer
 from initiator.protocol.login import LoginConfig, random_isid
@@ -64,7 +65,8 @@ async def discover(
             chap=chap,
             chap_algorithms=chap_algorithms,
             offer=offer,
-            entropy=os.urandom(ENTROPY_BYTES),
+            entropy=CHALLENGES.draw(chap),
+            issued_challenges=CHALLENGES.issued,
         )
 
     loop = asyncio.get_running_loop()
@@ -81,7 +83,7 @@ async def discover(
                 fix="try again; if it stays silent, look into the target's log",
             ) from None
         except OSError as error:
-            raise ConnectionLost(f"{connected.portal}: {error.strerror or error}", code="connection-lost") from error
+            raise ConnectionLost(f"{connected.portal}: {error.strerror or error}", code="connection-broken") from error
 
 
 async def _ask(connected: Connected) -> list[DiscoveredTarget]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 
+from initiator.engine.challenges import CHALLENGES
 from initiator.model import Portal
-from initiator.protocol.chap import DEFAULT_ORDER, ENTROPY_BYTES, Chap
+from initiator.protocol.chap import DEFAULT_ORDER, Chap
 from initiator.protocol.keys import Offer
 from initiator.protocol.login import LoginConfig, random_isid
 
@@ -72,7 +73,8 @@ class SessionConfig:
             offer=self.offer,
             require_digests=self.require_digests,
             portal_group_tag=self.portal_group_tag,
-            entropy=os.urandom(ENTROPY_BYTES),
+            entropy=CHALLENGES.draw(self.chap),
+            issued_challenges=CHALLENGES.issued,
         )
 
 

@@ -26,6 +26,7 @@ from typing import Any, Self, TypeVar
 
 from initiator.model import Portal
 from initiator.protocol import text
+from initiator.protocol.chap import ChapTarget
 from initiator.protocol.keys import Offer, Params, Side
 from initiator.protocol.negotiation import Negotiation
 from initiator.protocol.pdu import (
@@ -165,12 +166,15 @@ class Peer:
         )
         return dataclasses.replace(answer, **changes)
 
-    async def log_in(self, offer: Offer | None = None, extra: Iterable[Pair] = ()) -> LoginRequest:
-        """Plays an honest target without authentication up to the full feature phase.
+    async def log_in(
+        self, offer: Offer | None = None, extra: Iterable[Pair] = (), chap: ChapTarget | None = None
+    ) -> LoginRequest:
+        """Plays an honest target up to the full feature phase.
 
         Args:
             offer: What this target wants and accepts.
             extra: Keys to add to the first answer of the operational stage.
+            chap: How it authenticates, or None if it does not.
 
         Returns:
             The first login request. The outcome is in `params`, and `framer` uses the digests agreed on.
@@ -185,10 +189,10 @@ class Peer:
                 self.exp_cmd_sn = request.cmd_sn
                 discovery = ("SessionType", "Discovery") in pairs
                 negotiation = Negotiation(offer or Offer(), side=Side.TARGET, discovery=discovery)
-            methods = [pair for pair in pairs if pair[0] == "AuthMethod"]
-            replies = negotiation.receive([pair for pair in pairs if pair not in methods], security=request.csg == 0)
+            proofs = [pair for pair in pairs if pair[0] == "AuthMethod" or pair[0].startswith("CHAP_")]
+            replies = negotiation.receive([pair for pair in pairs if pair not in proofs], security=request.csg == 0)
             if request.csg == 0:
-                replies += [("AuthMethod", "None"), ("TargetPortalGroupTag", "1")] if methods else []
+                replies += self._authenticate(proofs, chap)
             else:
                 replies += [*negotiation.propose(), *extra]
                 extra = ()
@@ -200,6 +204,16 @@ class Peer:
         self.framer.data_digest = self.params.data_digest
         assert first is not None
         return first
+
+    @staticmethod
+    def _authenticate(pairs: list[Pair], chap: ChapTarget | None) -> list[Pair]:
+        """The target's half of one step of the security stage."""
+        names = [name for name, _ in pairs]
+        if "AuthMethod" in names:
+            return [("AuthMethod", "None" if chap is None else "CHAP"), ("TargetPortalGroupTag", "1")]
+        if chap is None or not pairs:
+            return []
+        return chap.challenge(pairs) if "CHAP_A" in names else chap.check(pairs)
 
     async def refuse_login(self, status_class: int, status_detail: int, pairs: Iterable[Pair] = ()) -> LoginRequest:
         """Answers the first request with a status other than success."""
