@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from initiator.engine import oneshot
 from initiator.engine.connect import Connected, connect
+from initiator.engine.drain import Drain
+from initiator.engine.liveness import TICK, Liveness
 from initiator.engine.session_config import Completed, SessionConfig
 from initiator.engine.transport import Transport
+from initiator.engine.waiting import Waiting, fail, outcome_unknown, sort_lost
 from initiator.model import SessionState, Severity
-from initiator.protocol.errors import ConnectionLost, IscsiError, LoginError
+from initiator.protocol.errors import ConnectionLost, IscsiError, LocalProtocolError, LoginError
 from initiator.protocol.keys import Params
 from initiator.protocol.session import (
     AsyncEvent,
@@ -25,17 +28,13 @@ from initiator.protocol.session import (
     Event,
     FullFeature,
     LoggedOut,
+    Negotiated,
     Pong,
     Rejected,
     Task,
     TaskError,
 )
-from initiator.scsi.commands import encode_lun
 
-TICK = 0.1
-"""Seconds between two looks at deadlines and liveness."""
-_STALL = 3 * TICK
-"""A tick later than this was held up on our side, and tells nothing about the target."""
 _WAITING_FOR_LOGOUT = 0x0C
 
 
@@ -81,13 +80,13 @@ class EngineSession:
         self._stored_portal = config.portal
         self._transport: Transport | None = None
         self._open: Transport | None = None  # the transport while it takes commands
-        self._waiting: deque[Task] = deque()
+        self._waiting = Waiting()
         self._reconnecting: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._last_tick = 0.0
+        self._liveness = Liveness(config, 0.0)
         self._lost_at = 0.0
         self._wait = 0.0
-        self._drain_until: float | None = None
+        self._drain: Drain | None = None
         self._logged_out: asyncio.Future[LoggedOut] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._ended = False
@@ -116,10 +115,10 @@ class EngineSession:
         if self._open is not None:
             self._open.submit(task)
         elif self.state in (SessionState.FAILED, SessionState.LOGGING_IN) and self.on_lost is None and not self._ended:
-            self._waiting.append(task)
+            self._waiting.add(task)
         else:
             error = ConnectionLost(f"the session is {self.state}: {self.reason}", code="not-logged-in")
-            self._loop.call_soon(_fail, task, error)
+            self._loop.call_soon(fail, [task], error)
 
     async def execute(
         self,
@@ -131,31 +130,12 @@ class EngineSession:
     ) -> Completed:
         """Run one SCSI command and wait for it.
 
+        Where the connection breaks on the way, it is sent again only if that can do no harm (`may_be_repeated`).
+
         Raises:
-            IscsiError: there is no SCSI status: timed out, connection lost, session closed.
+            IscsiError: there is no SCSI status: timed out, connection lost, session closed, outcome unknown.
         """
-        future: asyncio.Future[None] = self._loop.create_future()
-        buffer = bytearray(read_length)
-
-        def done(_: Task) -> None:
-            if not future.done():
-                future.set_result(None)
-
-        task = Task(
-            encode_lun(lun),
-            cdb,
-            done,
-            data_out=None if data_out is None else memoryview(data_out),
-            data_in=memoryview(buffer) if read_length else None,
-            deadline=self._loop.time() + timeout,
-        )
-        self.submit(task)
-        await future
-        if task.error is not None:
-            raise task.error
-        if task.status is None:
-            raise TaskError("the command ended without a status")
-        return Completed(task.status, task.sense, buffer[: task.received], task.residual)
+        return await oneshot.run(self.submit, lun, cdb, data_out, read_length, timeout)
 
     # Life
 
@@ -171,10 +151,10 @@ class EngineSession:
             connected = await self._connect()
         except IscsiError as error:
             self._set_state(SessionState.FREE, str(error))
-            self._fail_all(self._take_waiting(), error)
+            fail(self._waiting.take(), error)
             raise
         self._established(connected)
-        self._last_tick = self._loop.time()
+        self._liveness = Liveness(self.config, self._loop.time())
         self._ticker = self._loop.call_later(TICK, self._tick)
 
     async def logout(self, timeout: float = 10.0) -> LoggedOut | None:  # noqa: ASYNC109 - bounds all of its waits
@@ -225,7 +205,7 @@ class EngineSession:
             self._transport = None
         self._forget_connection()
         self._set_state(SessionState.LOGGED_OUT, reason)
-        self._fail_all([*tasks, *self._take_waiting()], ConnectionLost("the session was closed", code="closed"))
+        fail([*tasks, *self._waiting.take()], ConnectionLost("the session was closed", code="closed"))
         if reconnecting is not None:
             reconnecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -244,7 +224,7 @@ class EngineSession:
         self.local_address = connected.sock.getsockname()[:2]
         self.peer_address = connected.sock.getpeername()[:2]
         self._wait = result.params.default_time2wait
-        self._drain_until = None
+        self._drain = None
         core = FullFeature(
             result.params,
             result,
@@ -259,7 +239,7 @@ class EngineSession:
             on_lost=self._connection_lost,
             on_event=self._handle_events,
         )
-        for task in self._take_waiting():
+        for task in self._waiting.take():
             self._open.submit(task)
         self._set_state(SessionState.LOGGED_IN, None)
         for note in result.notes:
@@ -283,18 +263,12 @@ class EngineSession:
 
     def _hand_out(self, tasks: list[Task]) -> None:
         """What becomes of tasks whose connection is gone (7.15)."""
-        unknown = [task for task in tasks if task.sent_at is not None and not task.idempotent]
-        again = [task for task in tasks if task.sent_at is None or task.idempotent]
-        self._fail_all(
-            unknown,
-            TaskError("the connection broke, and nobody can say whether the command was done", code="outcome-unknown"),
-        )
-        for task in again:
-            task.reset()
+        unknown, again = sort_lost(tasks)
+        fail(unknown, outcome_unknown())
         if self._ended:
-            self._fail_all(again, ConnectionLost("the session was closed", code="closed"))
+            fail(again, ConnectionLost("the session was closed", code="closed"))
         elif self.on_lost is None:
-            self._waiting.extendleft(reversed(again))
+            self._waiting.put_back(again)
         elif again:
             self.on_lost(self, again)
 
@@ -326,14 +300,13 @@ class EngineSession:
         if self.state is not SessionState.FREE:
             self._tell(f"the target refuses to take the session back: {error}", Severity.BAD)
         self._set_state(SessionState.FREE, str(error))
-        self._fail_all(self._take_waiting(), error)
+        fail(self._waiting.take(), error)
 
     # Liveness
 
     def _tick(self) -> None:
         now = self._loop.time()
-        stalled = now - self._last_tick > _STALL
-        self._last_tick = now
+        stalled = self._liveness.stalled(now)
         self._ticker = self._loop.call_later(TICK, self._tick)
         transport = self._transport
         if transport is None:
@@ -344,32 +317,23 @@ class EngineSession:
             self._idle.set_result(None)
         if not stalled and not transport.closed:
             self._check_liveness(transport, now)
-        if self._drain_until is not None and not transport.closed:
-            self._drain(transport, now)
+        if self._drain is not None and not transport.closed:
+            self._drain.tick(transport, now)
 
     def _check_liveness(self, transport: Transport, now: float) -> None:
-        core, config = transport.core, self.config
-        quiet = now - max(core.last_received, transport.last_drained)
-        if quiet >= config.lost_after and core.waiting:
-            transport.drop(ConnectionLost(f"the target has been silent for {quiet:.1f} s", code="silent"))
-            return
-        if now - core.last_received >= config.ping_interval and core.ping(now):
-            transport.kick()
-        suspect = quiet >= config.suspect_after and core.waiting and self.state is SessionState.LOGGED_IN
-        if suspect != self.suspect:
+        suspect = self._liveness.suspect(transport, now) and self.state is SessionState.LOGGED_IN
+        if suspect != self.suspect and not transport.closed:
             self.suspect = suspect
-            self._set_state(self.state, f"the target has been silent for {quiet:.1f} s" if suspect else None)
+            quiet = f"the target has been silent for {self._liveness.quiet:.1f} s"
+            self._set_state(self.state, quiet if suspect else None)
 
     def _tick_away(self, now: float) -> None:
         """While there is no connection: commands wait, but not for ever."""
-        late = [task for task in self._waiting if task.deadline is not None and task.deadline <= now]
-        for task in late:
-            self._waiting.remove(task)
-        self._fail_all(late, TaskError(f"no connection in time: {self.reason}", code="timeout"))
+        fail(self._waiting.take_late(now), TaskError(f"no connection in time: {self.reason}", code="timeout"))
         if self.state is SessionState.FAILED and now - self._lost_at >= self.config.replacement_timeout:
             self._set_state(SessionState.FREE, self.reason)
             error = TaskError(f"no new connection came about in time: {self.reason}", code="replacement-timeout")
-            self._fail_all(self._take_waiting(), error)
+            fail(self._waiting.take(), error)
 
     # What the target says
 
@@ -390,6 +354,10 @@ class EngineSession:
                     self._begin_drain(0)
             case LoggedOut():
                 self._answered_logout(transport, event)
+            case Negotiated(params, error):
+                self.params = params
+                if error is not None:
+                    self._tell(f"a negotiation failed, and what was agreed before stays: {error}", Severity.WARN)
 
     def _async_event(self, transport: Transport, event: AsyncEvent) -> None:
         """What the target asks for on its own (11.9.1)."""
@@ -401,8 +369,8 @@ class EngineSession:
             transport.drop(ConnectionLost("the target announced that it drops the connection", code="dropped"))
         elif event.event == 4:
             if transport.core.sendable:
-                with contextlib.suppress(IscsiError):  # one text request under way is answer enough
-                    transport.core.text(b"", self._loop.time())
+                with contextlib.suppress(LocalProtocolError):  # one text request under way is answer enough
+                    transport.core.negotiate(self._loop.time())
         elif event.event == 0:
             self._tell("the target reports a SCSI event", Severity.NOTE)
         else:
@@ -410,22 +378,10 @@ class EngineSession:
 
     def _begin_drain(self, seconds: int) -> None:
         """The target wants a logout: no new commands, a while for the old ones, then log out and come back."""
-        if self._drain_until is None and self._open is not None:
+        if self._drain is None and self._open is not None:
             self._open = None
-            self._drain_until = self._loop.time() + max(0.0, seconds - 1.0) / 2
+            self._drain = Drain(seconds, self.config.management_timeout, self._loop.time())
             self._set_state(SessionState.FAILED, "the target asked for a logout")
-
-    def _drain(self, transport: Transport, now: float) -> None:
-        until = self._drain_until
-        if until is None:
-            return
-        if transport.core.sendable:
-            if not transport.core.in_flight or now >= until:
-                transport.core.logout(0, now)
-                transport.kick()
-                self._drain_until = now + self.config.management_timeout
-        elif now >= until:
-            transport.drop(ConnectionLost("the target did not answer the logout it had asked for", code="dropped"))
 
     def _answered_logout(self, transport: Transport, event: LoggedOut) -> None:
         if self._logged_out is not None:
@@ -453,18 +409,3 @@ class EngineSession:
     def _forget_connection(self) -> None:
         self.local_address = self.peer_address = None
         self.rtt_us = None
-
-    def _take_waiting(self) -> list[Task]:
-        tasks = list(self._waiting)
-        self._waiting.clear()
-        return tasks
-
-    @staticmethod
-    def _fail_all(tasks: Sequence[Task], error: IscsiError) -> None:
-        for task in tasks:
-            _fail(task, error)
-
-
-def _fail(task: Task, error: IscsiError) -> None:
-    task.error = error
-    task.done(task)

@@ -1,0 +1,68 @@
+"""Commands that wait for a connection, and how those end that need not wait any longer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from initiator.protocol.errors import IscsiError
+from initiator.protocol.ffp_task import Task, TaskError
+
+
+class Waiting:
+    """A queue of tasks in the order in which they will be sent."""
+
+    def __init__(self) -> None:
+        self._tasks: deque[Task] = deque()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, task: Task) -> None:
+        """Queue a new task behind the others."""
+        self._tasks.append(task)
+
+    def put_back(self, tasks: Sequence[Task]) -> None:
+        """Queue tasks that were sent once, in their order and before all others."""
+        self._tasks.extendleft(reversed(tasks))
+
+    def take(self) -> list[Task]:
+        """All of them; the queue is empty afterwards."""
+        tasks = list(self._tasks)
+        self._tasks.clear()
+        return tasks
+
+    def take_late(self, now: float) -> list[Task]:
+        """Those whose deadline has passed."""
+        late = [task for task in self._tasks if task.deadline is not None and task.deadline <= now]
+        for task in late:
+            self._tasks.remove(task)
+        return late
+
+
+def fail(tasks: Iterable[Task], error: IscsiError) -> None:
+    """End tasks without a status."""
+    for task in tasks:
+        task.error = error
+        task.done(task)
+
+
+def sort_lost(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
+    """Tasks whose connection is gone, as those that nobody may repeat and those that can be sent again (7.15).
+
+    The first are failed by the caller with `outcome_unknown`; the second are as new.
+    """
+    again: list[Task] = []
+    unknown: list[Task] = []
+    for task in tasks:
+        if task.sent_at is None or task.idempotent:
+            task.reset()
+            again.append(task)
+        else:
+            unknown.append(task)
+    return unknown, again
+
+
+def outcome_unknown() -> TaskError:
+    """Why a command failed that may have been done and must not be done twice."""
+    return TaskError("the connection broke, and nobody can say whether the command was done", code="outcome-unknown")
