@@ -282,14 +282,14 @@ def _kernel_uses(base: str, rows: Iterable[Mount]) -> tuple[tuple[KernelUse, ...
     configfs = f"{base}/sys/kernel/config"
     for hba in _folder(f"{configfs}/target/core", problems):
         for name in _folder(hba, problems):
-            found += (KernelUse("lio", os.path.basename(name), path) for path in _lio_paths(name))
+            found += (KernelUse("lio", os.path.basename(name), _node(base, path)) for path in _lio_paths(name))
     for subsystem in _folder(f"{configfs}/nvmet/subsystems", problems):
         for namespace in _folder(f"{subsystem}/namespaces", problems):
             if path := sysfs.read_text(f"{namespace}/device_path"):
-                found.append(KernelUse("nvme", os.path.basename(subsystem), path))
+                found.append(KernelUse("nvme", os.path.basename(subsystem), _node(base, path)))
     for device in _folder(f"{base}/sys/kernel/scst_tgt/devices", problems):
         if text := sysfs.read_text(f"{device}/filename"):
-            found.append(KernelUse("scst", os.path.basename(device), text.splitlines()[0]))
+            found.append(KernelUse("scst", os.path.basename(device), _node(base, text.splitlines()[0])))
     found += _overlays(rows)
     return tuple(dict.fromkeys(found)), tuple(problems)
 
@@ -316,14 +316,24 @@ def _folder(path: str, problems: list[Problem]) -> tuple[str, ...]:
         return ()
 
 
+def _node(base: str, path: str) -> str:
+    """The device node that a name in /dev leads to: exports are usually made by names that stay, as by-id ones."""
+    if not path.startswith("/dev/"):
+        return path
+    return os.path.realpath(base + path).removeprefix(os.path.realpath(base or "/").rstrip("/"))
+
+
 def _lio_paths(folder: str) -> Iterator[str]:
-    """The file or device of one LIO backstore; `info` has it even when nobody has filled in `udev_path`."""
+    """The file or device of one LIO backstore; `info` has it even when nobody has filled in `udev_path`.
+
+    It says `File: /name  Size: …` or `iBlock device: sda  UDEV PATH: /name  readonly: …`.
+    """
     if path := sysfs.read_text(f"{folder}/udev_path"):
         yield path
     info = (sysfs.read_text(f"{folder}/info") or "").split()
     for word, after in itertools.pairwise(info):
-        if word in ("File:", "device:") and after.startswith("/"):
-            yield after
+        if word in ("File:", "PATH:", "device:") and after != "UDEV":
+            yield after if after.startswith("/") else f"/dev/{after}"
 
 
 def _overlays(rows: Iterable[Mount]) -> Iterator[KernelUse]:

@@ -184,9 +184,13 @@ def test_what_the_kernel_serves(host: Tree) -> None:
     core = "sys/kernel/config/target/core"
     host.write(f"{core}/iblock_0/disk/udev_path", "/dev/loop3\n")
     host.write(f"{core}/fileio_1/file/info", "Status: ACTIVATED\n        TCM FILEIO ID: 0  File: /data/lun  Size: 1\n")
+    told = "Status: ACTIVATED\n        iBlock device: loop3  UDEV PATH: /dev/disk/by-id/wwn-0x1  readonly: 0\n"
+    host.write(f"{core}/iblock_2/block/info", told)
     host.write(f"{core}/alua/lu_gps", "")
     nvmet = "sys/kernel/config/nvmet/subsystems/nqn.x/namespaces/1/device_path"
-    host.write(nvmet, "/dev/loop3\n")
+    host.write(nvmet, "/dev/disk/by-id/wwn-0x1\n")  # as it was given; the device is what counts
+    (host.root / "dev/disk/by-id").mkdir(parents=True)
+    (host.root / "dev/disk/by-id/wwn-0x1").symlink_to("../../loop3")
     host.write("sys/kernel/scst_tgt/devices/d1/filename", "/data/scst\n[key]\n")
     overlay = "60 20 0:60 / /merged rw - overlay overlay rw,lowerdir=/data/low:/usr,upperdir=/up,workdir=/work"
     host.mounts(ROOT, DATA, overlay)
@@ -197,6 +201,7 @@ def test_what_the_kernel_serves(host: Tree) -> None:
         KernelUse("nfs", "/srv", "/srv"),
         KernelUse("lio", "disk", "/dev/loop3"),
         KernelUse("lio", "file", "/data/lun"),
+        KernelUse("lio", "block", "/dev/loop3"),
         KernelUse("nvme", "nqn.x", "/dev/loop3"),
         KernelUse("scst", "d1", "/data/scst"),
         KernelUse("overlay", "/merged", "/data/low"),
