@@ -10,6 +10,7 @@ from pathlib import Path
 from initiator.host import sysfs
 from initiator.model import Link, LinkState, Problem
 
+_ARPHRD_ETHER = 1
 _ARPHRD_LOOPBACK = 772
 _IFF_UP = 1
 _COUNTERS = ("rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped")
@@ -66,7 +67,7 @@ def _read_link(place: str, name: str, addresses: tuple[str, ...]) -> Link | None
         id=f"link:{name}",
         name=name,
         state=_state(flags, carrier),
-        kind=_kind(place, name, entries),
+        kind=_kind(place, entries),
         carrier=None if carrier is None else bool(carrier),
         carrier_changes=sysfs.read_int(f"{place}/carrier_changes"),
         speed_mbps=speed if speed is not None and 0 < speed < 2**31 else None,  # -1: unknown
@@ -87,18 +88,21 @@ def _state(flags: int, carrier: int | None) -> LinkState:
     return LinkState.UNKNOWN if carrier is None else LinkState.UP
 
 
-def _kind(place: str, name: str, entries: tuple[str, ...]) -> str:
+def _kind(place: str, entries: tuple[str, ...]) -> str:
     """loopback, bond, bridge, vlan and what else the kernel names; ethernet for hardware without a name of its own."""
-    if sysfs.read_int(f"{place}/type") == _ARPHRD_LOOPBACK:
+    hardware = sysfs.read_int(f"{place}/type")
+    if hardware == _ARPHRD_LOOPBACK:
         return "loopback"
     if devtype := sysfs.read_pairs(f"{place}/uevent").get("DEVTYPE"):
         return devtype
     for entry, kind in (("bonding", "bond"), ("bridge", "bridge"), ("tun_flags", "tun"), ("device", "ethernet")):
         if entry in entries:
             return kind
-    # a veth has no device and its iflink names its other end, in whichever namespace that is
+    # A veth is an Ethernet without a device, and its iflink names its other end, in whichever namespace that is. Of all
+    # others that have such a one, the kernel says what they are, or on which interface they stand.
     peer = sysfs.read_int(f"{place}/iflink")
-    if peer not in (None, sysfs.read_int(f"{place}/ifindex")) and name.startswith("veth"):
+    stands = any(entry.startswith("lower_") for entry in entries)
+    if hardware == _ARPHRD_ETHER and not stands and peer not in (None, sysfs.read_int(f"{place}/ifindex")):
         return "veth"
     return "virtual"
 

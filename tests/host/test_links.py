@@ -74,11 +74,17 @@ def test_kinds_that_the_kernel_has_no_word_for(tree: Tree) -> None:
     tree.net("lo", kind=772)
     tree.net("tap0", tun_flags="0x1002")
     tree.net("veth12", iflink="9")
+    tree.net("cable1", iflink="10")
+    tree.net("tunnel0", kind=768, iflink="9")
+    tree.net("upper0", iflink="9", lower_eth0="")
     tree.net("dummy0")
     assert {name: link.kind for name, link in read(tree).items()} == {
         "lo": "loopback",
         "tap0": "tun",
         "veth12": "veth",
+        "cable1": "veth",
+        "tunnel0": "virtual",
+        "upper0": "virtual",
         "dummy0": "virtual",
     }
 
