@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from initiator import model
 from initiator.changes import diff
 from initiator.errors import MooringError
-from initiator.host import block, links, mounts, sysfs, volumes
+from initiator.host import block, blockreader, links, mounts, sysfs, volumes
 from initiator.host.blockreader import BlockReader
 from initiator.host.helper_calls import pinned_mounts
+from initiator.host.watched import Descriptors
 from initiator.model import BlockNode, Disk, DiskState, Event, Link, Problem, Session, Snapshot, Volume
 
 if TYPE_CHECKING:
-    from initiator.host.kernel import KernelReader, KernelReport, Tcp
+    from initiator.host.kernel import KernelReader, KernelReport
+    from initiator.host.kernelsessions import Tcp
 
 __all__ = ["Engine", "Inventory", "Report", "diff", "read"]
 
@@ -55,6 +58,7 @@ class Inventory:
         clock: Unix time.
         addresses: The addresses of the links; asked from the kernel when None.
         tcp: Asks TCP about the kernel's connections; costs an import of 0.2 s, so only a dashboard gives it.
+        turn: Of how many devices and LUNs everything is read in one reading without a reason; None for the usual.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Inventory:
         clock: Callable[[], float] = time.time,
         addresses: links.Addresses | None = None,
         tcp: Tcp | None = None,
+        turn: int | None = None,
     ) -> None:
         self._root = root
         self._engine = engine
@@ -71,10 +76,14 @@ class Inventory:
         self._addresses = addresses
         self._live = root == Path("/")
         self._sizes = volumes.Sizes()
-        self._block = BlockReader(root)
+        self._descriptors = Descriptors()
+        self._turn = turn
+        self._block = BlockReader(root, blockreader.TURN if turn is None else turn, self._descriptors)
         self._tcp = tcp
         self._kernel: KernelReader | None = None
-        self._stacked: tuple[object, dict[str, frozenset[str]]] | None = None
+        self._stacks = _Stacks()
+        self._carriers: dict[str, tuple[Disk, Disk]] = {}
+        """By disk with volumes: without them, and with them."""
         self.events: tuple[Event, ...] = ()
         """The engine's recent messages as of the last reading."""
 
@@ -94,26 +103,18 @@ class Inventory:
         found_links, link_problems = links.read_links(self._root, self._addresses)
         kernel = self._read_kernel(nodes, found_links, full)
         placed, disk_problems = _placed(report.disks if report else (), nodes)
-        disks = (*placed, *(kernel.disks if kernel else ()))
-        paths = (*(report.paths if report else ()), *(kernel.paths if kernel else ()))
-        if self._stacked is None or self._stacked[0] != (disks, paths, nodes, rows):
-            self._stacked = ((disks, paths, nodes, rows), _stacks(disks, paths, nodes, rows))
-        stacks = self._stacked[1]
-        found_volumes, size_problems = self._volumes(rows, nodes, stacks)
         sessions = tuple(_with_link(session, found_links) for session in (report.sessions if report else ()))
-        by_session = {session.id: session.link for session in sessions}
+        disks = _merged(placed, kernel.disks if kernel else ())
+        paths = _merged(_with_links(report.paths, sessions) if report else (), kernel.paths if kernel else ())
+        self._stacks.take(disks, paths, nodes, rows)
+        found_volumes, size_problems = self._volumes(rows, nodes)
         return Snapshot(
             host=self._host(),
             taken_at=taken_at,
-            sessions=_sorted((*sessions, *(kernel.sessions if kernel else ()))),
-            disks=_sorted(_with_volumes(disks, found_volumes)),
-            paths=_sorted(
-                dataclasses.replace(path, link=by_session[path.session])
-                if path.link is None and by_session.get(path.session)
-                else path
-                for path in paths
-            ),
-            maps=_sorted((*(report.maps if report else ()), *(kernel.maps if kernel else ()))),
+            sessions=_merged(sessions, kernel.sessions if kernel else ()),
+            disks=self._with_volumes(disks, found_volumes),
+            paths=paths,
+            maps=_merged(report.maps if report else (), kernel.maps if kernel else ()),
             volumes=_sorted(found_volumes),
             links=_sorted(found_links),
             block=nodes,
@@ -132,6 +133,10 @@ class Inventory:
             practice=self._engine is not None and (self._engine.runtime / "practice.json").exists(),
         )
 
+    def stir(self) -> None:
+        """The kernel has told that something happened to a block device; may be called from another thread."""
+        self._block.stir()
+
     def _read_kernel(self, nodes: Sequence[BlockNode], found: tuple[Link, ...], full: bool) -> KernelReport | None:
         """The kernel's own sessions; what reads them is only imported on a host that has some."""
         if self._kernel is None:
@@ -140,7 +145,9 @@ class Inventory:
                 return None
             from initiator.host.kernel import KernelReader
 
-            self._kernel = KernelReader(self._root, self._clock, tcp=self._tcp)
+            self._kernel = KernelReader(
+                self._root, self._clock, tcp=self._tcp, descriptors=self._descriptors, turn=self._turn
+            )
         return self._kernel.read(nodes, found, full)
 
     def _ask_engine(self) -> tuple[Report | None, str, tuple[Problem, ...]]:
@@ -159,18 +166,15 @@ class Inventory:
         return socket.gethostname() if self._live else self._root.name
 
     def _volumes(
-        self, rows: tuple[mounts.Mount, ...], nodes: tuple[BlockNode, ...], stacks: Mapping[str, frozenset[str]]
+        self, rows: tuple[mounts.Mount, ...], nodes: tuple[BlockNode, ...]
     ) -> tuple[tuple[Volume, ...], tuple[Problem, ...]]:
         behind = mounts.real_devices(rows, block.read_btrfs(self._root))
-        shown = volumes.relevant(rows, behind, frozenset().union(*stacks.values()))
+        on = self._stacks.disks_under
+        shown = volumes.relevant(rows, behind, frozenset(on))
         with_device = [mount for mount in shown if mount.dev in behind or mount.fstype == "fuseblk"]
         sizes, problems = self._sizes.read(with_device) if self._live else ({}, ())
         mounted = {dev for mount in shown for dev in behind.get(mount.dev, ())}
-        labels = volumes.read_labels(self._root, [node for node in nodes if node.dev in mounted])
-        on: dict[str, set[str]] = {}
-        for disk, stack in stacks.items():
-            for dev in stack:
-                on.setdefault(dev, set()).add(disk)
+        labels = volumes.read_labels(self._root, [node for node in nodes if node.dev in mounted] if mounted else ())
         found = []
         for mount in shown:
             under = behind.get(mount.dev, ())
@@ -179,9 +183,31 @@ class Inventory:
             found.append(volumes.to_volume(mount, disks, sizes.get(mount.dev), label))
         return tuple(found), problems
 
+    def _with_volumes(self, disks: tuple[Disk, ...], found: Iterable[Volume]) -> tuple[Disk, ...]:
+        """The disks with the ids of their volumes; one with the same volumes is the same object as before."""
+        by_disk: dict[str, list[str]] = {}
+        for volume in found:
+            for disk_id in volume.disks:
+                by_disk.setdefault(disk_id, []).append(volume.id)
+        before, self._carriers = self._carriers, {}
+        if not by_disk and not before and not any(disk.volumes for disk in disks):
+            return disks
+        made = []
+        for disk in disks:
+            ids = tuple(sorted(by_disk.get(disk.id, ())))
+            if disk.volumes != ids:
+                bare, full = before.get(disk.id, (None, disk))
+                if bare is not disk or full.volumes != ids:
+                    full = dataclasses.replace(disk, volumes=ids)
+                self._carriers[disk.id] = (disk, full)
+                disk = full
+            made.append(disk)
+        return tuple(made)
+
     def close(self) -> None:
-        """Ends the helper child and lets go of multipathd."""
+        """Ends the helper child, lets go of multipathd and closes what is kept open."""
         self._sizes.close()
+        self._block.close()
         if self._kernel is not None:
             self._kernel.close()
 
@@ -202,7 +228,12 @@ _Named = TypeVar("_Named", Session, Disk, model.Path, model.Map, Volume, Link)
 
 
 def _sorted(items: Iterable[_Named]) -> tuple[_Named, ...]:
-    return tuple(sorted(items, key=lambda item: item.id))
+    return tuple(sorted(items, key=operator.attrgetter("id")))
+
+
+def _merged(ours: tuple[_Named, ...], theirs: tuple[_Named, ...]) -> tuple[_Named, ...]:
+    """The engine's and the kernel's things, sorted; the kernel's already are."""
+    return theirs if not ours else _sorted(ours + theirs)
 
 
 _SERVING = (DiskState.ATTACHED, DiskState.DEGRADED, DiskState.NO_PATH)
@@ -210,6 +241,8 @@ _SERVING = (DiskState.ATTACHED, DiskState.DEGRADED, DiskState.NO_PATH)
 
 def _placed(disks: Sequence[Disk], nodes: Iterable[BlockNode]) -> tuple[tuple[Disk, ...], tuple[Problem, ...]]:
     """Gives each disk the device number and sequence number that the kernel has for its device node."""
+    if not disks:
+        return (), ()
     by_path = {f"/dev/{node.kname.replace('!', '/')}": node for node in nodes}
     by_path |= {f"/dev/mapper/{node.dm_name}": node for node in by_path.values() if node.dm_name}
     placed = []
@@ -229,29 +262,53 @@ def _placed(disks: Sequence[Disk], nodes: Iterable[BlockNode]) -> tuple[tuple[Di
     return tuple(placed), tuple(problems)
 
 
-def _stacks(
-    disks: Iterable[Disk],
-    paths: Iterable[model.Path],
-    nodes: tuple[BlockNode, ...],
-    rows: tuple[mounts.Mount, ...],
-) -> dict[str, frozenset[str]]:
-    """For each attached disk the devices that stand on it, itself and those of its paths included."""
-    graph = block.Graph(nodes, block.loops_in(nodes, rows))
-    numbers = {f"/dev/{node.kname.replace('!', '/')}": node.dev for node in nodes}
-    devs = {disk.id: {disk.dev} for disk in disks if disk.dev is not None}
-    for path in paths:  # of two paths without a map over them either can be in use
-        if path.disk in devs and (number := numbers.get(path.device or "")) is not None:
-            devs[path.disk].add(number)
-    return {disk: graph.above(under) for disk, under in devs.items()}
+class _Stacks:
+    """What stands on each disk; worked out anew only when disks, devices or mounts are others than before."""
+
+    def __init__(self) -> None:
+        self._nodes: tuple[BlockNode, ...] | None = None
+        self._numbers: dict[str, str] = {}
+        self._things: tuple[object, object] = ((), ())
+        self._key: tuple[object, ...] | None = None
+        self.disks_under: dict[str, set[str]] = {}
+        """By `major:minor` of each device that stands on an attached disk, the disk and its paths included."""
+
+    def take(
+        self,
+        disks: tuple[Disk, ...],
+        paths: tuple[model.Path, ...],
+        nodes: tuple[BlockNode, ...],
+        rows: tuple[mounts.Mount, ...],
+    ) -> None:
+        """Takes up one reading."""
+        if nodes is not self._nodes:
+            self._numbers = {f"/dev/{node.kname.replace('!', '/')}": node.dev for node in nodes}
+        elif self._things[0] is disks and self._things[1] is paths and self._key is not None and self._key[3] == rows:
+            return
+        self._nodes, self._things = nodes, (disks, paths)
+        key = ([(disk.id, disk.dev) for disk in disks], [(path.disk, path.device) for path in paths], nodes, rows)
+        if key == self._key:
+            return
+        self._key = key
+        graph = block.Graph(nodes, block.loops_in(nodes, rows))
+        devs = {disk.id: {disk.dev} for disk in disks if disk.dev is not None}
+        for path in paths:  # of two paths without a map over them either can be in use
+            if path.disk in devs and (number := self._numbers.get(path.device or "")) is not None:
+                devs[path.disk].add(number)
+        self.disks_under = {}
+        for disk, under in devs.items():
+            for dev in graph.above(under):
+                self.disks_under.setdefault(dev, set()).add(disk)
 
 
-def _with_volumes(disks: Iterable[Disk], found: Iterable[Volume]) -> tuple[Disk, ...]:
-    by_disk: dict[str, list[str]] = {}
-    for volume in found:
-        for disk in volume.disks:
-            by_disk.setdefault(disk, []).append(volume.id)
-    wanted = ((disk, tuple(sorted(by_disk.get(disk.id, ())))) for disk in disks)
-    return tuple(disk if disk.volumes == ids else dataclasses.replace(disk, volumes=ids) for disk, ids in wanted)
+def _with_links(paths: Iterable[model.Path], sessions: Iterable[Session]) -> tuple[model.Path, ...]:
+    links_of = {session.id: session.link for session in sessions}
+    return tuple(
+        dataclasses.replace(path, link=links_of[path.session])
+        if path.link is None and links_of.get(path.session)
+        else path
+        for path in paths
+    )
 
 
 def _with_link(session: Session, found: Iterable[Link]) -> Session:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator.engine.client import EngineClient
-from initiator.host import block, sysfs
+from initiator.host import blockreader, sysfs
 from initiator.host import mounts as mounts_
 from initiator.host.helper_calls import pinned_mounts
 from initiator.host.mounts import Mount
@@ -70,7 +70,7 @@ class Host:
 
     def superblocks(self) -> tuple[str, ...]:
         """Kernel names of devices with a living superblock."""
-        nodes, problems = block.read_block()
+        nodes, problems = blockreader.read_block()
         if problems:
             raise Unreadable(f"The block devices cannot be read: {problems[0].subject}: {problems[0].reason}.")
         return living_superblocks(Path("/"), [node.kname for node in nodes])

@@ -18,7 +18,7 @@ from tui.feed import Differ, Reading, Source
 if TYPE_CHECKING:
     from initiator.engine.client import EngineClient
     from initiator.host import udev
-    from initiator.host.kernel import TcpKey
+    from initiator.host.kernelsessions import TcpKey
     from initiator.host.nodes import NodeRecord
     from initiator.host.pulse import SessionPulse
     from initiator.inventory import Inventory
@@ -150,8 +150,13 @@ class HostSource:
         """Listen to the kernel's device events; where that is not allowed, polling alone has to do."""
         from initiator.host import udev
 
+        def happened(subsystems: frozenset[str]) -> None:
+            if self._parts is not None and "block" in subsystems:
+                self._parts[1].stir()
+            changed()
+
         with contextlib.suppress(OSError):
-            self._watch = udev.Watch(lambda _subsystems: changed())
+            self._watch = udev.Watch(happened)
 
     def close(self) -> None:
         """End the inventory's helper and the listening."""
@@ -163,8 +168,10 @@ class HostSource:
     def _opened(self) -> tuple[EngineClient, Inventory]:
         if self._parts is None:
             from initiator.engine.client import EngineClient
+            from initiator.host.watched import raise_limit
             from initiator.inventory import Inventory
 
+            raise_limit()
             engine = EngineClient()
             self._parts = (engine, Inventory(engine=engine, tcp=TcpLater()))
         return self._parts

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from initiator.host.sysfs import GONE, REFUSED
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_CLOEXEC
-_PAGE = 4096
+FILE = os.O_RDONLY | os.O_CLOEXEC
+PAGE = 4096
 """No text attribute is longer; of a binary one more is never needed here."""
 _UNSET = frozenset(("", "(null)", "<NULL>", "<null>"))
 
@@ -32,22 +32,22 @@ def read_raw(folder: str, names: Iterable[str]) -> dict[str, bytes] | None:
     try:
         handle = open_(folder, _FOLDER)
     except OSError as error:
-        if _tolerable(error):
+        if tolerable(error):
             return None
         raise
     found = {}
     try:
         for name in names:
             try:
-                file = open_(name, _FILE, dir_fd=handle)
+                file = open_(name, FILE, dir_fd=handle)
             except OSError as error:
-                if _tolerable(error):
+                if tolerable(error):
                     continue
                 raise
             try:
-                found[name] = read(file, _PAGE)
+                found[name] = read(file, PAGE)
             except OSError as error:
-                if not _tolerable(error):
+                if not tolerable(error):
                     raise
             finally:
                 close(file)
@@ -56,7 +56,8 @@ def read_raw(folder: str, names: Iterable[str]) -> dict[str, bytes] | None:
     return found
 
 
-def _tolerable(error: OSError) -> bool:
+def tolerable(error: OSError) -> bool:
+    """Whether an error says no more than that there is no value to have."""
     return error.errno in GONE or error.errno in REFUSED or isinstance(error, IsADirectoryError)
 
 
@@ -80,15 +81,15 @@ def texts(raw: Raw) -> dict[str, str]:
 def read_one(path: str) -> bytes | None:
     """One attribute; None where it is absent, refused or going away."""
     try:
-        file = os.open(path, _FILE)
+        file = os.open(path, FILE)
     except OSError as error:
-        if _tolerable(error):
+        if tolerable(error):
             return None
         raise
     try:
-        return os.read(file, _PAGE)
+        return os.read(file, PAGE)
     except OSError as error:
-        if _tolerable(error):
+        if tolerable(error):
             return None
         raise
     finally:
@@ -101,7 +102,7 @@ def read_whole(path: str) -> bytes | None:
         with open(path, "rb", buffering=0) as file:
             return file.read()
     except OSError as error:
-        if _tolerable(error):
+        if tolerable(error):
             return None
         raise
 

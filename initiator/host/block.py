@@ -1,104 +1,14 @@
-"""The block devices of the kernel and how they stand on each other, from sysfs; no device is opened."""
+"""What stands on block devices and beside them: btrfs over several devices, swap, loop devices, the graph of it all."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from initiator.host import mounts as mounts_
 from initiator.host import sysfs
 from initiator.model import BlockNode, Problem, Swap
-
-_SECTOR = 512
-_DM_PART = re.compile(r"part\d+-")
-_DM_KINDS = {"mpath-": "mpath", "LVM-": "lvm", "CRYPT-": "crypt"}
-_NAMED_KINDS = ("loop", "md", "bcache", "zram", "ram", "drbd", "nbd")
-
-
-def read_block(root: Path = Path("/")) -> tuple[tuple[BlockNode, ...], tuple[Problem, ...]]:
-    """Reads every block device with its holders, slaves and partitions.
-
-    Returns:
-        The devices, sorted by name, and what could not be read. A device that goes away meanwhile is neither.
-    """
-    folder = f"{sysfs.base(root)}/sys/class/block"
-    try:
-        knames = sorted(os.listdir(folder))
-    except OSError as error:
-        return (), (Problem("block", "/sys/class/block", error.strerror or "cannot be read"),)
-    nodes: list[BlockNode] = []
-    problems: list[Problem] = []
-    partitions: dict[str, list[str]] = {}
-    for kname in knames:
-        node = _read_node(folder, kname)
-        if node is None:
-            if os.path.lexists(f"{folder}/{kname}/dev"):
-                problems.append(Problem("block", kname, "its device number cannot be read"))
-            continue
-        nodes.append(node)
-        if node.parent is not None:
-            partitions.setdefault(node.parent, []).append(kname)
-    return _finished(nodes, partitions), tuple(problems)
-
-
-def _read_node(folder: str, kname: str) -> BlockNode | None:
-    place = f"{folder}/{kname}"
-    event = sysfs.read_pairs(f"{place}/uevent")
-    dev = f"{event['MAJOR']}:{event['MINOR']}" if "MAJOR" in event and "MINOR" in event else None
-    dev = dev or sysfs.read_text(f"{place}/dev")
-    if dev is None:
-        return None
-    sectors = sysfs.read_int(f"{place}/size")
-    read_only = sysfs.read_int(f"{place}/ro")
-    parent = None
-    if event.get("DEVTYPE") == "partition" or os.path.lexists(f"{place}/partition"):
-        parent = os.path.basename(os.path.dirname(os.path.realpath(place)))
-    is_dm = kname.startswith("dm-")
-    dm_uuid = sysfs.read_text(f"{place}/dm/uuid") if is_dm else None
-    diskseq = event.get("DISKSEQ") or sysfs.read_text(f"{place}/diskseq")
-    return BlockNode(
-        kname=kname,
-        dev=dev,
-        kind="part" if parent else _kind(kname, dm_uuid),
-        size_bytes=None if sectors is None else sectors * _SECTOR,
-        read_only=None if read_only is None else bool(read_only),
-        holders=sysfs.names(f"{place}/holders"),
-        slaves=() if parent else sysfs.names(f"{place}/slaves"),
-        parent=parent,
-        backing_file=sysfs.read_text(f"{place}/loop/backing_file") if kname.startswith("loop") else None,
-        dm_name=sysfs.read_text(f"{place}/dm/name") if is_dm else None,
-        dm_uuid=dm_uuid,
-        diskseq=int(diskseq) if diskseq and diskseq.isdigit() else None,
-    )
-
-
-def _kind(kname: str, dm_uuid: str | None) -> str:
-    if kname.startswith("dm-"):
-        uuid = dm_uuid or ""
-        if _DM_PART.match(uuid):
-            return "part"
-        return next((kind for prefix, kind in _DM_KINDS.items() if uuid.startswith(prefix)), "dm")
-    return next((kind for kind in _NAMED_KINDS if re.fullmatch(rf"{kind}_?d?\d+", kname)), "disk")
-
-
-def _finished(nodes: list[BlockNode], partitions: Mapping[str, list[str]]) -> tuple[BlockNode, ...]:
-    """Adds what only the whole set tells: the partitions of a disk, and the device a loop device stands on."""
-    import dataclasses
-
-    by_path = {f"/dev/{node.kname.replace('!', '/')}": node.dev for node in nodes}
-    by_path |= {f"/dev/mapper/{node.dm_name}": node.dev for node in nodes if node.dm_name}
-    return tuple(
-        dataclasses.replace(
-            node,
-            partitions=tuple(sorted(partitions.get(node.kname, ()))),
-            backing_dev=by_path.get(node.backing_file) if node.backing_file else None,
-        )
-        if node.kname in partitions or node.backing_file
-        else node
-        for node in nodes
-    )
 
 
 def read_btrfs(root: Path = Path("/")) -> dict[str, tuple[str, ...]]:
@@ -123,6 +33,8 @@ def read_swaps(
         return (), (Problem("swaps", "/proc/swaps", error.strerror or "cannot be read"),)
     except (ValueError, IndexError):
         return (), (Problem("swaps", "/proc/swaps", "a line is not as the kernel writes it"),)
+    if not rows:
+        return (), ()
     by_name = {node.kname.replace("!", "/"): node.dev for node in nodes}
     by_name |= {f"mapper/{node.dm_name}": node.dev for node in nodes if node.dm_name}
     find = mounts_.finder(mounts)

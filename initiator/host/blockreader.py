@@ -1,7 +1,8 @@
-"""The block devices read again and again: the same as `initiator.host.block.read_block` gives, for much less.
+"""The block devices of the kernel and how they stand on each other, from sysfs; no device is opened.
 
-A device is known by the inode of its link in /sys/class/block. It is read anew when it is new or young, when something
-was put on it or taken off it, when its size has changed, and otherwise in turn. What has not changed is the same object
+Read again and again for much less than the first time: a device is known by the inode of its link in /sys/class/block
+and is read anew when something that is followed has changed (`initiator.host.lifetimes`), when its size has, when a
+device was put on it or taken off it, while it is young, and otherwise in turn. What has not changed is the same object
 as before; if nothing at all has, so is the whole tuple.
 """
 
@@ -10,27 +11,31 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from initiator.host import attributes, sysfs
+from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import number, text
+from initiator.host.lifetimes import Lifetime
+from initiator.host.watched import Descriptors, Watch, in_turn
 from initiator.model import BlockNode, Problem
 
-TURN = 128
+TURN = 64
 """How many devices are read anew in one reading without a reason. A host with fewer is read whole each time."""
 _YOUNG = 32
-"""In how many readings a new device is looked at each time: what will stand on it comes soon after it."""
-_FILES = ("uevent", "size", "ro")
-_STACKED = ("dm/name", "dm/uuid")
-_LOOP = ("loop/backing_file",)
+"""In how many readings a device that came later is looked at each time: what will stand on it comes soon after it."""
+_FILES = tuple(lifetimes.BLOCK)
+_FOLLOWED = lifetimes.lasting(lifetimes.BLOCK, Lifetime.FOLLOWED)
+_FOLLOWED_OF_LOOP = (*_FOLLOWED, *lifetimes.lasting(lifetimes.LOOP, Lifetime.FOLLOWED))
 _SECTOR_BYTES = 512
 _DM_PART = re.compile(r"part\d+-")
 _DM_KINDS = {"mpath-": "mpath", "LVM-": "lvm", "CRYPT-": "crypt"}
 _NAMED = re.compile(r"(loop|md|bcache|zram|ram|drbd|nbd)_?d?\d+")
 _PLAIN = ("sd", "vd", "nvme", "hd", "sr")
 """Devices that stand on no other block device."""
+_STACKED = re.compile(r"(dm-|md|bcache)\d")
+"""Devices whose members change while they exist."""
 
 
 class _Own(NamedTuple):
@@ -54,8 +59,8 @@ class _Known:
     """One device as it was read last."""
 
     inode: int
-    readings: int
     own: _Own
+    raw: Mapping[str, bytes]
 
 
 class BlockReader:
@@ -64,19 +69,33 @@ class BlockReader:
     Args:
         root: Where `sys` and `proc` are.
         turn: How many devices are read anew without a reason.
+        descriptors: How many files may be kept open.
     """
 
-    def __init__(self, root: Path = Path("/"), turn: int = TURN) -> None:
+    def __init__(self, root: Path = Path("/"), turn: int = TURN, descriptors: Descriptors | None = None) -> None:
         self._base = sysfs.base(root)
         self._folder = f"{self._base}/sys/class/block"
         self._turn = turn
         self._next = 0
+        self._next_stacked = 0
+        self._watch = Watch(descriptors)
+        self._unwatched: list[str] = []
+        self._followed: dict[str, tuple[str, ...]] = {}
+        self._links: dict[str, int] = {}
         self._known: dict[str, _Known] = {}
-        self._sizes: dict[bytes, bytes] = {}
+        self._young: dict[str, int] = {}
+        self._stacked: list[str] = []
+        self._partitions = b""
+        self._torn: dict[str, Problem] = {}
         self._last: tuple[BlockNode, ...] = ()
+        self._stirred = False
+
+    def stir(self) -> None:
+        """The kernel has told that something happened to some block device: the next reading reads all stacked ones."""
+        self._stirred = True
 
     def read(self, full: bool = False) -> tuple[tuple[BlockNode, ...], tuple[Problem, ...]]:
-        """The devices, sorted by name, and what could not be read.
+        """The devices, sorted by name, and what could not be read. A device that goes away meanwhile is neither.
 
         Args:
             full: Read every device, whatever is remembered.
@@ -87,57 +106,117 @@ class BlockReader:
             return (), (Problem("block", "/sys/class/block", error.strerror or "cannot be read"),)
         if links is None:
             return (), (Problem("block", "/sys/class/block", "No such file or directory"),)
-        if full:
-            self._known.clear()
-        before = self._known
-        self._known = {}
-        problems: list[Problem] = []
-        due = self._due(links, before)
-        changed = before.keys() != links.keys()
-        for kname in sorted(links):
-            known = before.get(kname)
-            if known is None or known.inode != links[kname] or kname in due or known.readings < _YOUNG:
-                own = self._read(kname)
-                if own is None:
-                    if os.path.lexists(f"{self._folder}/{kname}/dev"):
-                        problems.append(Problem("block", kname, "its device number cannot be read"))
-                    changed = True
-                    continue
-                same = known is not None and known.inode == links[kname] and known.own == own
-                changed = changed or not same
-                known = _Known(links[kname], known.readings + 1 if known is not None and same else 0, own)
-            self._known[kname] = known
-        if changed or len(self._last) != len(self._known):
+        first = not self._links
+        stirred, self._stirred = self._stirred, False
+        due = self._changed() | self._resized()
+        listed = links != self._links
+        if listed:
+            due |= self._come_and_gone(links, first)
+        due |= links.keys() if full else self._in_turn(stirred)
+        if len(self._known) < len(links):
+            due |= links.keys() - self._known.keys()  # it could not be read, or not yet
+        changed = listed
+        for kname in due:
+            if kname in links:
+                changed = self._look_at(kname, links[kname]) or changed
+        if changed:
+            self._known = {kname: self._known[kname] for kname in sorted(self._known)}
+            self._stacked = [kname for kname in self._known if _STACKED.match(kname)]
             self._last = self._joined()
-        return self._last, tuple(problems)
+            self._refollow()
+        return self._last, tuple(self._torn[kname] for kname in sorted(self._torn))
 
-    def _due(self, links: Mapping[str, int], before: Mapping[str, _Known]) -> set[str]:
-        """Which known devices have to be read anew."""
-        names = list(links)
-        if len(names) <= self._turn:
-            return set(names)
-        start = self._next % len(names)
-        due = set(names[start : start + self._turn])
-        self._next = start + self._turn
-        for kname, known in before.items():
-            if links.get(kname) != known.inode:
-                due.update(known.own.slaves)
-        due.update(self._resized())
-        return due
+    def _changed(self) -> set[str]:
+        """The known devices of which something that is followed has changed. A first reading keeps nothing open."""
+        for kname in self._unwatched:
+            if (known := self._known.get(kname)) is not None:
+                self._watch.follow(kname, f"{self._folder}/{kname}", self._followed[kname], known.raw)
+        self._unwatched.clear()
+        return self._watch.changed()
 
-    def _resized(self) -> Iterable[str]:
+    def _refollow(self) -> None:
+        """Follows more of a device that nothing holds than of one that is held."""
+        before, self._followed = self._followed, {}
+        for node in self._last:
+            names = self._followed[node.kname] = _followed(node)
+            if before.get(node.kname) != names:
+                self._watch.forget({node.kname})
+                self._unwatched.append(node.kname)
+
+    def _resized(self) -> set[str]:
         """The devices whose line in /proc/partitions is another one than last time."""
         data = attributes.read_whole(f"{self._base}/proc/partitions") or b""
-        lines = {fields[3]: fields[2] for line in data.split(b"\n") if len(fields := line.split()) == 4}
-        before, self._sizes = self._sizes, lines
-        return [os.fsdecode(name) for name, size in lines.items() if before.get(name) != size] if before else ()
+        before, self._partitions = self._partitions, data
+        if data == before or not before:
+            return set()
+        fresh = set(data.split(b"\n")) - set(before.split(b"\n"))
+        return {os.fsdecode(fields[3]) for line in fresh if len(fields := line.split()) == 4}
 
-    def _read(self, kname: str) -> _Own | None:
+    def _come_and_gone(self, links: dict[str, int], first: bool) -> set[str]:
+        """Takes over a new listing; gives the devices that have to be read for it."""
+        due = {kname for kname, inode in links.items() if self._links.get(kname) != inode}
+        gone = {kname for kname, inode in self._links.items() if links.get(kname) != inode}
+        self._watch.forget(gone)
+        for kname in gone:
+            known = self._known.pop(kname, None)
+            due.update(known.own.slaves if known is not None else ())
+            self._young.pop(kname, None)
+            self._torn.pop(kname, None)
+            self._followed.pop(kname, None)
+        if not first:
+            self._young |= dict.fromkeys(due, _YOUNG)
+        self._links = links
+        return due
+
+    def _in_turn(self, stirred: bool) -> set[str]:
+        """The devices that are read without anything that speaks for it."""
+        due, self._next = in_turn(list(self._known), self._next, self._turn)
+        for kname in list(self._young):
+            self._young[kname] -= 1
+            if self._young[kname] <= 0:
+                del self._young[kname]
+        due |= self._young.keys()
+        return due | self._restacked(stirred)
+
+    def _restacked(self, stirred: bool) -> set[str]:
+        """The stacked devices that have other members than they had: a map gets a path, a volume group a disk."""
+        if stirred:
+            return set(self._stacked)
+        stacked = [kname for kname in self._stacked if kname in self._known]
+        names, self._next_stacked = in_turn(stacked, self._next_stacked, self._turn)
+        asked = {
+            kname for kname in names if sysfs.names(f"{self._folder}/{kname}/slaves") != self._known[kname].own.slaves
+        }
+        for kname in self._young:
+            for holder in sysfs.names(f"{self._folder}/{kname}/holders"):
+                known = self._known.get(holder)
+                if known is not None and kname not in known.own.slaves:
+                    asked.add(holder)
+        return asked
+
+    def _look_at(self, kname: str, inode: int) -> bool:
+        """Reads one device; gives whether it is another one than it was."""
+        self._torn.pop(kname, None)
+        found = self._read(kname)
+        before = self._known.get(kname)
+        if found is None:
+            if os.path.lexists(f"{self._folder}/{kname}/dev"):
+                self._torn[kname] = Problem("block", kname, "its device number cannot be read")
+            self._watch.forget({kname})
+            self._followed.pop(kname, None)
+            return self._known.pop(kname, None) is not None
+        own, raw = found
+        if before is not None and before.own == own:
+            before.raw = raw
+            return False
+        self._known[kname] = _Known(inode, own, raw)
+        return True
+
+    def _read(self, kname: str) -> tuple[_Own, Mapping[str, bytes]] | None:
         """One device; None where it is going away."""
         place = f"{self._folder}/{kname}"
         plain = kname.startswith(_PLAIN)
-        more = _STACKED if kname.startswith("dm-") else _LOOP if kname.startswith("loop") else ()
-        raw = attributes.read_raw(place, (*_FILES, *more))
+        raw = attributes.read_raw(place, (*_FILES, *_more(kname)))
         if not raw:
             return None
         event = _pairs(raw.get("uevent", b""))
@@ -151,7 +230,7 @@ class BlockReader:
         parent = None
         if event.get("DEVTYPE") == "partition" or (not event and os.path.lexists(f"{place}/partition")):
             parent = os.path.basename(os.path.dirname(sysfs.read_link(place) or "")) or None
-        return _Own(
+        own = _Own(
             kname=kname,
             dev=dev,
             kind="part" if parent else _kind(kname, dm_uuid),
@@ -164,6 +243,7 @@ class BlockReader:
             dm_uuid=dm_uuid,
             diskseq=int(diskseq) if diskseq and diskseq.isdigit() else None,
         )
+        return own, raw
 
     def _joined(self) -> tuple[BlockNode, ...]:
         """Adds partitions, what loop devices stand on, and holders: the kernel links both ends of each in one go."""
@@ -186,6 +266,26 @@ class BlockReader:
                 for own in every
             ]
         )
+
+    def close(self) -> None:
+        """Closes what is kept open."""
+        self._watch.close()
+
+
+def read_block(root: Path = Path("/")) -> tuple[tuple[BlockNode, ...], tuple[Problem, ...]]:
+    """Reads every block device once; whoever reads more than once keeps a `BlockReader`."""
+    return BlockReader(root).read()
+
+
+def _more(kname: str) -> tuple[str, ...]:
+    table = lifetimes.STACKED if kname.startswith("dm-") else lifetimes.LOOP if kname.startswith("loop") else {}
+    return tuple(table)
+
+
+def _followed(node: BlockNode) -> tuple[str, ...]:
+    if node.holders and node.kname.startswith(_PLAIN):
+        return ()
+    return _FOLLOWED_OF_LOOP if node.kname.startswith("loop") else _FOLLOWED
 
 
 def _node(

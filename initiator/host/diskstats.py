@@ -32,20 +32,25 @@ class StatsReader:
     def __init__(self, root: Path = Path("/")) -> None:
         self._path = f"{sysfs.base(root)}/proc/diskstats"
         self._lines: dict[bytes, tuple[str, Counters]] = {}
+        self._last: dict[str, Counters] = {}
+        self.changed: set[str] = set()
+        """The kernel names of which the last reading gave something else than the one before."""
 
     def read(self) -> dict[str, Counters]:
         """The counters by kernel name; empty where the file cannot be read."""
         try:
-            data = sysfs.read_bytes(self._path)
+            lines = dict.fromkeys(sysfs.read_bytes(self._path).split(b"\n"))
         except OSError:
-            return {}
-        before = self._lines
-        self._lines = {}
-        for line in data.split(b"\n"):
-            entry = before.get(line) or _parse(line)
-            if entry is not None:
-                self._lines[line] = entry
-        return dict(self._lines.values())
+            lines = {}
+        gone, come = self._lines.keys() - lines.keys(), lines.keys() - self._lines.keys()
+        self.changed = {self._lines.pop(line)[0] for line in gone}
+        fresh = {line: entry for line in come if (entry := _parse(line)) is not None}
+        for name in self.changed:
+            self._last.pop(name, None)
+        self._last.update(fresh.values())
+        self._lines |= fresh
+        self.changed |= {name for name, _ in fresh.values()}
+        return self._last
 
 
 def _parse(line: bytes) -> tuple[str, Counters] | None:

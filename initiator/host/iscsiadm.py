@@ -19,8 +19,9 @@ from initiator import places
 from initiator.errors import BadInputError, MooringError, NotPermittedError, RefusedError
 from initiator.host import database, kernelview, sysfs
 from initiator.host.chaprecord import Credentials, give_discovery, give_node, take_back
-from initiator.host.iscsi import KernelSession, Lun, SessionReader, Sessions
+from initiator.host.iscsi import KernelSession, SessionReader, Sessions
 from initiator.host.knock import knock
+from initiator.host.luns import Lun
 from initiator.host.nodes import NodeRecord, Records, read_records
 from initiator.host.outcome import (
     EXISTS,

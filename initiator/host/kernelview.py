@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from initiator.host import attributes
 from initiator.host.attributes import Raw
-from initiator.host.iscsi import KernelConnection, KernelSession, Lun
+from initiator.host.iscsi import KernelConnection, KernelSession
+from initiator.host.luns import Lun
 from initiator.host.multipath import MapPath
 from initiator.host.nodes import NodeRecord
 from initiator.model import (

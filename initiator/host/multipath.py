@@ -116,6 +116,8 @@ def known(value: object) -> str | None:
 
 
 def _whole(value: object) -> int | None:
+    if type(value) is int:
+        return value
     text = str(value)
     return int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else None
 
@@ -256,33 +258,48 @@ def _to_path(path: Mapping[str, Any], group: int | None, in_use: bool) -> MapPat
 # --- raw formats ---
 
 
+class PathsParser:
+    """Reads answers to `PATHS_COMMAND` one after another; a line that is the same as last time is not parsed again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, ListedPath] = {}
+
+    def parse(self, text: str) -> tuple[ListedPath, ...]:
+        """The paths of an answer.
+
+        Raises:
+            FormatError: it is no such answer.
+        """
+        before = self._known
+        seen = {line: before.get(line) or _to_listed(line) for line in _lines(text)}
+        self._known = seen
+        return tuple(seen.values())
+
+
 def parse_paths(text: str) -> tuple[ListedPath, ...]:
-    """The answer to `PATHS_COMMAND`.
-
-    Raises:
-        FormatError: it is no such answer.
-    """
-    return tuple(_to_listed(row) for row in _rows(text, tuple(_PATH_FIELDS.values())))
+    """Like `PathsParser.parse`, once."""
+    return PathsParser().parse(text)
 
 
-def _to_listed(row: Mapping[str, str]) -> ListedPath:
-    name = row["map"].strip()
+def _to_listed(line: str) -> ListedPath:
+    hctl, dev, dev_t, dm_st, dev_st, chk_st, name, failures, init_st, wwid = _values(line, len(_PATH_FIELDS))
+    name = name.strip()
     path = MapPath(
-        dev=known(row["dev"]),
-        dev_t=known(row["dev_t"]),
-        dm_st=known(row["dm_st"]),
-        dev_st=known(row["dev_st"]),
-        chk_st=known(row["chk_st"]),
-        failures=_whole(row["failures"].strip()),
+        dev=known(dev),
+        dev_t=known(dev_t),
+        dm_st=known(dm_st),
+        dev_st=known(dev_st),
+        chk_st=known(chk_st),
+        failures=_whole(failures.strip()),
     )
     loose = name in ("[orphan]", "[offline]", "[unknown]", "")
     return ListedPath(
         dev=path.dev,
-        hctl=known(row["hcil"]),
+        hctl=known(hctl),
         map=None if loose else known(name),
-        wwid=known(row["uuid"]),
+        wwid=known(wwid),
         path=path,
-        ready=name != "[unknown]" and row["init_st"].strip() in ("ok", "failed"),
+        ready=name != "[unknown]" and init_st.strip() in ("ok", "failed"),
     )
 
 
@@ -293,8 +310,9 @@ def parse_raw_maps(text: str, listed: Iterable[ListedPath]) -> tuple[MapInfo, ..
         if path.map is not None:
             by_map.setdefault(path.map, []).append(path.path)
     found = []
-    for row in _rows(text, tuple(_MAP_FIELDS.values())):
-        fields = {key: value for key, text in row.items() if (value := known(text))}
+    for line in _lines(text):
+        row = zip(_MAP_FIELDS.values(), _values(line, len(_MAP_FIELDS)), strict=True)
+        fields = {key: value for key, text in row if (value := known(text))}
         name = fields.pop("name", None)
         if name is None:
             raise FormatError("a map in multipathd's answer has no name")
@@ -306,17 +324,18 @@ def parse_raw_maps(text: str, listed: Iterable[ListedPath]) -> tuple[MapInfo, ..
     return tuple(found)
 
 
-def _rows(text: str, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def _lines(text: str) -> list[str]:
     if not text.strip():  # where there is nothing to list, multipathd says ok; an empty answer is a known bug
         raise FormatError("multipathd gives an empty answer")
     # splitlines would also split at what only a target's own text can have in it
-    for line in text.split("\n"):
-        if not line or line == "ok":
-            continue
-        values = line.split("|")
-        if len(values) != len(names):
-            raise FormatError(f"a line of multipathd has {len(values)} fields instead of {len(names)}")
-        yield dict(zip(names, values, strict=True))
+    return [line for line in text.split("\n") if line and line != "ok"]
+
+
+def _values(line: str, count: int) -> list[str]:
+    values = line.split("|")
+    if len(values) != count:
+        raise FormatError(f"a line of multipathd has {len(values)} fields instead of {count}")
+    return values
 
 
 # --- the device mapper ---

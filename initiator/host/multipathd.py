@@ -92,7 +92,9 @@ class Multipathd:
         self._clock = clock
         self._monotonic = monotonic
         self._parser = multipath.MapsParser()
-        self._paths_text = ""
+        self._paths = multipath.PathsParser()
+        self._parsed: tuple[tuple[bytearray, bytearray], tuple[MapInfo, ...], tuple[ListedPath, ...]] | None = None
+        """The last answers that were understood, and what they say."""
         self._told = Told(Daemon.ABSENT)
         self._round: Generator[None, None, None] | None = None
         self._socket: socket.socket | None = None
@@ -151,24 +153,26 @@ class Multipathd:
     # Every generator here yields when it has to wait and time is up; the next reading goes on from there.
 
     def _ask_all(self) -> Generator[None, None, None]:
-        listed = self._told.listed
-        text = yield from self._ask(multipath.PATHS_COMMAND)
-        if text != self._paths_text or not listed:
-            listed = multipath.parse_paths(text)
-            self._paths_text = text
-        text = yield from self._ask(multipath.MAPS_COMMAND)
-        try:
-            maps = self._parser.parse(text)
-        except FormatError:
-            maps = multipath.parse_raw_maps((yield from self._ask(multipath.RAW_MAPS_COMMAND)), listed)
+        about_paths = yield from self._ask(multipath.PATHS_COMMAND)
+        about_maps = yield from self._ask(multipath.MAPS_COMMAND)
+        if self._parsed is None or self._parsed[0] != (about_paths, about_maps):
+            listed = self._paths.parse(_answer(about_paths))
+            try:
+                self._parsed = ((about_paths, about_maps), self._parser.parse(_answer(about_maps)), listed)
+            except FormatError:
+                raw = _answer((yield from self._ask(multipath.RAW_MAPS_COMMAND)))
+                maps = multipath.parse_raw_maps(raw, listed)
+                self._told = Told(Daemon.RUNNING, self._clock(), maps, listed)
+                return
+        _, maps, listed = self._parsed
         self._told = Told(Daemon.RUNNING, self._clock(), maps, listed)
 
-    def _ask(self, command: str) -> Generator[None, None, str]:
+    def _ask(self, command: str) -> Generator[None, None, bytearray]:
         yield from self._send(_request(command))
         (size,) = _LENGTH.unpack((yield from self._receive(_LENGTH.size)))
         if not 0 < size <= _LARGEST:
             raise MultipathdError(f"multipathd announces an answer of {size} bytes")
-        return _answer((yield from self._receive(size)))
+        return (yield from self._receive(size))
 
     def _send(self, data: bytes) -> Generator[None, None, None]:
         assert self._socket is not None
@@ -179,19 +183,20 @@ class Multipathd:
             except BlockingIOError:
                 yield from self._wait(select.POLLOUT)
 
-    def _receive(self, size: int) -> Generator[None, None, bytes]:
-        data = bytearray()
-        while len(data) < size:
+    def _receive(self, size: int) -> Generator[None, None, bytearray]:
+        data = bytearray(size)
+        left = memoryview(data)
+        while left:
             assert self._socket is not None
             try:
-                part = self._socket.recv(min(size - len(data), 1 << 20))
+                count = self._socket.recv_into(left)
             except BlockingIOError:
                 yield from self._wait(select.POLLIN)
                 continue
-            if not part:
+            if not count:
                 raise MultipathdError("multipathd went away in the middle of an answer")
-            data += part
-        return bytes(data)
+            left = left[count:]
+        return data
 
     def _wait(self, event: int) -> Generator[None, None, None]:
         assert self._socket is not None
@@ -219,7 +224,7 @@ def _request(command: str) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _answer(data: bytes) -> str:
+def _answer(data: bytearray) -> str:
     text = data.rstrip(b"\0").decode("utf-8", "replace")
     if text.startswith(("fail\n", "timeout")) or text in ("fail", "timeout"):
         reason = clean(text.removeprefix("fail\n").strip(), 120) or "no reason given"

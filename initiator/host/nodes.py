@@ -118,8 +118,11 @@ class RecordReader:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = sysfs.base(root)
-        self._folders: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._folders: dict[str, tuple[int | None, tuple[str, ...]]] = {}
         self._records: dict[str, tuple[tuple[int, int, int], NodeRecord]] = {}
+        self._places: tuple[_Place, ...] = ()
+        self._trouble: tuple[Problem, ...] = ()
+        """What was wrong with the folders and records themselves."""
         self._last = Records()
 
     def read(self, full: bool = False) -> Records:
@@ -128,23 +131,54 @@ class RecordReader:
         Args:
             full: Read every file, whatever is remembered.
         """
-        problems: list[Problem] = []
         if full:
             self._folders.clear()
             self._records.clear()
-        places = [place for base in DATABASES for place in self._places(f"{self._root}/{base}/nodes", problems)]
-        before, self._records = self._records, {}
-        for place in places:
-            self._read_record(place, before.get(place.path), problems)
-        found = tuple(record for _, record in self._records.values())
+        if not self._folders or self._moved():
+            trouble: list[Problem] = []
+            self._places = tuple(
+                place for base in DATABASES for place in self._find(f"{self._root}/{base}/nodes", trouble)
+            )
+            self._records = self._read_records(self._places, trouble)
+            found = tuple(record for _, record in self._records.values())
+            self._trouble = (*trouble, *_disagreements(found))
+        else:
+            found = self._last.nodes
+        problems = [*self._trouble]
         discoveries = tuple(self._discoveries(problems))
-        problems += _disagreements(found)
         records = Records(found, discoveries, read_ibft(Path(self._root or "/")), tuple(problems))
         if records != self._last:
             self._last = records
         return self._last
 
-    def _places(self, folder: str, problems: list[Problem]) -> Iterator[_Place]:
+    def _moved(self) -> bool:
+        """Whether a folder or a record has another time stamp than when it was read, or could not be read then."""
+        if len(self._records) != len(self._places):
+            return True
+        stat = os.stat
+        try:
+            for folder, (when, _) in self._folders.items():
+                if (_mtime(folder) if when is None else stat(folder).st_mtime_ns) != when:
+                    return True
+            for path, ((inode, mtime, size), _) in self._records.items():
+                found = stat(path)
+                if found.st_mtime_ns != mtime or found.st_ino != inode or found.st_size != size:
+                    return True
+        except OSError:
+            return True  # whatever it is, the thorough reading deals with it
+        return False
+
+    def _read_records(
+        self, places: Iterable[_Place], problems: list[Problem]
+    ) -> dict[str, tuple[tuple[int, int, int], NodeRecord]]:
+        found = {}
+        for place in places:
+            entry = self._read_record(place, self._records.get(place.path), problems)
+            if entry is not None:
+                found[place.path] = entry
+        return found
+
+    def _find(self, folder: str, problems: list[Problem]) -> Iterator[_Place]:
         for target in self._names(folder, problems):
             for name in self._names(f"{folder}/{target}", problems):
                 portal = _portal(name)
@@ -160,38 +194,36 @@ class RecordReader:
 
     def _names(self, folder: str, problems: list[Problem]) -> tuple[str, ...]:
         """The entries of a folder; only listed anew when its time stamp has changed."""
-        try:
-            stamp = os.stat(folder).st_mtime_ns
-            known = self._folders.get(folder)
-            if known is None or known[0] != stamp:
-                known = (stamp, tuple(sorted(os.listdir(folder))))
-                self._folders[folder] = known
+        stamp = _mtime(folder)
+        known = self._folders.get(folder)
+        if known is not None and known[0] == stamp and stamp is not None:
             return known[1]
+        names: tuple[str, ...] = ()
+        try:
+            names = tuple(sorted(os.listdir(folder)))
         except OSError as error:
             if error.errno in sysfs.REFUSED:
                 problems.append(Problem("nodes", folder, "only root may read node records"))
+                stamp = None
             elif error.errno not in sysfs.GONE:
                 raise
-            return ()
+        self._folders[folder] = (stamp, names)
+        return names
 
     def _read_record(
         self, place: _Place, before: tuple[tuple[int, int, int], NodeRecord] | None, problems: list[Problem]
-    ) -> None:
-        try:
-            found = os.stat(place.path)
-        except OSError as error:
-            if error.errno in sysfs.GONE or error.errno in sysfs.REFUSED:
-                return
-            raise
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+    ) -> tuple[tuple[int, int, int], NodeRecord] | None:
+        stamp = _stamp(place.path)
+        if stamp is None:
+            return None
         if before is None or before[0] != stamp:
             settings = _settings(place.path, problems)
             if settings is None:
-                return
+                return None
             before = (stamp, NodeRecord(place.target, place.portal, place.interface, place.path, settings))
         if not before[1].settings:
             problems.append(Problem("nodes", place.path, "the record is empty or torn"))
-        self._records[place.path] = before
+        return before
 
     def _discoveries(self, problems: list[Problem]) -> Iterator[DiscoveryRecord]:
         for base in DATABASES:
@@ -208,6 +240,27 @@ class RecordReader:
 def read_records(root: Path = Path("/")) -> Records:
     """Reads both databases and the firmware's table once."""
     return RecordReader(root).read(full=True)
+
+
+def _mtime(folder: str) -> int | None:
+    """When a name came into a folder or went, in ns; None where it cannot be looked at."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError as error:
+        if error.errno in sysfs.GONE or error.errno in sysfs.REFUSED:
+            return None
+        raise
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """What tells one writing of a record from the next; None where it is gone or refused."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        if error.errno in sysfs.GONE or error.errno in sysfs.REFUSED:
+            return None
+        raise
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def parse_settings(text: str) -> dict[str, str]:

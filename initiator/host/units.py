@@ -9,8 +9,8 @@ from typing import NamedTuple
 from initiator import model
 from initiator.host import attributes, kernelview
 from initiator.host.diskstats import Counters
-from initiator.host.iscsi import Lun
 from initiator.host.kernelview import Identity, said
+from initiator.host.luns import Lun
 from initiator.host.multipath import ListedPath, MapInfo, MapPath
 from initiator.host.multipathd import Daemon
 from initiator.model import BlockNode, Disk, DiskState, Map, MapState, Session, Source
@@ -26,14 +26,20 @@ _WRITE_CACHES = {"write back": True, "write back, no read (daft)": True, "write 
 
 
 class Facts(NamedTuple):
-    """What is read once for each disk, over its first path."""
+    """What is read for each disk over its first path only."""
 
     wwid: str | None
     designators: tuple[str, ...]
     serial: str | None
-    write_cache: bool | None
+    cache_type: bytes | None
+    """As the kernel writes it."""
     thin: bool | None
     block_bytes: int | None
+
+    @property
+    def write_cache(self) -> bool | None:
+        """Whether writes stop at a cache."""
+        return _WRITE_CACHES.get(attributes.text(self.cache_type) or "")
 
 
 class Placed(NamedTuple):
@@ -52,7 +58,7 @@ class Unit(NamedTuple):
     """One disk in the making: the LUNs that lead to it and the map that joins them."""
 
     id: str
-    members: list[Placed]
+    members: tuple[Placed, ...]
     map: BlockNode | None
 
 
@@ -68,6 +74,14 @@ class Joined(NamedTuple):
     wwids: Collection[str]
     """Disks that were joined before and would be again, as /etc/multipath/wwids has them."""
     any_map: bool
+
+    def like(self, other: Joined) -> bool:
+        """Whether the two say the same about every disk but for what they tell of its map."""
+        return (
+            self.listed is other.listed
+            and (self.answered_at, self.daemon, self.any_map) == (other.answered_at, other.daemon, other.any_map)
+            and self.wwids == other.wwids
+        )
 
     def multipath(self, unit: Unit) -> bool | None:
         """Whether the kernel joins a disk's paths; None where nobody can say, which is not no."""
@@ -124,7 +138,7 @@ def _devices(unit: Unit) -> str:
 
 
 def read_facts(lun: Lun) -> Facts:
-    """Reads what does not change while a disk is there and is the same over all its paths."""
+    """Reads what hardly ever changes while a disk is there and is the same over all its paths."""
     disk = f"scsi_disk/{lun.hctl}"
     cache, thin, block = (
         f"{disk}/cache_type",
@@ -145,7 +159,7 @@ def read_facts(lun: Lun) -> Facts:
         wwid=next(iter(names), None),
         designators=names,
         serial=said(serial),
-        write_cache=_WRITE_CACHES.get(attributes.text(raw.get(cache)) or ""),
+        cache_type=raw.get(cache),
         thin=None if provisioned is None else bool(provisioned),
         block_bytes=attributes.number(raw.get(block)),
     )

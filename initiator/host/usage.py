@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from initiator.errors import MooringError
-from initiator.host import block, mounts, sysfs
+from initiator.host import block, blockreader, mounts, sysfs
 from initiator.host.helper_calls import loop_status, pinned_mounts
 from initiator.host.mounts import Mount
 from initiator.host.run import Helper, HelperFailed, Stuck
@@ -127,7 +127,7 @@ def read_usage(
         deadline: Seconds that looking at the processes may take.
     """
     live = root == Path("/")
-    nodes, block_problems = block.read_block(root)
+    nodes, block_problems = blockreader.read_block(root)
     rows, mount_problems = mounts.read_mounts(root, threads=True, pinned=pinned_mounts if live else None)
     swaps, swap_problems = block.read_swaps(root, nodes, rows)
     loops, loop_problems = _loops(nodes, rows, devs, live)

@@ -84,7 +84,10 @@ _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 def _visible(raw: bytes) -> str:
     # Everything outside a small safe alphabet is written as %XX, so that no space, control code or markup of a target
     # gets into an id, a file name or a screen. Padding at the end says nothing.
-    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw.rstrip(b"\0 "))
+    raw = raw.rstrip(b"\0 ")
+    if _SAFE.issuperset(raw):
+        return raw.decode("ascii")
+    return "".join([chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw])
 
 
 def parse_designators(data: Buffer) -> tuple[Designator, ...]:

@@ -1,8 +1,9 @@
 """What one snapshot of a large host costs: `python -m tests.bench.inventory [SESSIONS PATHS]...`.
 
 A recorded tree (tests/host/kerneltree.py) with a multipathd that answers from another thread. CPU time of the reading
-thread, best of some rounds: in full, after 1 % of the sessions and paths have changed, and the bare cost of opening,
-reading and closing the same attribute files in the cheapest way Python has. Each size runs in a process of its own.
+thread, median of some rounds: in full, after 1 % of the sessions and paths have changed, after nothing has, and the
+bare cost of opening, reading and closing the same files in the cheapest way Python has, measured in turn with the full
+reading. Each size runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,16 +47,18 @@ def one(sessions: int, paths: int) -> None:
         maps, listed = answers(sessions, paths)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with FakeMultipathd(tree.root, maps, listed):
-            files, bare = _bare(tree.root)
-            full = min(_cpu(lambda: _full(tree.root)) for _ in range(ROUNDS))
+            seen = _same_files(tree.root)
+            files = sum(len(names) for _, names in seen)
+            pairs = [(_cpu(lambda: _full(tree.root)), _cpu(lambda: _bare(seen))) for _ in range(ROUNDS)]
+            full, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
             with Inventory(tree.root, addresses={}) as inventory:
                 snapshot = inventory.read()
                 assert (len(snapshot.sessions), len(snapshot.paths)) == (sessions, paths)
                 assert {disk.state.value for disk in snapshot.disks} == {"attached"}
-                for _ in range(40):  # until no device is young any more
+                for _ in range(3):  # the next one opens what is followed
                     inventory.read()
-                idle = min(_cpu(inventory.read) for _ in range(ROUNDS))
-                changed = min(
+                idle = statistics.median(_cpu(inventory.read) for _ in range(ROUNDS))
+                changed = statistics.median(
                     _after_changes(tree.root, inventory.read, sessions, paths, turn) for turn in range(ROUNDS)
                 )
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -93,8 +97,8 @@ def _after_changes(root: Path, read: Callable[[], object], sessions: int, paths:
     return _cpu(read)
 
 
-def _bare(root: Path) -> tuple[int, float]:
-    """How many attribute files a full reading takes in, and what reading just them costs."""
+def _same_files(root: Path) -> list[tuple[str, list[str]]]:
+    """The files that a full reading takes in, by folder: attributes and node records."""
     from initiator.host import attributes
 
     seen: list[tuple[str, list[str]]] = []
@@ -111,16 +115,20 @@ def _bare(root: Path) -> tuple[int, float]:
     finally:
         attributes.read_raw = real
 
-    def bare() -> None:
-        for folder, names in seen:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            for name in names:
-                file = os.open(name, os.O_RDONLY, dir_fd=handle)
-                os.read(file, 4096)
-                os.close(file)
-            os.close(handle)
+    for folder, _, names in os.walk(root / "etc/iscsi/nodes"):
+        if names:
+            seen.append((folder, names))
+    return seen
 
-    return sum(len(names) for _, names in seen), min(_cpu(bare) for _ in range(ROUNDS))
+
+def _bare(seen: Iterable[tuple[str, list[str]]]) -> None:
+    for folder, names in seen:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        for name in names:
+            file = os.open(name, os.O_RDONLY, dir_fd=handle)
+            os.read(file, 4096)
+            os.close(file)
+        os.close(handle)
 
 
 if __name__ == "__main__":

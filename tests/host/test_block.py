@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from initiator.host import block
-from initiator.host.block import above, loops_in, read_block, read_btrfs, read_swaps
+from initiator.host.block import above, loops_in, read_btrfs, read_swaps
+from initiator.host.blockreader import read_block
 from initiator.host.mounts import parse_mountinfo
 from initiator.model import BlockNode, Swap
 from tests.host.conftest import RealDisk, sh

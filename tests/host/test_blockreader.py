@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from initiator.host.block import read_block
-from initiator.host.blockreader import BlockReader
+from initiator.host.blockreader import BlockReader, read_block
 from tests.host.kerneltree import KernelTree, big, naa
 from tests.host.tree import Tree
 
 
-def test_it_gives_what_a_reading_from_scratch_gives(tmp_path: Path) -> None:
+def test_holders_and_slaves_are_what_the_folders_have(tmp_path: Path) -> None:
     tree = big(tmp_path / "host", 4, 16)
     tree.block("loop3", "7:3", diskseq=9, attributes={"loop/backing_file": "/dev/mapper/mpatha"})
     tree.block("loop3p1", "259:0", parent="loop3")
@@ -26,7 +26,15 @@ def test_it_gives_what_a_reading_from_scratch_gives(tmp_path: Path) -> None:
     tree.block("dm-71", "252:71", attributes={"dm/uuid": "CRYPT-LUKS2-x", "dm/name": "secret"})
     tree.stack("dm-71", "dm-70")
     tree.write("sys/class/block/torn/size", "8\n")
-    assert BlockReader(tree.root).read() == read_block(tree.root)
+    tree.write("sys/class/block/torn/dev", "")
+    nodes, problems = BlockReader(tree.root).read()
+    assert [problem.subject for problem in problems] == ["torn"]
+    for node in nodes:
+        folder = tree.root / "sys/class/block" / node.kname
+        for name, found in (("holders", node.holders), ("slaves", node.slaves)):
+            listed = os.listdir(folder / name) if (folder / name).exists() else ()
+            assert found == tuple(sorted(listed)), (node.kname, name)
+    assert sum(bool(node.holders) for node in nodes) == 18
 
 
 def test_unchanged_devices_are_the_same_objects(tmp_path: Path) -> None:
@@ -62,6 +70,32 @@ def test_what_changes_its_size_is_seen_at_once(tmp_path: Path) -> None:
     assert next(node for node in reader.read()[0] if node.kname == "sda").size_bytes == 524288 * 1024
 
 
+def test_an_event_has_the_members_of_all_stacked_devices_read(tmp_path: Path) -> None:
+    tree = big(tmp_path / "host", 4, 40)
+    reader = BlockReader(tree.root, turn=0)
+    for _ in range(2):
+        reader.read()
+    tree.stack("dm-3", "sdz")
+    tree.write("sys/class/block/dm-4/dm/name", "renamed\n")
+    assert reader.read()[0] is reader.read()[0]
+    reader.stir()
+    nodes = {node.kname: node for node in reader.read()[0]}
+    assert "sdz" in nodes["dm-3"].slaves
+    assert "dm-3" in nodes["sdz"].holders
+    assert nodes["dm-4"].dm_name == "renamed"
+
+
+def test_a_path_that_comes_later_is_seen_in_its_map(tmp_path: Path) -> None:
+    tree = big(tmp_path / "host", 4, 40)
+    reader = BlockReader(tree.root, turn=0)
+    reader.read()
+    tree.lun(1, 77, kname="sdzz", dev="8:4000", digits=naa(3))
+    reader.read()
+    tree.stack("dm-3", "sdzz")
+    nodes = {node.kname: node for node in reader.read()[0]}
+    assert "sdzz" in nodes["dm-3"].slaves
+
+
 def test_what_comes_onto_a_device_is_seen_at_once(tmp_path: Path) -> None:
     tree = big(tmp_path / "host", 4, 40)
     reader = BlockReader(tree.root, turn=1)
@@ -79,7 +113,9 @@ def test_what_comes_onto_a_device_is_seen_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["sys/class/block", "sys/class"])
 def test_a_host_without_the_class_is_a_problem(tree: Tree, missing: str) -> None:
     shutil.rmtree(tree.root / missing)
-    assert BlockReader(tree.root).read() == read_block(tree.root)
+    nodes, problems = BlockReader(tree.root).read()
+    assert nodes == ()
+    assert [(problem.source, problem.subject) for problem in problems] == [("block", "/sys/class/block")]
 
 
 class Changes(RuleBasedStateMachine):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from initiator import inventory, model
-from initiator.host.block import read_block
+from initiator.host.blockreader import read_block
 from initiator.host.kernel import KernelReader, KernelReport, read_kernel
 from initiator.host.links import read_links
 from initiator.host.multipath import MapInfo, parse_dm_status

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from initiator.host import usage as usage_
-from initiator.host.block import read_block
+from initiator.host.blockreader import read_block
 from initiator.host.mounts import read_mounts
 from initiator.host.run import HelperFailed
 from initiator.host.usage import KernelUse, Kind, LoopUse, Usage, living_superblocks, read_usage

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from initiator.host import mounts
-from initiator.host.block import read_block
+from initiator.host.blockreader import read_block
 from initiator.host.mounts import Mount, parse_mountinfo
 from initiator.host.volumes import Label, Size, Sizes, read_labels, relevant, to_volume
 from initiator.model import VolumeState

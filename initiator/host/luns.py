@@ -1,0 +1,202 @@
+"""The LUNs of the kernel's iSCSI sessions, of any device type, from sysfs; `initiator.host.iscsi` asks for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+from initiator.host import attributes, lifetimes, sysfs
+from initiator.host.attributes import Raw
+from initiator.host.lifetimes import Lifetime
+from initiator.host.watched import Descriptors, Watch, in_turn
+
+SHARE = 4
+"""Of what may be some readings old, one attribute in so many is looked at in each reading of a large host."""
+_IDENTITY = ("inquiry", "wwid")
+_CHANGING = tuple(name for name in lifetimes.LUN if name not in _IDENTITY)
+_FOLLOWED = lifetimes.lasting(lifetimes.LUN, Lifetime.FOLLOWED)
+_SOON = lifetimes.lasting(lifetimes.LUN, Lifetime.SOON)
+_LUN_PLACE = re.compile(r"/session(\d+)/target[^/]+/(\d+):(\d+):(\d+):(\d+)/")
+_BLOCK_PLACE = re.compile(r"/session\d+/target[^/]+/([\d:]+)/block/([^/]+)$")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lun:
+    """One logical unit as one session sees it."""
+
+    hctl: str
+    sid: int
+    lun: int
+    place: str
+    """Its folder in /sys/devices, by way of /sys/class."""
+    fixed: Raw
+    changing: Raw
+    kname: str | None = None
+    """Its block device; None for what has none, or not yet."""
+
+    @property
+    def state(self) -> str | None:
+        """running, offline, transport-offline, blocked, quiesce, cancel, …"""
+        return attributes.text(self.changing.get("state"))
+
+
+@dataclasses.dataclass(slots=True)
+class _Known:
+    """What is remembered of one LUN."""
+
+    inode: int
+    place: str
+    sid: int
+    made: Lun | None = None
+
+
+class LunReader:
+    """Reads the LUNs of one host again and again.
+
+    Args:
+        folder: `/sys/class`, below the root.
+        turn: How many are read whole in one reading without a reason.
+        descriptors: How many files may be kept open.
+    """
+
+    def __init__(self, folder: str, turn: int, descriptors: Descriptors) -> None:
+        self._class = folder
+        self._turn = turn
+        self._watch = Watch(descriptors)
+        self._lazy_watch = Watch(descriptors, share=SHARE)
+        self._unwatched: list[str] = []
+        self._links: Mapping[str, int] = {}
+        self._block_links: Mapping[str, int] = {}
+        self._known: dict[str, _Known] = {}
+        self._of_session: dict[int, list[str]] = {}
+        self._absent: set[str] = set()
+        """Listed, but not there when they were read."""
+        self._blocks: dict[str, tuple[int, str | None]] = {}
+        self._knames: dict[str, str] = {}
+        self._next = 0
+
+    def changed(self) -> set[str]:
+        """The addresses of known LUNs of which something that is followed has changed."""
+        for hctl in self._unwatched:
+            known = self._known.get(hctl)
+            if known is not None and known.made is not None:
+                self._watch.follow(hctl, known.place, _FOLLOWED, known.made.changing)
+                self._lazy_watch.follow(hctl, known.place, _SOON, known.made.changing)
+        self._unwatched.clear()
+        return self._watch.changed() | self._lazy_watch.changed()
+
+    def read(
+        self,
+        links: Mapping[str, int],
+        blocks: Mapping[str, int],
+        sids: set[int],
+        again: set[str],
+        moved: Iterable[int],
+        full: bool,
+    ) -> list[Lun]:
+        """All LUNs of the sessions `sids`.
+
+        Args:
+            links: What /sys/class/scsi_device has, with the inodes.
+            blocks: What /sys/class/block has.
+            sids: The sessions that there are.
+            again: What `changed` gave before anything was read.
+            moved: The sessions to which something happened.
+            full: Read every attribute.
+        """
+        again = again.union(self._absent, *(self._of_session.get(sid, ()) for sid in moved))
+        whole = set(links) if full else self._in_turn()
+        if links != self._links:
+            whole |= self._list(links)
+        if blocks != self._block_links:
+            self._knames = self._find_knames(blocks)
+            self._block_links = blocks
+            whole.update(
+                hctl
+                for hctl, known in self._known.items()
+                if known.made is not None and known.made.kname != self._knames.get(hctl)
+            )
+        for hctl in whole | again:
+            known = self._known.get(hctl)
+            if known is not None and known.sid in sids:
+                self._look_at(hctl, known, hctl in whole)
+        return [known.made for known in self._known.values() if known.made is not None and known.sid in sids]
+
+    def _in_turn(self) -> set[str]:
+        due, self._next = in_turn(list(self._known), self._next, self._turn)
+        return due
+
+    def _look_at(self, hctl: str, known: _Known, whole: bool) -> None:
+        before = known.made
+        known.made = _read_lun(hctl, known, self._knames.get(hctl), whole or before is None)
+        if known.made is None:
+            self._absent.add(hctl)
+        elif before is None:
+            self._absent.discard(hctl)
+            self._forget({hctl})
+            self._unwatched.append(hctl)
+
+    def _forget(self, hctls: set[str]) -> None:
+        self._watch.forget(hctls)
+        self._lazy_watch.forget(hctls)
+
+    def _list(self, links: Mapping[str, int]) -> set[str]:
+        """Takes over a new listing; gives what is new in it."""
+        before, self._known = self._known, {}
+        self._of_session = {}
+        self._links = links
+        for hctl, inode in links.items():
+            known = before.get(hctl)
+            if known is None or known.inode != inode:
+                place = _LUN_PLACE.search(sysfs.read_link(f"{self._class}/scsi_device/{hctl}") or "")
+                known = _Known(inode, f"{self._class}/scsi_device/{hctl}/device", int(place[1]) if place else -1)
+            self._known[hctl] = known
+            self._of_session.setdefault(known.sid, []).append(hctl)
+        self._forget({hctl for hctl, known in before.items() if self._known.get(hctl) is not known})
+        self._absent &= self._known.keys()
+        return {hctl for hctl, known in self._known.items() if before.get(hctl) is not known}
+
+    def _find_knames(self, blocks: Mapping[str, int]) -> dict[str, str]:
+        """The block device of each LUN, by its address."""
+        seen = self._blocks
+        self._blocks = {}
+        found = {}
+        for name, inode in blocks.items():
+            entry = seen.get(name)
+            if entry is None or entry[0] != inode:
+                place = _BLOCK_PLACE.search(sysfs.read_link(f"{self._class}/block/{name}") or "")
+                entry = (inode, place[1] if place else None)
+            self._blocks[name] = entry
+            if entry[1] is not None:
+                found[entry[1]] = name
+        return found
+
+    def close(self) -> None:
+        """Closes what is kept open."""
+        self._watch.close()
+        self._lazy_watch.close()
+
+
+def _read_lun(hctl: str, known: _Known, kname: str | None, whole: bool) -> Lun | None:
+    """Reads a LUN, or of a known one only what is not its identity."""
+    before = known.made
+    counters = () if kname else tuple(lifetimes.COUNTED)
+    if before is not None and not whole:
+        changing = attributes.read_raw(known.place, (*_CHANGING, *counters))
+        if changing is None:
+            return None
+        fixed = before.fixed
+    else:
+        raw = attributes.read_raw(known.place, (*lifetimes.LUN, *counters))
+        if not raw:
+            return None
+        fixed = {name: raw.pop(name) for name in _IDENTITY if name in raw}
+        if "inquiry" not in fixed:
+            fixed |= attributes.read_raw(known.place, lifetimes.OLD_LUN) or {}
+        if before is not None and before.fixed == fixed:
+            fixed = before.fixed
+        changing = raw
+    if before is not None and before.changing == changing and before.fixed is fixed and before.kname == kname:
+        return before
+    return Lun(hctl, known.sid, int(hctl.rpartition(":")[2]), known.place, fixed, changing, kname)
