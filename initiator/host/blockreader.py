@@ -325,4 +325,4 @@ def _kind(kname: str, dm_uuid: str | None) -> str:
 
 def _pairs(data: bytes) -> dict[str, str]:
     lines = data.decode("utf-8", "surrogateescape").split("\n")
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    return dict([line.split("=", 1) for line in lines if "=" in line])

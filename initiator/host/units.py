@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -110,7 +111,12 @@ def unit_key(lun: Lun, identity: Identity) -> str:
 
 def map_wwid(node: BlockNode) -> str:
     """multipath's name of the disk under a map."""
-    return clean((node.dm_uuid or "").removeprefix(MPATH))
+    return _wwid_in(node.dm_uuid or "")
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _wwid_in(uuid: str) -> str:
+    return clean(uuid.removeprefix(MPATH))
 
 
 def multipath_wwid(wwid: str | None) -> str | None:

@@ -80,6 +80,8 @@ class Designator:
 
 _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
+_ESCAPES = {byte: f"%{byte:02X}" for byte in range(256) if byte not in _SAFE}
+
 
 def _visible(raw: bytes) -> str:
     # Everything outside a small safe alphabet is written as %XX, so that no space, control code or markup of a target
@@ -87,7 +89,7 @@ def _visible(raw: bytes) -> str:
     raw = raw.rstrip(b"\0 ")
     if _SAFE.issuperset(raw):
         return raw.decode("ascii")
-    return "".join([chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw])
+    return raw.decode("latin-1").translate(_ESCAPES)
 
 
 def parse_designators(data: Buffer) -> tuple[Designator, ...]:
