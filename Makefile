@@ -23,7 +23,7 @@ test: $(VENV)/.made debs ## every test; root for those with real block devices
 lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
 	$(BIN)/python -m tests.lab build
-	$(BIN)/pytest -q --timeout 420 --session-timeout 1500 tests/lab
+	$(BIN)/pytest -q --timeout 700 --session-timeout 1500 tests/lab
 
 lab-shell: $(VENV)/.made ## the same machine, with a shell in it
 	@.ci/debs $(LAB_DEBS)

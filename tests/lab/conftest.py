@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.lab import san
 from tests.lab.image import ImageError
 from tests.lab.machine import Machine
+from tests.lab.noted import Noted
+
+_LAST = ("test_fields.py", "test_watch.py")
+"""What looks back at the other tests, and what changes the sessions that they look at."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `_LAST` behind all others."""
+    items.sort(key=lambda item: _LAST.index(item.path.name) if item.path.name in _LAST else -1)
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +39,16 @@ def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         (kept / "journal.txt").write_text(journal.out, encoding="utf-8")
         shutil.copy(machine.console, kept / "console.log")
     machine.stop()
+
+
+@pytest.fixture(scope="session")
+def built(guest: Machine) -> Machine:
+    """The guest with sessions, maps and volumes of every kind."""
+    san.make(guest)
+    return guest
+
+
+@pytest.fixture(scope="session")
+def seen(built: Machine) -> Noted:
+    """What `mooring list --json` prints, with a note of every field that a test looks at."""
+    return Noted("snapshot", json.loads(built.mooring("list", "--json").out))

@@ -11,7 +11,7 @@ from typing import Any
 from tests.lab.machine import Machine
 
 NAME = "iqn.2026-11.io.mooring.lab"
-TWO, SINGLE, CHAP, MD = (f"{NAME}:{name}" for name in ("two", "single", "chap", "md"))
+TWO, SINGLE, CHAP, MD, MORE = (f"{NAME}:{name}" for name in ("two", "single", "chap", "md", "more"))
 MIB = 1 << 20
 USER, SECRET, TARGET_USER, TARGET_SECRET = "harry", "sekret\\$x!-1234", "tgt", "mutual-secret12"
 SPEC: Mapping[str, Any] = {
@@ -23,6 +23,13 @@ SPEC: Mapping[str, Any] = {
         "m0": {"size": 96 * MIB, "serial": "a0000005"},
         "m1": {"size": 96 * MIB, "serial": "a0000006"},
         "x0": {"size": 64 * MIB, "serial": "a0000007"},
+        "back": {"size": 96 * MIB, "serial": "a0000008"},
+        "cache": {"size": 512 * MIB, "serial": "a0000009"},
+        "tree0": {"size": 192 * MIB, "serial": "a000000a"},
+        "tree1": {"size": 192 * MIB, "serial": "a000000b"},
+        "parted": {"size": 160 * MIB, "serial": "a000000c"},
+        "again": {"size": 32 * MIB, "serial": "a000000d"},
+        "nvme": {"size": 32 * MIB, "serial": "a000000e"},
     },
     "targets": {
         TWO: {"luns": ["d0", "d1"], "portals": ["10.9.1.2:3260", "10.9.2.2:3260"], "digests": "CRC32C"},
@@ -34,6 +41,10 @@ SPEC: Mapping[str, Any] = {
             "mutual": [TARGET_USER, TARGET_SECRET],
         },
         MD: {"luns": ["m0", "m1"], "portals": ["10.9.1.2:3262"]},
+        MORE: {
+            "luns": ["back", "cache", "tree0", "tree1", "parted", "again", "nvme"],
+            "portals": ["10.9.2.2:3263"],
+        },
     },
 }
 
@@ -51,24 +62,28 @@ def make(guest: Machine) -> None:
     guest.run("modprobe -a iscsi_tcp dm-multipath raid1 dm-crypt; sh /opt/lab/cables.sh make")
     spec = shlex.quote(json.dumps(SPEC))
     guest.run(f"echo {spec} | nsenter --net=/run/netns/san python3 /opt/lab/lio.py make")
-    for portal in ("10.9.1.2:3260", "10.9.2.2:3261", "10.9.1.2:3262", "[fd09:1::2]:3260"):
+    for portal in ("10.9.1.2:3260", "10.9.2.2:3261", "10.9.1.2:3262", "10.9.2.2:3263", "[fd09:1::2]:3260"):
         assert order(guest, "discover", portal)["result"], portal
     update = "iscsiadm -m node -T {} -o update -n 'node.conn[0].iscsi.{}Digest' -v CRC32C"
     guest.run("; ".join(update.format(TWO, kind) for kind in ("Header", "Data")))
-    for target, portal in ((TWO, "10.9.1.2"), (TWO, "10.9.2.2"), (SINGLE, "10.9.2.2:3261"), (MD, "10.9.1.2:3262")):
+    plain = ((SINGLE, "10.9.2.2:3261"), (MD, "10.9.1.2:3262"), (MORE, "10.9.2.2:3263"))
+    for target, portal in ((TWO, "10.9.1.2"), (TWO, "10.9.2.2"), *plain):
         assert "result" in order(guest, "login", target, portal), target
     secrets = (USER, SECRET, TARGET_USER, TARGET_SECRET)
     assert "result" in order(guest, "login", CHAP, "[fd09:1::2]", secrets=secrets)
     joined = "[ $(dmsetup ls --target multipath | wc -l) = 2 ]"
     guest.run(f"udevadm settle -t 60; for n in $(seq 60); do {joined} && break; sleep 1; done; {joined}")
-    guest.run(BUILD, seconds=300)
+    guest.run(SHELL + BUILD, seconds=300)
+    guest.run(SHELL + BUILD_MORE, seconds=300)
 
 
-BUILD = r"""
+SHELL = r"""
 set -e
-node() { readlink -f /dev/disk/by-id/wwn-0x6001405a000000$1*; }
+node() { readlink -f $(ls /dev/disk/by-id/wwn-0x6001405a000000$1* | grep -v part); }
 map() { echo /dev/mapper/$(dmsetup ls --target multipath | cut -f1 | while read n; do dmsetup info -c --noheadings \
     -o name,uuid $n; done | grep 6001405a000000$1 | cut -d: -f1); }
+"""
+BUILD = r"""
 pvcreate -q "$(map 1)"
 vgcreate -q vault "$(map 1)"
 lvcreate -q -n crypt -L 128M vault
@@ -87,6 +102,42 @@ setsid unshare -m sh -c "mount --make-rprivate /; mount $(node 4) /mnt/elsewhere
 yes | mdadm -q --create /dev/md7 --run --level=1 --raid-devices=2 "$(node 5)" "$(node 6)" 2>/dev/null
 mkfs.ext4 -q -L mirror /dev/md7
 mount /dev/md7 /mnt/mirror
+udevadm settle -t 60
+"""
+BUILD_MORE = r"""
+modprobe -a bcache btrfs nfsd nvmet target_core_iblock
+mkdir -p /mnt/cached /mnt/tree /mnt/branch /mnt/shared
+make-bcache -B "$(node 8)" -C "$(node 9)" >/dev/null
+udevadm settle -t 60
+for part in 8 9; do echo "$(node $part)" >/sys/fs/bcache/register 2>/dev/null || true; done
+for n in $(seq 60); do [ -b /dev/bcache0 ] && break; sleep 0.5; done
+mkfs.ext4 -q -L cached /dev/bcache0
+mount /dev/bcache0 /mnt/cached
+mkfs.btrfs -q -L tree -d raid1 -m raid1 "$(node a)" "$(node b)"
+mount "$(node a)" /mnt/tree
+btrfs -q subvolume create /mnt/tree/branch
+mount -o subvol=branch "$(node b)" /mnt/branch
+echo ',,L' | sfdisk -q "$(node c)"
+udevadm settle -t 60
+mkfs.ext4 -q -L shared "$(node c)1"
+mount LABEL=shared /mnt/shared
+dd if=/dev/zero of=/mnt/shared/swapfile bs=1M count=8 status=none; chmod 600 /mnt/shared/swapfile
+mkswap -q /mnt/shared/swapfile; swapon /mnt/shared/swapfile
+truncate -s 8M "/mnt/shared/loop file"; losetup /dev/loop7 "/mnt/shared/loop file"
+mkdir /mnt/shared/export
+mount -t nfsd nfsd /proc/fs/nfsd
+mkdir -p /var/lib/nfs/v4recovery
+exportfs -o rw,no_root_squash,no_subtree_check,insecure,fsid=7 127.0.0.1:/mnt/shared/export
+rpc.mountd -N 2 -N 3
+rpc.nfsd -N 3 -H 127.0.0.1 1
+store=/sys/kernel/config/target/core/iblock_40/again
+mkdir -p $store
+echo "udev_path=$(ls /dev/disk/by-id/wwn-0x6001405a000000d*)" >$store/control
+echo 1 >$store/enable
+space=/sys/kernel/config/nvmet/subsystems/again/namespaces/1
+mkdir -p ${space%/*/*}; mkdir -p $space
+printf %s "$(ls /dev/disk/by-id/wwn-0x6001405a000000e*)" >$space/device_path
+echo 1 >$space/enable
 udevadm settle -t 60
 """
 

@@ -1,41 +1,22 @@
-"""Every field that Mooring shows of the kernel's sessions, against what the kernel's own tools print of the same."""
+"""Sessions, disks, paths and maps, every field of them, against what the kernel's own tools print of the same."""
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 import json
-import re
-from typing import Any
-
-import pytest
 
 from tests.lab import san
-from tests.lab.machine import Machine, accelerator
+from tests.lab.machine import Machine
+from tests.lab.noted import Noted, by
 
-Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def built(guest: Machine) -> Machine:
-    """The guest with sessions of every kind."""
-    san.make(guest)
-    return guest
+PORTS = " or ".join(f"dport = {port}" for port in (3260, 3261, 3262, 3263))
 
 
-@pytest.fixture(scope="module")
-def seen(built: Machine) -> Json:
-    """What `mooring list --json` prints."""
-    found: Json = json.loads(built.mooring("list", "--json").out)
-    return found
-
-
-def by(items: list[Json], key: str) -> dict[str, Json]:
-    return {item[key]: item for item in items}
-
-
-def test_sessions_against_iscsiadm(built: Machine, seen: Json) -> None:
+def test_sessions_against_iscsiadm(built: Machine, seen: Noted) -> None:
     told = san.parse_p3(built.run("iscsiadm -m session -P 3").out)
     ours = {session["id"].removeprefix("kernel:s:"): session for session in seen["sessions"]}
-    assert len(told) == 5
+    assert len(told) == 6
     assert ours.keys() == told.keys()
     paths = seen["paths"]
     for sid, session in told.items():
@@ -65,8 +46,6 @@ def test_sessions_against_iscsiadm(built: Machine, seen: Json) -> None:
 
 def plain(text: str) -> str:
     """A portal as iscsiadm prints it, with the address in its shortest form."""
-    import ipaddress
-
     place, _, tag = text.rpartition(",")
     host, _, port = place.rpartition(":")
     return f"{bracketed(str(ipaddress.ip_address(host.strip('[]'))))}:{port},{tag}"
@@ -76,7 +55,7 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def test_what_was_asked_for_is_there(seen: Json) -> None:
+def test_what_was_asked_for_is_there(seen: Noted) -> None:
     sessions = {(session["target"], session["portal"]): session for session in seen["sessions"]}
     two = sessions[san.TWO, "10.9.1.2:3260"]
     assert (two["negotiated"]["HeaderDigest"], two["negotiated"]["DataDigest"]) == ("CRC32C", "CRC32C")
@@ -89,7 +68,7 @@ def test_what_was_asked_for_is_there(seen: Json) -> None:
     assert {session["details"]["startup"] for session in seen["sessions"]} == {"manual"}
 
 
-def test_maps_against_multipathd(built: Machine, seen: Json) -> None:
+def test_maps_against_multipathd(built: Machine, seen: Noted) -> None:
     told = json.loads(built.run("multipathd show maps json").out)["maps"]
     maps = by(seen["maps"], "name")
     paths = by(seen["paths"], "device")
@@ -102,8 +81,15 @@ def test_maps_against_multipathd(built: Machine, seen: Json) -> None:
         assert (mine["total"], mine["active"], mine["state"]) == (each["paths"], each["paths"], "ok")
         assert mine["queueing"] == each["queueing"]
         assert mine["policy"] == each["path_groups"][0]["selector"]
-        for key in ("features", "hwhandler", "failback", "write_prot", "vend", "prod", "rev"):
-            assert mine["details"][key] == each[key]
+        details = mine["details"]
+        assert details.keys() == {
+            key for key, value in each.items() if key not in ("name", "uuid", "sysfs", "path_groups")
+        }
+        for key in details:
+            assert details[key] == str(each[key]), key
+        devices = {path["dev"] for group in each["path_groups"] for path in group["paths"]}
+        assert {paths[f"/dev/{dev}"]["id"] for dev in devices} == set(mine["paths"])
+        assert mine["source"] == "kernel"
         disk = disks[mine["disk"]]
         assert (disk["vendor"], disk["product"], disk["revision"]) == (each["vend"], each["prod"], each["rev"])
         assert (disk["multipath"], disk["state"]) == (True, "attached")
@@ -119,12 +105,12 @@ def test_maps_against_multipathd(built: Machine, seen: Json) -> None:
                 assert int(path["lun_hex"][2:6], 16) == ours["lun"]
 
 
-def test_paths_and_orphans_against_multipathd(built: Machine, seen: Json) -> None:
+def test_paths_and_orphans_against_multipathd(built: Machine, seen: Noted) -> None:
     raw = built.run('multipathd show paths raw format "%i|%d|%D|%m|%w|%z"').out
     disks = by(seen["disks"], "id")
     paths = by(seen["paths"], "device")
     rows = [line.split("|") for line in raw.splitlines() if "|" in line]
-    assert len(rows) == 8
+    assert len(rows) == 15
     for hctl, dev, number, joined, wwid, serial in rows:
         path = paths[f"/dev/{dev}"]
         disk = disks[path["disk"]]
@@ -136,7 +122,7 @@ def test_paths_and_orphans_against_multipathd(built: Machine, seen: Json) -> Non
         assert disk["multipath"] is (joined != "[orphan]")
 
 
-def test_a_single_path_without_multipath(seen: Json) -> None:
+def test_a_single_path_without_multipath(seen: Noted) -> None:
     session = next(session for session in seen["sessions"] if session["target"] == san.SINGLE)
     (path,) = (path for path in seen["paths"] if path["session"] == session["id"])
     disk = by(seen["disks"], "id")[path["disk"]]
@@ -144,105 +130,8 @@ def test_a_single_path_without_multipath(seen: Json) -> None:
     assert (path["state"], path["in_use"], path["access"]) == ("active", True, "active/optimized")
 
 
-def test_the_block_stack_against_lsblk(built: Machine, seen: Json) -> None:
-    columns = "NAME,KNAME,MAJ:MIN,SIZE,RO,TYPE,FSTYPE,LABEL,SERIAL,VENDOR,MODEL,REV,WWN,HCTL"
-    told = json.loads(built.run(f"lsblk -J -b -o {columns}").out)["blockdevices"]
-    nodes = by(seen["block"], "kname")
-    kinds = {"raid1": "md"}
-    every = {node["kname"]: node for top in told for node in san.flat(top)}
-    assert every.keys() <= nodes.keys()
-    for kname, node in every.items():
-        mine = nodes[kname]
-        assert (mine["dev"], mine["size_bytes"]) == (node["maj:min"], int(node["size"]))
-        assert mine["read_only"] == node["ro"]
-        assert mine["kind"] == kinds.get(node["type"], node["type"])
-        assert set(mine["holders"]) | set(mine["partitions"]) == {each["kname"] for each in node.get("children", ())}
-    disks = by(seen["disks"], "id")
-    for path in seen["paths"]:
-        node = every[path["device"].removeprefix("/dev/")]
-        disk = disks[path["disk"]]
-        assert node["hctl"] == path["id"].removeprefix("kernel:p:")
-        assert node["serial"] == disk["serial"]
-        assert (node["vendor"].strip(), node["model"]) == (disk["vendor"], disk["product"])
-        assert node["wwn"] == f"0x{disk['wwid'].removeprefix('naa.')}"
-
-
-@pytest.mark.parametrize(
-    ("mountpoint", "target", "stack"),
-    [
-        ("/mnt/deep", san.TWO, ["mpath", "lvm", "crypt"]),
-        ("/mnt/plain", san.TWO, ["mpath"]),
-        ("/mnt/bind here", san.TWO, ["mpath"]),
-        ("/mnt/mirror", san.MD, ["md"]),
-    ],
-)
-def test_volumes_against_findmnt(built: Machine, seen: Json, mountpoint: str, target: str, stack: list[str]) -> None:
-    columns = "TARGET,SOURCE,FSTYPE,MAJ:MIN,VFS-OPTIONS,LABEL,UUID,SIZE,USED,AVAIL,FSROOT,PROPAGATION,ID,PARENT"
-    told = json.loads(built.run(f"findmnt -J -b --mountpoint '{mountpoint}' -o {columns}").out)
-    (mount,) = told["filesystems"]
-    (mine,) = (
-        volume for volume in seen["volumes"] if volume["mountpoint"] == mountpoint and volume["namespace"] is None
-    )
-    assert mine["fstype"] == mount["fstype"]
-    assert (mine["mount_id"], mine["parent_id"], mine["dev"]) == (mount["id"], mount["parent"], mount["maj:min"])
-    assert (mine["options"], mine["label"], mine["uuid"]) == (mount["vfs-options"], mount["label"], mount["uuid"])
-    assert mine["root"] == mount["fsroot"]
-    assert mine["size_bytes"] == int(mount["size"])
-    disks = by(seen["disks"], "id")
-    assert {disks[disk]["target"] for disk in mine["disks"]} == {target}
-    assert len(mine["disks"]) == (2 if target == san.MD else 1)
-    assert {disk["id"] for disk in seen["disks"] if mine["id"] in disk["volumes"]} == set(mine["disks"])
-    above = by(seen["block"], "dev")[mine["dev"]]
-    found = [above["kind"]]
-    nodes = by(seen["block"], "kname")
-    while above["slaves"] and above["kind"] not in ("mpath", "md"):
-        above = nodes[above["slaves"][0]]
-        found.append(above["kind"])
-    assert found == stack[::-1]
-
-
-def test_a_mount_in_another_namespace(built: Machine, seen: Json) -> None:
-    assert built.run("findmnt /mnt/elsewhere", check=False).code == 1
-    (mine,) = (volume for volume in seen["volumes"] if volume["mountpoint"] == "/mnt/elsewhere")
-    told = built.run(f"cat /proc/{mine['namespace_pid']}/mountinfo; readlink /proc/{mine['namespace_pid']}/ns/mnt").out
-    assert f"{mine['mount_id']} " in told
-    assert f"mnt:[{mine['namespace']}]" in told
-    assert {by(seen["disks"], "id")[disk]["target"] for disk in mine["disks"]} == {san.CHAP}
-
-
-def test_lvm_against_pvs_and_lvs(built: Machine, seen: Json) -> None:
-    pvs = json.loads(built.run("pvs --reportformat json -o pv_name,vg_name,dev_size --units b --nosuffix").out)
-    (volume,) = pvs["report"][0]["pv"]
-    disk = by(seen["disks"], "device")[volume["pv_name"]]
-    assert disk["size_bytes"] == int(volume["dev_size"])
-    lvs = json.loads(
-        built.run(
-            "lvs --reportformat json -o vg_name,lv_name,lv_size,lv_kernel_major,lv_kernel_minor --units b --nosuffix"
-        ).out
-    )
-    (logical,) = lvs["report"][0]["lv"]
-    node = by(seen["block"], "dev")[f"{logical['lv_kernel_major']}:{logical['lv_kernel_minor']}"]
-    assert (node["kind"], node["dm_name"], node["size_bytes"]) == ("lvm", "vault-crypt", int(logical["lv_size"]))
-    assert by(seen["block"], "dev")[disk["dev"]]["kname"] in node["slaves"]
-
-
-def test_swap_against_swapon(built: Machine, seen: Json) -> None:
-    told = json.loads(
-        built.run(
-            'swapon --show=NAME,TYPE,USED --bytes --raw --noheadings | awk \'{print "[\\""$1"\\",\\""$2"\\","$3"]"}\''
-        ).out
-    )
-    (swap,) = seen["swaps"]
-    assert [swap["path"], swap["kind"], swap["used_bytes"]] == told
-    disk = by(seen["disks"], "dev")[swap["dev"]]
-    assert disk["target"] == san.SINGLE
-
-
-def test_connections_against_ss(built: Machine, seen: Json) -> None:
-    rows = [
-        line.split()
-        for line in built.run("ss -tnH state established '( dport 3260 or dport 3261 or dport 3262 )'").out.splitlines()
-    ]
+def test_connections_against_ss(built: Machine, seen: Noted) -> None:
+    rows = [line.split() for line in built.run(f"ss -tnH state established '( {PORTS} )'").out.splitlines()]
     told = {(plain(f"{local},1"), plain(f"{peer},1")) for _, _, local, peer, *_ in rows}
     ours = {
         (
@@ -252,96 +141,159 @@ def test_connections_against_ss(built: Machine, seen: Json) -> None:
         for session in seen["sessions"]
         for each in session["connections"]
     }
-    assert len(ours) == 5
+    assert len(ours) == 6
     assert ours == told
 
 
-def test_tcp_of_the_kernels_connections(built: Machine) -> None:
+def test_tcp_of_the_kernels_connections_against_ss(built: Machine) -> None:
+    """Read as the dashboard reads it. The counters move, so both are read until nothing came between."""
     script = (
-        "from initiator.inventory import Inventory; from initiator.host.sockets import kernel_connections as tcp; "
-        "print([(c.tcp.state, c.tcp.rtt_us) for s in Inventory(tcp=tcp).read().sessions for c in s.connections])"
+        "import dataclasses, json; from initiator.inventory import Inventory; "
+        "from initiator.host.sockets import kernel_connections as tcp; "
+        "print(json.dumps({c.local_port: dataclasses.asdict(c.tcp) for s in Inventory(tcp=tcp).read().sessions "
+        "for c in s.connections}))"
     )
-    found = built.run(f'/opt/mooring/bin/python -c "{script}"').out
-    assert found.count("established") == 5
+    read = f"/opt/mooring/bin/python -c '{script}'; echo ---; ss -tinHO '( {PORTS} )'"
+    wrong = ["never read"]
+    for _ in range(6):
+        ours, told = built.run(read).out.split("---\n")
+        wrong = []
+        for line in told.splitlines():
+            words = line.split()
+            tcp = json.loads(ours)[words[3].rpartition(":")[2]]
+            numbers = dict(word.partition(":")[::2] for word in words[5:] if ":" in word)
+            assert tcp["state"] == {"ESTAB": "established"}[words[0]]
+            rtt, _, variance = numbers["rtt"].partition("/")
+            expected = {
+                "rtt_us": round(float(rtt) * 1000),
+                "rttvar_us": round(float(variance) * 1000),
+                "rto_us": round(float(numbers["rto"]) * 1000),
+                "retransmits": int(numbers.get("retrans", "0/0").partition("/")[2]),
+                "unacked": int(numbers.get("unacked", 0)),
+                "snd_cwnd": int(numbers["cwnd"]),
+            }
+            wrong += [f"{key}: {tcp[key]}, ss says {value}" for key, value in expected.items() if tcp[key] != value]
+            later = int(numbers.get("lastrcv", 0)) - tcp["last_received_ms"]  # ss was asked a little later
+            wrong += [] if 0 <= later < 2000 else [f"last_received_ms: ss says {later} more"]
+            rate = next((after for word, after in itertools.pairwise(words) if word == "delivery_rate"), None)
+            assert (tcp["delivery_rate_bytes_s"] is None) == (rate is None)
+        if not wrong:
+            return
+    raise AssertionError(wrong)
 
 
-def test_counters_against_sysfs(built: Machine, seen: Json) -> None:
-    path = seen["paths"][0]
-    folder = f"/sys/class/scsi_device/{path['id'].removeprefix('kernel:p:')}/device"
-    told = built.run(f"cat {folder}/ioerr_cnt {folder}/iotmo_cnt; cat {folder}/block/*/stat").out.split()
-    assert path["errors"] <= int(told[0], 16)
-    assert path["timeouts"] <= int(told[1], 16)
-    assert 0 < path["reads"] <= int(told[2])
-    assert 0 < path["read_bytes"] <= int(told[4]) * 512
+def test_session_fields_that_iscsiadm_does_not_print(built: Machine, seen: Noted) -> None:
+    for mine in seen["sessions"]:
+        sid = mine["id"].removeprefix("kernel:s:")
+        files = ("isid", "tsid", "targetalias", "target_state")
+        told = dict(
+            line.split("=", 1)
+            for line in built.run(
+                f"cd /sys/class/iscsi_session/session{sid}; for f in {' '.join(files)}; do "
+                "[ ! -e $f ] || echo $f=$(cat $f); done"
+            ).out.splitlines()
+        )
+        assert (mine["isid"], mine["tsih"]) == (told.get("isid"), int(told["tsid"]) if "tsid" in told else None)
+        assert (mine["alias"] or "", mine["details"].get("target_state")) == (
+            told.get("targetalias", "").replace("(null)", ""),
+            told.get("target_state"),
+        )
+        assert mine["name"] == f"{mine['target'].rpartition(':')[2]}@{mine['portal']}"
+        assert (mine["reason"], mine["reconnects"]) == (None, 0)
+        host, port = mine["portal"].rsplit(":", 1)
+        record = built.run(f"iscsiadm -m node -T {mine['target']} -p '{host}:{port}' -o show").out
+        values = dict(line.split(" = ", 1) for line in record.splitlines() if " = " in line)
+        details = mine["details"]
+        assert details["startup"] == values["node.startup"]
+        assert details["ping_interval_s"] == values["node.conn[0].timeo.noop_out_interval"]
+        assert details["ping_timeout_s"] == values["node.conn[0].timeo.noop_out_timeout"]
+        assert f"node.name = {mine['target']}" in built.run(f"cat '{details['record']}'").out
+        (route,) = json.loads(built.run(f"ip -j route get {host.strip('[]')}").out)
+        assert mine["link"] == f"link:{route['dev']}"
 
 
-# --- orders ---
-
-
-def test_no_order_logs_out_of_a_session_with_a_disk(built: Machine, seen: Json) -> None:
+def test_connections_against_sysfs(built: Machine, seen: Noted) -> None:
     for session in seen["sessions"]:
         sid = session["id"].removeprefix("kernel:s:")
-        assert san.order(built, "logout", sid)["error"] == "attached"
-    assert len(san.parse_p3(built.run("iscsiadm -m session -P 3").out)) == 5
+        (mine,) = session["connections"]
+        assert (mine["id"], mine["cid"]) == (f"kernel:c:{sid}:0", 0)
+        folder = f"/sys/class/iscsi_connection/connection{sid}:0"
+        assert mine["state"] == built.run(f"cat {folder}/state").out.strip() == "up"
+        negotiated = session["negotiated"]
+        assert (mine["header_digest"], mine["data_digest"]) == (negotiated["HeaderDigest"], negotiated["DataDigest"])
+        near = f"{bracketed(mine['local_host'])}:{mine['local_port']}"
+        assert mine["name"] == f"{near} - {session['portal']}"
+        assert mine["tcp"] is None  # only a dashboard asks
 
 
-def test_startup_is_set_in_the_record(built: Machine) -> None:
-    assert san.order(built, "startup", san.SINGLE, "10.9.2.2:3261", "automatic") == {"result": "manual"}
-    shown = built.run(f"iscsiadm -m node -T {san.SINGLE} -p 10.9.2.2:3261 | grep startup").out
-    assert shown.splitlines() == ["node.startup = automatic", "node.conn[0].startup = automatic"]
-    assert san.order(built, "discover", "10.9.2.2:3261")["result"]
-    assert san.order(built, "startup", san.SINGLE, "10.9.2.2:3261", "manual") == {"result": "automatic"}
+def test_disks_against_sg_tools_and_sysfs(built: Machine, seen: Noted) -> None:
+    paths = by(seen["paths"], "id")
+    kinds = {"disk": "0"}
+    assert len(seen["disks"]) == 13
+    for mine in seen["disks"]:
+        first = paths[mine["paths"][0]]
+        kname, hctl = first["device"].removeprefix("/dev/"), first["id"].removeprefix("kernel:p:")
+        inquiry = built.run(f"sg_inq {first['device']}").out
+        fields = dict(line.strip().split(": ", 1) for line in inquiry.splitlines() if ": " in line)
+        assert (mine["vendor"], mine["product"], mine["revision"], mine["serial"]) == (
+            fields["Vendor identification"].strip(),
+            fields["Product identification"].strip(),
+            fields["Product revision level"].strip(),
+            fields["Unit serial number"].strip(),
+        )
+        pages = built.run(f"sg_vpd -p di {first['device']}; sg_vpd -p lbpv {first['device']}").out
+        assert mine["wwid"].removeprefix("naa.") in pages.replace("0x", "")
+        assert mine["designators"] == [mine["wwid"], f"t10.LIO-ORG%20{mine['product']}:{mine['serial']}"]
+        assert f"vendor specific: {mine['product']}:{mine['serial']}" in pages
+        assert mine["thin"] is ("Logical block provisioning VPD page" in pages and "(LBPU): 1" in pages)
+        place = f"/sys/class/scsi_device/{hctl}/device"
+        told = built.run(
+            f"cat {place}/type {place}/scsi_disk/*/cache_type {place}/block/*/queue/logical_block_size; "
+            f"blockdev --getro {mine['device']}; cat /sys/dev/block/{mine['dev']}/diskseq; "
+            f"lsblk -dno KNAME,MAJ:MIN {mine['device']}"
+        ).out.splitlines()
+        assert (kinds[mine["kind"]], mine["write_cache"]) == (told[0], told[1] == "write back")
+        assert (mine["block_bytes"], mine["read_only"], mine["diskseq"]) == (int(told[2]), told[3] != "0", int(told[4]))
+        assert told[5].split()[1] == mine["dev"]
+        own = [path for path in seen["paths"] if path["disk"] == mine["id"]]
+        assert {path["id"] for path in own} == set(mine["paths"])
+        assert {path["lun"] for path in own} == {mine["lun"]}
+        assert mine["name"] == (mine["device"].rpartition("/")[2] if mine["map"] else kname)
+        assert (mine["source"], mine["state"], mine["reason"]) == ("kernel", "attached", None)
+        assert mine["unflushed"] is None
 
 
-def test_the_secret_is_in_the_record_and_only_root_can_read_it(built: Machine) -> None:
-    record = f"/etc/iscsi/nodes/{san.CHAP}/fd09:1::2,3260,1/default"
-    assert built.run(f"stat -c %a {record}").out.strip() == "600"
-    assert san.SECRET in built.run(f"cat {record}").out
+def test_paths_against_sysfs_and_multipathd(built: Machine, seen: Noted) -> None:
+    sessions = by(seen["sessions"], "id")
+    raw = built.run('multipathd show paths raw format "%d|%0"').out
+    failures = dict(line.split("|") for line in raw.splitlines() if "|" in line)
+    for mine in seen["paths"]:
+        session = sessions[mine["session"]]
+        kname, hctl = mine["device"].removeprefix("/dev/"), mine["id"].removeprefix("kernel:p:")
+        assert hctl.split(":")[0] == session["details"]["host"]
+        assert (mine["name"], mine["link"]) == (f"{session['name']} lun {mine['lun']}", session["link"])
+        place = f"/sys/class/scsi_device/{hctl}/device"
+        told = built.run(f"cat {place}/state {place}/access_state").out.split("\n")
+        assert (told[0], told[1]) == ("running", mine["access"])
+        assert mine["failures"] == int(failures[kname])
+        assert (mine["since"], mine["latency_us"], mine["reason"]) == (None, None, None)  # of a first reading
 
 
-# --- live ---
-
-
-def test_changes_show_within_a_second_of_the_kernel_knowing(built: Machine, seen: Json) -> None:
-    sids = {session["target"]: session["id"].removeprefix("kernel:s:") for session in seen["sessions"]}
-    python = "/opt/mooring/bin/python"
-    built.run(f"rm -f /tmp/watch; setsid {python} /opt/lab/watch.py 150 /tmp/watch >/tmp/watch.log 2>&1 </dev/null &")
-    built.run("for n in $(seq 100); do grep -q ready /tmp/watch && break; sleep 0.5; done; grep -q ready /tmp/watch")
-    core = "/sys/kernel/config/target"
-    group = f"{core}/iscsi/{san.MD}/tpgt_1"
-    lun = f"{core}/iscsi/{san.TWO}/tpgt_1/lun/lun_5"
-    node = f"iscsiadm -m node -T {san.TWO} -p 10.9.1.2"
-    steps = (
-        "sh /opt/lab/cables.sh pull 2; sleep 12; sh /opt/lab/cables.sh plug 2; sleep 8",
-        f"echo 0 > {group}/enable; sleep 8; echo 1 > {group}/enable; sleep 8",
-        f"mkdir {lun}; ln -s {core}/core/fileio_6/x0 {lun}/disk",
-        f"iscsiadm -m session -r {sids[san.TWO]} -R; sleep 6",
-        "for d in /sys/class/scsi_device/*:5; do echo 1 > $d/device/delete; done; sleep 6",
-        f"{node} -u; sleep 6; {node} -l; sleep 10",
-    )
-    with built.timed():
-        built.run("; ".join(steps), seconds=220, check=False)
-    lines = [json.loads(line) for line in built.run("cat /tmp/watch").out.splitlines()]
-    # A reading takes milliseconds on a machine, up to a second under emulation; one that just began has to end first.
-    longest = max(float(line["what"]) for line in lines if line["who"] == "reading")
-    limit = 1.0 if accelerator() == "kvm" else 1.0 + 2 * longest
-    lines = [line for line in lines if line["who"] != "reading"]
-    assert longest < 5, f"one reading took {longest} s\n{built.run('cat /tmp/watch.log').out}"
-    told = [(line["at"], line["what"]) for line in lines if line["who"] == "kernel"]
-    said = [(line["at"], line["what"]) for line in lines if line["who"] == "mooring"]
-    report = "\n".join(f"{line['at']:.2f} {line['who']:8} {line['what']}" for line in lines)
-    checks = [
-        ("host2 1 -> 0", "link:host2"),
-        ("host2 0 -> 1", "link:host2"),
-        (f"session{sids[san.MD]} LOGGED_IN -> FAILED", f"kernel:s:{sids[san.MD]}"),
-        (f"session{sids[san.MD]} FAILED -> LOGGED_IN", f"kernel:s:{sids[san.MD]}"),
-        (":5 None -> there", ":5"),
-        (":5 there -> None", ":5"),
-        (r"session\d+ \w+ -> None", "vanished kernel:s:"),
-        (r"session\d+ None -> \w+", "appeared kernel:s:"),
-    ]
-    for fact, event in checks:
-        when = next((at for at, what in told if re.search(fact, what)), None)
-        assert when is not None, f"the kernel never said {fact}\n{report}"
-        delay = min((at - when for at, what in said if event in what and at > when - 0.3), default=99.0)
-        assert delay < limit, f"{fact} was shown after {delay:.2f} s, the limit is {limit:.2f} s\n{report}"
+def test_counters_against_sysfs(built: Machine) -> None:
+    """What the kernel counts lies between a reading before and one after."""
+    read = "for d in /sys/block/sd*; do echo ${d##*/} $(cat $d/stat $d/device/ioerr_cnt $d/device/iotmo_cnt); done"
+    script = f"{read}; echo ---; /opt/mooring/bin/mooring list --json; echo ---; {read}"
+    before, ours, after = built.run(script).out.split("---\n")
+    low, high = ({line.split()[0]: line.split()[1:] for line in text.splitlines()} for text in (before, after))
+    found = Noted("snapshot", json.loads(ours))["paths"]
+    assert {path["device"].removeprefix("/dev/") for path in found} == low.keys()
+    for mine in found:
+        ends = [known[mine["device"].removeprefix("/dev/")] for known in (low, high)]
+        for key, column, factor in (("reads", 0, 1), ("read_bytes", 2, 512), ("writes", 4, 1), ("write_bytes", 6, 512)):
+            least, most = (int(words[column]) * factor for words in ends)
+            assert least <= mine[key] <= most, f"{mine['device']} {key}"
+        for key, column in (("errors", -2), ("timeouts", -1)):
+            least, most = (int(words[column], 16) for words in ends)
+            assert least <= mine[key] <= most, f"{mine['device']} {key}"
+        assert mine["in_flight"] >= 0
+    assert any(path["write_bytes"] > 0 for path in found)

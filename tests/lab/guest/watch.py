@@ -1,18 +1,18 @@
 """Writes down, each with its time, what the kernel knows and what Mooring says of it: `watch.py SECONDS OUT`.
 
-A process of its own looks at sysfs every 50 ms, as directly as can be; Mooring reads as its dashboard does, woken by
-the kernel's events and twice a second. Each line of OUT is a JSON object with `at`, `who` (kernel, mooring) and `what`.
+A process of its own looks at sysfs every 50 ms, as directly as can be; Mooring reads with the feed of its dashboard.
+Each line of OUT is a JSON object with `at`, `who` (kernel, mooring, reading) and `what`.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 
 def facts() -> dict[str, str]:
@@ -40,8 +40,8 @@ def kernel(until: float, out: str) -> None:
     known = facts()
     while time.time() < until:
         time.sleep(0.05)
+        at = time.time()  # it was so before we looked, not after
         now = facts()
-        at = time.time()
         for name in known.keys() | now.keys():
             if known.get(name) != now.get(name):
                 note(out, at, "kernel", f"{name} {known.get(name)} -> {now.get(name)}")
@@ -49,25 +49,34 @@ def kernel(until: float, out: str) -> None:
 
 
 def mooring(until: float, out: str) -> None:
-    """Notes every event, at the time it is known here."""
-    from initiator.host.udev import Watch
-    from initiator.inventory import Inventory, diff
+    """Notes every event, at the time at which the dashboard has it."""
+    from tui.backends import HostSource, differ
+    from tui.feed import Feed, Mailbox, Reading
 
-    woken = threading.Event()
-    with Inventory() as inventory, Watch(lambda _: woken.set()):
-        known = inventory.read()
-        note(out, time.time(), "mooring", "ready")
-        while time.time() < until:
-            woken.wait(0.5)
-            woken.clear()
+    class Source(HostSource):
+        def read(self) -> Reading:
             began = time.monotonic()
-            faulthandler.dump_traceback_later(3)  # on standard error, to say where it hangs if it does
-            now = inventory.read()
-            faulthandler.cancel_dump_traceback_later()
+            reading = super().read()
             note(out, time.time(), "reading", f"{time.monotonic() - began:.3f}")
-            for event in diff(known, now):
-                note(out, time.time(), "mooring", f"{event.kind} {event.subject} {event.text}")
-            known = now
+            return reading
+
+    rung = threading.Event()
+    mailbox = Mailbox(rung.set)
+    feed = Feed(Source(), mailbox, differ)
+    feed.start()
+    ready: Any = None
+    while time.time() < until:
+        if not rung.wait(0.5):
+            continue
+        rung.clear()
+        delivery = mailbox.take()
+        for event in delivery.events:
+            note(out, time.time(), "mooring", f"{event.kind} {event.subject} {event.at:.3f} {event.text}")
+        if delivery.failure:
+            note(out, time.time(), "mooring", f"failure {delivery.failure}")
+        if ready is None and delivery.snapshot is not None:
+            ready = delivery.snapshot
+            note(out, time.time(), "mooring", "ready")
 
 
 def note(out: str, at: float, who: str, what: str) -> None:
