@@ -14,13 +14,21 @@ from tests.lab.image import ImageError
 from tests.lab.machine import Machine
 from tests.lab.noted import Noted
 
-_LAST = ("test_fields.py", "test_watch.py")
-"""What looks back at the other tests, and what changes the sessions that they look at."""
+_FIRST = (
+    "test_image.py",
+    "test_boot.py",
+    # these look at one scenario, and nobody else may change it meanwhile
+    "test_kernel.py",
+    "test_kernel_orders.py",
+    "test_stack.py",
+    "test_fields.py",
+    "test_watch.py",  # changes it
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `_LAST` behind all others."""
-    items.sort(key=lambda item: _LAST.index(item.path.name) if item.path.name in _LAST else -1)
+    """Put the files of `_FIRST`, in that order, before all others."""
+    items.sort(key=lambda item: _FIRST.index(item.path.name) if item.path.name in _FIRST else len(_FIRST))
 
 
 @pytest.fixture(scope="session")
