@@ -42,6 +42,7 @@ def main(rounds: int) -> None:
         }
         for words in COMMANDS:
             steps[" ".join(words)] = functools.partial(run, words)
+        steps["mooring list --json"] = functools.partial(run, (f"{sys.prefix}/bin/mooring", "list", "--json"))
         with Multipathd() as daemon:
             steps["multipathd's answer"] = daemon.read
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
