@@ -89,6 +89,26 @@ async def test_no_new_command_goes_to_a_target_that_asks_for_a_logout() -> None:
         assert len(target.peers) == 2
 
 
+@pytest.mark.check(126)
+async def test_logout_comes_in_time_although_a_command_hangs() -> None:
+    took: list[float] = []
+
+    async def hanging(peer: Peer) -> None:
+        await log_in(peer)
+        await peer.read(ScsiCommand)
+        await peer.send_pdu(peer.numbered(AsyncMessage(async_event=1, parameter3=2)))
+        asked = time.monotonic()
+        request = await peer.read(LogoutRequest)
+        took.append(time.monotonic() - asked)
+        await peer.send_pdu(peer.numbered(LogoutResponse(initiator_task_tag=request.initiator_task_tag)))
+        assert await peer.gone() == []
+
+    async with session(hanging, serve) as (watched, _):
+        assert await read_block(watched) == b"12345678"  # sent again in the new session
+        assert watched.reconnects == 1
+    assert took[0] < 2
+
+
 @pytest.mark.check(70, 128)
 async def test_negotiation_in_a_running_session() -> None:
     """The target asks for it, declares a smaller segment, and gets Data-Out PDUs of that size."""

@@ -26,6 +26,7 @@ async def tell(peer: Peer, pairs: list[text.Pair], size: int) -> LoginRequest:
         await peer.send_pdu(peer.login_response(request, continued=True, transit=False, nsg=0, data=piece))
         request = await peer.read(LoginRequest)
         assert (request.transit, request.continued, request.nsg, request.data) == (False, False, 0, b"")
+        assert request.exp_stat_sn == peer.stat_sn
     await peer.send_pdu(peer.login_response(request, transit=False, nsg=0, data=pieces[-1]))
     return request
 
@@ -35,13 +36,14 @@ async def hear(peer: Peer) -> tuple[list[text.Pair], LoginRequest]:
     raw = b""
     while (request := await peer.read(LoginRequest)).continued:
         assert not request.transit
+        assert request.exp_stat_sn == peer.stat_sn
         assert len(request.data) == 8192
         raw += request.data
         await peer.send_pdu(peer.login_response(request))
     return text.decode(raw + request.data), request
 
 
-@pytest.mark.check(41, 42, 43)
+@pytest.mark.check(20, 41, 42, 43)
 @pytest.mark.parametrize("size", [1000, 8192])
 async def test_long_texts_both_ways(size: int) -> None:
     async def script(peer: Peer) -> None:

@@ -91,6 +91,18 @@ def test_end_of_a_burst_is_not_the_end_of_the_command(marked: bool) -> None:
     assert bytes(task.data_in or b"") == blob
 
 
+@pytest.mark.check(97, 100)
+@pytest.mark.parametrize("offset", [0, 2, 3, 5, 6])
+def test_data_that_overlaps_or_leaves_a_gap_where_order_was_agreed(offset: int) -> None:
+    rig = Rig()
+    task = rig.read(12)
+    rig.feed(rig.data_in(task, b"abcd"))
+    with pytest.raises(RemoteProtocolError, match=r"13\.18"):
+        rig.feed(rig.data_in(task, b"efgh", data_sn=1, buffer_offset=offset))
+    assert bytes(task.data_in or b"") == b"abcd" + b"\xff" * 8
+    assert rig.core.abandon() == [task]
+
+
 @pytest.mark.check(94)
 def test_status_of_data_in_counts_only_with_the_s_bit() -> None:
     rig = Rig()
