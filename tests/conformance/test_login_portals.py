@@ -164,6 +164,18 @@ async def test_silent_portal(way: Callable[[Portal, float], Awaitable[object]]) 
 
 @pytest.mark.check(45)
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("script", [silent_ssh, silent_mail])
+async def test_banner_is_recognized_without_waiting_for_more(
+    script: Callable[[Peer], Awaitable[None]], way: Callable[[Portal, float], Awaitable[object]]
+) -> None:
+    async with Scripted(script) as target:
+        with pytest.raises(RemoteProtocolError):
+            async with asyncio.timeout(5.0):
+                await way(target.portal, 1000.0)
+
+
+@pytest.mark.check(45)
+@pytest.mark.parametrize("way", WAYS)
 async def test_target_that_sends_a_byte_now_and_then(way: Callable[[Portal, float], Awaitable[object]]) -> None:
     """The time is for the whole login: a peer cannot stretch it by saying a little."""
 

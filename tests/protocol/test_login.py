@@ -134,7 +134,7 @@ def test_second_responses_that_break_a_rule(changes: dict[str, Any]) -> None:
 def test_stage_that_ends_before_we_are_ready() -> None:
     machine, request = begin(dataclasses.replace(CONFIG, chap=Chap("me", SECRET)))
     assert not request.transit
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RemoteProtocolError, match=r"11\.13\.6"):
         machine.receive(reply(request, [("AuthMethod", "CHAP")], transit=True, nsg=1))
 
 

@@ -266,7 +266,7 @@ def test_busy_is_only_a_status() -> None:
     assert (task.status, task.error, task.sense, task.residual) == (8, None, b"", 4)
 
 
-@pytest.mark.check(9)
+@pytest.mark.check(9, 147)
 @pytest.mark.parametrize("piece", [1, 7, 48, 49, 4096, 20000, None])
 @pytest.mark.parametrize("digests", [False, True])
 def test_big_data_goes_where_it_belongs_however_it_is_cut(piece: int | None, digests: bool) -> None:
