@@ -109,8 +109,9 @@ async def test_one_task_that_hangs_is_found_while_others_go_on() -> None:
     async with session(script) as (watched, _):
         hung = asyncio.create_task(read_block(watched, patience=0.4))
         await until(lambda: watched.in_flight)
-        while not hung.done():
-            assert await read_block(watched) == b"12345678"
+        async with asyncio.timeout(10.0):
+            while not hung.done():
+                assert await read_block(watched) == b"12345678"
         with pytest.raises(TaskError) as caught:
             await hung
         assert caught.value.code == "timeout"

@@ -110,7 +110,7 @@ def test_final_response_with_an_impossible_tsih(config: LoginConfig, tsih: int) 
         {"initiator_task_tag": 1},
         {"csg": 1},
         {"nsg": 2},
-        {"nsg": 3},
+        {"nsg": 3, "tsih": 5},
         {"nsg": 0},
         {"continued": True},
     ],
