@@ -269,6 +269,8 @@ class Scripted:
             if not task.done():
                 task.cancel()
         done = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self.peers:
+            await peer.close()  # the script of one that came last may never have begun
         await self._server.wait_closed()
         failures = [found for found in done if isinstance(found, AssertionError | Exception)]
         if failures:
