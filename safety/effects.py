@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from initiator.engine.client import EngineClient
 from initiator.host import blockreader, sysfs
@@ -29,6 +29,9 @@ from safety.evidence import read_facts
 from safety.facts import Facts
 from safety.world import Busy, Claim, Ends, LoopState, StepError, Unreadable
 
+if TYPE_CHECKING:
+    from safety.effects_kernel import KernelHost
+
 _OPEN_STATES = frozenset({"established", "close-wait", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2"})
 _TROUBLE = re.compile(r"\berror|\blost\b|corrupt|\bfail|shutdown|abort", re.IGNORECASE)
 
@@ -46,6 +49,16 @@ class Host:
         self._own_journal = own_journal
         self._inventory = Inventory(engine=engine)
         self._kernel_log = KernelLog()
+        self._kernel: KernelHost | None = None
+
+    @property
+    def kernel(self) -> KernelHost:
+        """What only disks of the kernel's initiator need; not imported for those of the engine."""
+        if self._kernel is None:
+            from safety.effects_kernel import KernelHost
+
+            self._kernel = KernelHost()
+        return self._kernel
 
     def close(self) -> None:
         """End the helper child and close the kernel's log."""

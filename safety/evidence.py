@@ -12,9 +12,10 @@ from initiator import places as folders
 from initiator.errors import MooringError
 from initiator.host import mounts as mounts_
 from initiator.host.mounts import Mount
-from initiator.host.usage import Kind, Usage, read_usage
-from initiator.model import Disk, Problem
+from initiator.host.usage import Kind, Opener, Usage, read_usage
+from initiator.model import Disk, Problem, Source
 from safety.facts import Export, Facts, LoopUse, Memory, Other, SystemUse, User
+from safety.facts_kernel import KernelFacts
 from safety.identity import Identity
 from safety.places import journal_dir, open_removals
 
@@ -39,12 +40,13 @@ def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Fa
         disk: The disk; one without a device number has no uses on this host.
         own_journal: The journal of the asking runner, which is no other removal.
     """
-    usage = _settled_usage(root, {disk.dev} if disk.dev is not None else set())
+    kernel, kernel_problems, devs = _kernel(root, disk)
+    usage = _settled_usage(root, devs)
     others, journal_problems = _others(disk, own_journal)
     live = root == Path("/")
     return Facts(
         mounts=usage.mounts,
-        users=tuple(User(one.pid, one.comm, _HOW[one.kind], one.path) for one in usage.openers),
+        users=tuple(User(one.pid, one.comm, _HOW[one.kind], one.path) for one in usage.openers if not _is_checker(one)),
         loops=tuple(LoopUse(one.kname, one.dev, one.file, one.on) for one in usage.loops),
         superblocks=usage.superblocks,
         exports=_exports(usage),
@@ -53,15 +55,31 @@ def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Fa
         others=others,
         filesystem_devs=usage.filesystem_devs,
         permitted=os.geteuid() == 0,
-        problems=(*usage.problems, *journal_problems),
+        problems=(*usage.problems, *journal_problems, *kernel_problems),
+        kernel=kernel,
     )
+
+
+def _kernel(root: Path, disk: Disk) -> tuple[KernelFacts | None, tuple[Problem, ...], set[str]]:
+    """What only a disk of the kernel's initiator has, and the devices that can be open."""
+    if disk.source is not Source.KERNEL:
+        return None, (), {disk.dev} if disk.dev is not None else set()
+    from safety import evidence_kernel
+
+    facts, problems = evidence_kernel.read_kernel_facts(root, disk)
+    return facts, problems, evidence_kernel.device_numbers(root, disk)
+
+
+def _is_checker(opener: Opener) -> bool:
+    """multipathd has every path open to look whether it works; it lets go of a path that is deleted."""
+    return opener.comm == "multipathd" and opener.kind is Kind.DEVICE
 
 
 def _settled_usage(root: Path, devs: set[str]) -> Usage:
     """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device."""
     for _ in range(_LOOKS - 1):
         usage = read_usage(root, devs)
-        if all(one.kind is not Kind.DEVICE for one in usage.openers):
+        if all(one.kind is not Kind.DEVICE or _is_checker(one) for one in usage.openers):
             return usage
         time.sleep(_PASSING_S)
     return read_usage(root, devs)

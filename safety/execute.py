@@ -5,7 +5,6 @@ This is the runner without its process: everything outside comes in through `Wor
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +16,7 @@ from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Rec
 from safety.plan import Plan, Step
 from safety.sequence import Phase, check_needs
 from safety.steps import KINDS
-from safety.steps_engine import verdict
+from safety.verdict import verdict
 from safety.work import Work
 from safety.world import NotProven, StepError, World
 
@@ -210,17 +209,11 @@ class Run:
         self.journal.append(Kind.STEP, clean(text), step=step.id, mark=mark)
 
     def _end(self, outcome: Outcome, text: str, code: str, more: dict[str, Any] | None = None) -> Outcome:
-        self._drop_claim()
+        # Nobody waits for a device that a stopped runner still holds.
+        self._work.drop()
         data = {"outcome": str(outcome), "exit": EXIT[outcome], "code": code, **(more or {})}
         self.journal.append(Kind.END, clean(text), data=data)
         return outcome
-
-    def _drop_claim(self) -> None:
-        """Nobody waits for a device that a stopped runner still holds; the kernel would release it with the process."""
-        claim, self._work.claim = self._work.claim, None
-        if claim is not None and claim.held:
-            with contextlib.suppress(MooringError):
-                self.world.release(claim, 30.0)
 
 
 def last_mark(records: Iterable[Record], step_id: str) -> Mark | None:

@@ -10,6 +10,7 @@ import dataclasses
 
 from initiator.host.mounts import Mount
 from initiator.model import Problem
+from safety.facts_kernel import KernelFacts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,3 +92,5 @@ class Facts:
     permitted: bool = True
     """True for root: nobody else can unmount, claim and detach."""
     problems: tuple[Problem, ...] = ()
+    kernel: KernelFacts | None = None
+    """What only a disk of the kernel's initiator has."""

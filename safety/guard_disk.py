@@ -11,6 +11,7 @@ from safety.scene import Scene
 
 WORKING = frozenset({PathState.ACTIVE, PathState.STANDBY})
 READERS = frozenset({"mounts", "block", "swaps", "engine", "usage", "exports", "system", "journal"})
+_KERNEL_READERS = READERS | {"iscsi", "lvm"}
 """Readers whose word a removal needs. Others (links, TCP round-trip times, sizes) tell nothing about use."""
 _LOW_SHARE = 0.05
 _LOW_STALL = 10.0
@@ -31,8 +32,9 @@ def permitted(scene: Scene) -> Iterator[Finding]:
 
 def readable(scene: Scene) -> Iterator[Finding]:
     """What could not be read may hide a use of the disk."""
+    readers = _KERNEL_READERS if scene.disk.source is Source.KERNEL else READERS
     for problem in (*scene.snapshot.problems, *scene.facts.problems):
-        if problem.source in READERS:
+        if problem.source in readers:
             yield Finding(
                 Level.BLOCK,
                 "unknown",
@@ -63,10 +65,7 @@ def attached(scene: Scene) -> Iterator[Finding]:
     disk = scene.disk
     evidence = f"state {disk.state}, device {disk.device or 'none'}"
     subject = disk.id
-    if disk.source is not Source.ENGINE:
-        text = "The kernel's own iSCSI holds this disk; this version removes only disks of Mooring's engine."
-        yield Finding(Level.BLOCK, "kernel-session", subject, text, evidence, "use iscsiadm, after unmounting")
-    elif disk.state is DiskState.AVAILABLE:
+    if disk.state is DiskState.AVAILABLE:
         text = "The disk is not attached: there is nothing to remove."
         yield Finding(Level.BLOCK, "not-attached", subject, text, evidence, "mooring logout SESSION")
     elif disk.state is DiskState.OFFLINE:
@@ -125,14 +124,16 @@ def paths(scene: Scene) -> Iterator[Finding]:
         level = Level.NOTE if len(scene.paths) == 1 else Level.WARN
         yield Finding(level, "last-path", disk.id, text, seen, "bring the other paths back first, if you can")
     for session in scene.sessions:
-        if session.state is not SessionState.LOGGED_IN:
+        if session.state is not SessionState.LOGGED_IN and disk.source is Source.ENGINE:
             text = f"Session {session.name} is not logged in; its logout cannot be proven by the target's answer."
             seen = f"state {session.state}" + (f": {session.reason}" if session.reason else "")
             yield Finding(Level.WARN, "session-failed", session.id, text, seen, "bring its portal back first")
 
 
 def neighbours(scene: Scene) -> Iterator[Finding]:
-    """A logout takes away every disk of the session."""
+    """A logout takes away every disk of the session. Sessions of the kernel that have more than one disk stay."""
+    if scene.disk.source is Source.KERNEL:
+        return
     own = {session.id for session in scene.sessions}
     disks = {disk.id: disk for disk in scene.snapshot.disks}
     names = {session.id: session.name for session in scene.sessions}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from initiator.host.mounts import Mount, below, is_under
+from initiator.model import Source, Swap
 from safety.findings import Finding, Level
 from safety.scene import Scene
 
@@ -18,6 +19,10 @@ _ABOVE = {
     "loop": ("a loop device", "losetup -d /dev/{kname}"),
     "bcache": ("a bcache device", "stop /dev/{kname} through its sysfs folder"),
 }
+
+
+CLOSED = frozenset({"lvm", "crypt", "md", "part"})
+"""Kinds of devices that the plan for a disk of the kernel closes; `safety.guard_stack` says when it may."""
 
 
 def mounts(scene: Scene) -> Iterator[Finding]:
@@ -89,7 +94,7 @@ def overlays(scene: Scene) -> Iterator[Finding]:
 
 def invisible(scene: Scene) -> Iterator[Finding]:
     """A file system can live on without a mount that anybody sees: unmounted lazily, or in a hidden namespace."""
-    names = {node.kname: node for node in (scene.node, *scene.parts) if node is not None}
+    names = {node.kname: node for node in (scene.node, *scene.parts, *scene.above) if node is not None}
     for kname in scene.facts.superblocks:
         node = names.get(kname)
         if node is None:
@@ -115,7 +120,7 @@ def automounts(scene: Scene) -> Iterator[Finding]:
 def swap(scene: Scene) -> Iterator[Finding]:
     """Swap on the disk, as a device or as a file, holds memory of running programs."""
     for area in scene.snapshot.swaps:
-        if area.dev is not None and area.dev not in scene.devs:
+        if (area.dev is not None and area.dev not in scene.devs) or area in swapped_off(scene):
             continue
         if area.dev is None:
             text = f"It is not known where the swap area {area.path} lies."
@@ -125,11 +130,23 @@ def swap(scene: Scene) -> Iterator[Finding]:
         yield Finding(Level.BLOCK, "swap", area.path, text, evidence, f"swapoff {area.path}")
 
 
+def swapped_off(scene: Scene) -> tuple[Swap, ...]:
+    """The swap areas on a disk of the kernel that the plan can switch off: there is room for what is in them.
+
+    Twice as much, as programs go on while the kernel reads it back.
+    """
+    memory = scene.facts.memory
+    own = tuple(area for area in scene.snapshot.swaps if area.dev in scene.devs)
+    if scene.disk.source is not Source.KERNEL or memory is None:
+        return ()
+    return own if memory.available_bytes > 2 * sum(area.used_bytes for area in own) else ()
+
+
 def above(scene: Scene) -> Iterator[Finding]:
-    """Devices built on the disk."""
+    """Devices built on the disk that no step of the plan closes."""
     on_file = {use.dev for use in scene.facts.loops}
     for node in scene.above:
-        if node.dev in on_file:
+        if node.dev in on_file or (scene.disk.source is Source.KERNEL and node.kind in CLOSED):
             continue
         what, fix = _ABOVE.get(node.kind, ("a device", "take down what is built on it"))
         name = node.dm_name or node.kname

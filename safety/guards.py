@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from initiator.model import Snapshot
-from safety import guard_disk, guard_use
+from safety import guard_disk, guard_kernel, guard_stack, guard_use
 from safety.facts import Facts
 from safety.findings import Finding, Level, blocks, in_order
 from safety.scene import Scene, find_disk, view
@@ -22,6 +22,8 @@ GUARDS: tuple[Guard, ...] = (
     guard_disk.permitted,
     guard_disk.readable,
     guard_disk.attached,
+    guard_kernel.known,
+    guard_kernel.kind,
     guard_disk.identity,
     guard_use.system,
     guard_disk.only_one,
@@ -33,14 +35,34 @@ GUARDS: tuple[Guard, ...] = (
     guard_use.above,
     guard_use.loops,
     guard_use.exports,
+    guard_stack.groups,
+    guard_stack.arrays,
+    guard_stack.encrypted,
+    guard_stack.spanning,
+    guard_stack.swaps,
+    guard_stack.owners,
     guard_disk.paths,
+    guard_kernel.sessions,
+    guard_kernel.twice,
+    guard_kernel.paths,
+    guard_kernel.joined,
+    guard_kernel.daemons,
+    guard_kernel.traffic,
+    guard_kernel.other_units,
     guard_disk.neighbours,
     guard_use.automounts,
     guard_disk.memory,
 )
 """In the order in which their findings are shown, within one level."""
 
-_STANDING = {guard_disk.attached, guard_disk.paths, guard_disk.only_one}
+_STANDING = {
+    guard_disk.attached,
+    guard_disk.paths,
+    guard_disk.only_one,
+    guard_kernel.paths,
+    guard_kernel.joined,
+    guard_kernel.traffic,
+}
 
 
 def check(snapshot: Snapshot, facts: Facts, disk_id: str) -> tuple[Finding, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 
 from initiator.host.mounts import Mount, is_under
 from safety.plan import Step
@@ -14,34 +15,57 @@ _SHOWN_ONLY = frozenset({"seclabel"})
 """Words that mountinfo shows and mount(2) does not take."""
 
 
-def mount_again(work: Work, step: Step) -> str:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ground:
+    """What a file system lies on now: its device may have come back under another name."""
+
+    source: str
+    dev: str | None
+    """Its number in mountinfo; None where that cannot be told beforehand, and the source has to do."""
+
+    def carries(self, mount: Mount) -> bool:
+        """Whether a mount is one of this file system."""
+        return mount.source == self.source if self.dev is None else mount.dev == self.dev
+
+
+def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] | None = None) -> str:
     """Mount a file system at the same place with the same options, if it is not mounted there now.
 
-    The disk is brought back first, if somebody else has detached it meanwhile.
+    Args:
+        work: The removal.
+        step: The unmount that is taken back.
+        ground: Brings the disk back, if somebody took it meanwhile, and says where the file system lies; the engine's
+            way when None.
 
     Raises:
         StepError: the disk is not attached, or is another one, or mount(8) failed.
         NotProven: the mount does not show.
     """
+    on = (ground or _engine_ground)(work, step)
+    point = step.params["mountpoint"]
+    if _shown(work, step, on) is not None:
+        return f"{point} is mounted"
+    if step.params["root"] == "/":
+        _calls(work, step, [whole(step, on.source, point), *refine(step)])
+    else:
+        _bind(work, step, on)
+    work.until(lambda: None if _shown(work, step, on) else f"{point} is not mounted.", 10.0)
+    found = _shown(work, step, on)
+    if found is None:
+        raise NotProven(f"{point} is not mounted.")
+    before, after = _words(step.params["options"]), _words(found.options)
+    if before != after:
+        work.note(f"{found.mountpoint} had the options {','.join(before)}, now it has {','.join(after)}.")
+    return f"{found.mountpoint} is mounted from {on.source}"
+
+
+def _engine_ground(work: Work, step: Step) -> Ground:
     bring_back(work)
     disk = work.confirm(device=False)
     if disk.device is None or disk.dev is None or disk.state not in LIVING:
         raise StepError(f"{disk.name} is not attached, so {step.params['mountpoint']} cannot be mounted.", code="gone")
-    if _shown(work, step) is not None:
-        return f"{step.params['mountpoint']} is mounted"
     source = _source(work, step, disk.device)
-    if step.params["root"] == "/":
-        _calls(work, step, [whole(step, source, step.params["mountpoint"]), *refine(step)])
-    else:
-        _bind(work, step, source, disk.dev)
-    work.until(lambda: None if _shown(work, step) else f"{step.params['mountpoint']} is not mounted.", 10.0)
-    found = _shown(work, step)
-    if found is None:
-        raise NotProven(f"{step.params['mountpoint']} is not mounted.")
-    before, after = _words(step.params["options"]), _words(found.options)
-    if before != after:
-        work.note(f"{found.mountpoint} had the options {','.join(before)}, now it has {','.join(after)}.")
-    return f"{found.mountpoint} is mounted from {source}"
+    return Ground(source, disk.dev if source == disk.device else None)
 
 
 def whole(step: Step, source: str, point: str) -> Sequence[str]:
@@ -70,18 +94,16 @@ def refine(step: Step) -> list[Sequence[str]]:
     return calls
 
 
-def _bind(work: Work, step: Step, source: str, dev: str) -> None:
+def _bind(work: Work, step: Step, on: Ground) -> None:
     """Mount a folder of the file system again: from where the file system is mounted, or from a place made for it."""
     params = step.params
-    here = step.params["dev"] == work.identity.dev
     for mount in work.world.mounts():
-        same = mount.dev == dev if here else mount.source == source
-        if mount.namespace is None and same and is_under(params["root"], mount.root):
+        if mount.namespace is None and on.carries(mount) and is_under(params["root"], mount.root):
             inside = params["root"].removeprefix(mount.root.rstrip("/"))
             _calls(work, step, [("--bind", mount.mountpoint + inside, params["mountpoint"]), *refine(step)])
             return
     scratch = work.world.scratch()
-    _calls(work, step, [whole(step, source, scratch)])
+    _calls(work, step, [whole(step, on.source, scratch)])
     try:
         _calls(work, step, [("--bind", scratch + params["root"], params["mountpoint"]), *refine(step)])
     finally:
@@ -101,16 +123,11 @@ def _source(work: Work, step: Step, device: str) -> str:
     return device + part if source.startswith(then) and part.startswith("p") else device
 
 
-def _shown(work: Work, step: Step) -> Mount | None:
+def _shown(work: Work, step: Step, on: Ground) -> Mount | None:
     """The mount that the step took away, if there is one like it now, on the disk as it is now."""
-    disk = work.find(work.snapshot())
-    if disk is None or disk.dev is None or disk.device is None:
-        return None
-    source = _source(work, step, disk.device)
     place = (step.params["mountpoint"], step.params["root"])
     for mount in work.world.mounts():
-        ours = mount.dev == disk.dev or (source != disk.device and mount.source == source)
-        if mount.namespace is None and (mount.mountpoint, mount.root) == place and ours:
+        if mount.namespace is None and (mount.mountpoint, mount.root) == place and on.carries(mount):
             return mount
     return None
 

@@ -1,6 +1,7 @@
 """The sequence of a removal, as data: which phase may follow which, and on what evidence.
 
-    identify -> lock -> stop what brings it back -> dismount -> claim -> flush -> offline -> delete -> logout -> watch
+    identify -> lock -> stop what brings it back -> dismount -> claim -> map -> flush -> offline -> delete -> logout
+      -> watch
 
 A plan lists its steps in this order and may leave phases out only where the table allows it. The same table is asked
 when a plan is made, when one is read back from a journal, and before each step is run, so that no route through the
@@ -33,6 +34,8 @@ class Phase(enum.StrEnum):
     """Keep agents from bringing the disk back: automatic logins, automounts, map daemons."""
     DISMOUNT = "dismount"
     CLAIM = "claim"
+    MAP = "map"
+    """Flush a multipath map and hand the claim on it over to its paths."""
     FLUSH = "flush"
     OFFLINE = "offline"
     DELETE = "delete"
@@ -91,6 +94,13 @@ SEQUENCE: Mapping[Phase, Rule] = MappingProxyType(
             evidence="an exclusive open succeeded, on the device with the planned sequence number",
             free=True,
             undo="Release the claim.",
+        ),
+        Phase.MAP: Rule(
+            title="Hand the map over to its paths",
+            needs=frozenset({Phase.CLAIM}),
+            evidence="fsync of the map returned without error, the map is gone, and every path of it is claimed",
+            free=False,
+            undo="Release the claims and have multipathd make the map again.",
         ),
         Phase.FLUSH: Rule(
             title="Flush",

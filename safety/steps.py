@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from safety import steps_engine, steps_local
+from safety import steps_engine, steps_kernel, steps_local, steps_session, steps_stack
 from safety.kind import Kind
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -25,6 +25,24 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "offline": steps_engine.Offline(),
         "logout": steps_engine.Logout(),
         "watch": steps_engine.Watch(),
+        "identify-kernel": steps_session.IdentifyKernel(),
+        "startup": steps_session.Startup(),
+        "swapoff": steps_stack.SwapOff(),
+        "unmount-kernel": steps_stack.UnmountKernel(),
+        "close-vg": steps_stack.CloseGroup(),
+        "close-crypt": steps_stack.CloseCrypt(),
+        "close-md": steps_stack.StopArray(),
+        "close-part": steps_stack.ClosePart(),
+        "claim-map": steps_kernel.ClaimMap(),
+        "fsync-map": steps_kernel.FsyncMap(),
+        "hand-over": steps_kernel.HandOver(),
+        "claim-paths": steps_kernel.ClaimPaths(),
+        "flush-paths": steps_kernel.FlushPaths(),
+        "silent": steps_kernel.Silent(),
+        "offline-path": steps_kernel.OfflinePath(),
+        "delete-path": steps_kernel.DeletePath(),
+        "logout-kernel": steps_session.LogoutKernel(),
+        "watch-kernel": steps_session.WatchKernel(),
     }
 )
 """Kinds of steps by their names in plans. Another transport adds its own here and nowhere else."""

@@ -94,7 +94,7 @@ class Unmount(Kind):
 
     def precheck(self, work: Work, step: Step) -> None:
         """The path must lead to the planned mount of the planned disk."""
-        work.confirm(device=True)
+        self._confirm(work)
         if not self._shown(work, step):
             return
         point, mount_id = step.params["mountpoint"], step.params["mount_id"]
@@ -119,7 +119,7 @@ class Unmount(Kind):
             try:
                 work.world.unmount(point, step.deadline_s)
             except Busy as error:
-                who = _who(work)
+                who = who_uses(work)
                 if who or work.world.now() >= end:
                     raise Busy(f"{point} is in use{who}.", fix="end what uses it, then try again") from error
                 work.note(f"{point} is busy, though nobody is seen to use it; trying again.")
@@ -130,7 +130,7 @@ class Unmount(Kind):
     def verify(self, work: Work, step: Step) -> str:
         """Not in this namespace any more; after the last one, in none, and no living superblock."""
         work.until(lambda: self._left(work, step), _SETTLE_S)
-        trouble = work.world.trouble((work.identity.device or "").removeprefix("/dev/"))
+        trouble = self._trouble(work, step)
         if trouble:
             text = f"The kernel reported errors while {step.params['mountpoint']} was unmounted: {trouble[0]}"
             raise NotProven(text, fix="undo, then look for the reason before trying again")
@@ -155,17 +155,32 @@ class Unmount(Kind):
 
     def _left(self, work: Work, step: Step) -> str | None:
         """What is still there, or None."""
-        devs = set(step.params["devs"]) if step.params["last"] and not work.device_gone() else set()
+        devs = self._devs(work, step) if step.params["last"] else set()
         for mount in work.world.mounts():
             if self._is(mount, step) or mount.dev in devs:
                 where = f" in mount namespace {mount.namespace}" if mount.namespace else ""
                 return f"{mount.mountpoint} is still mounted{where}."
-        kname = (work.identity.device or "").removeprefix("/dev/")
         if devs:
-            alive = [name for name in work.world.superblocks() if _belongs(name, kname)]
+            alive = self._alive(work)
             if alive:
                 return f"No mount is listed, but a file system on {alive[0]} is still alive: somebody uses it."
         return None
+
+    def _confirm(self, work: Work) -> None:
+        work.confirm(device=True)
+
+    def _devs(self, work: Work, step: Step) -> set[str]:
+        """Device numbers under which a file system of the disk would show now."""
+        return set() if work.device_gone() else set(step.params["devs"])
+
+    def _alive(self, work: Work) -> list[str]:
+        """Devices of the disk with a living file system."""
+        kname = (work.identity.device or "").removeprefix("/dev/")
+        return [name for name in work.world.superblocks() if _belongs(name, kname)]
+
+    def _trouble(self, work: Work, step: Step) -> tuple[str, ...]:
+        """What the kernel's log says against it."""
+        return work.world.trouble((work.identity.device or "").removeprefix("/dev/"))
 
     def _is(self, mount: Mount, step: Step) -> bool:
         params = step.params
@@ -195,7 +210,7 @@ class ClaimDevice(Kind):
                 work.claim = work.world.claim(identity.device, identity.dev, identity.diskseq, step.deadline_s)
             except Busy as error:
                 if work.world.now() >= end:
-                    raise Busy(f"{error}{_who(work)}", fix=error.fix) from error
+                    raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
                 work.note(f"{identity.device} is busy; trying again.")
                 work.world.pause(0.5)
             else:
@@ -260,7 +275,7 @@ class Detach(Kind):
     def apply(self, work: Work, step: Step) -> None:
         """Succeeds only when nobody else has the device open, not even without O_EXCL."""
         if not work.world.seal(claimed(work), step.deadline_s):
-            text = f"{work.identity.device} is open elsewhere{_who(work)}."
+            text = f"{work.identity.device} is open elsewhere{who_uses(work)}."
             raise Busy(text, fix="end what has it open, then try again")
 
     def verify(self, work: Work, step: Step) -> str:
@@ -336,7 +351,7 @@ def flushed_and_gone(work: Work) -> str | None:
     raise StepError(text, code="detached-elsewhere", fix="undo brings the disk back; then remove it again")
 
 
-def _who(work: Work) -> str:
+def who_uses(work: Work) -> str:
     """Who uses the disk now, as a part of a sentence; empty if nobody can be named."""
     try:
         snapshot = work.world.snapshot()

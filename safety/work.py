@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
+from initiator.errors import MooringError
+from initiator.host.scsipaths import Traffic
 from initiator.model import Disk, DiskState, Snapshot
 from safety.identity import Identity, differences
 from safety.plan import Plan, Step
 from safety.world import Claim, Ends, NotProven, StepError, Unreadable, World
+from safety.world_kernel import PathClaim
 
 LIVING = frozenset({DiskState.ATTACHED, DiskState.DEGRADED, DiskState.NO_PATH})
 """States in which the engine serves the disk as a block device."""
@@ -38,6 +42,10 @@ class Work:
     """True when the machine was restarted since the plan was made: its devices, mounts and sessions are gone, and what
     has their names now is something else."""
     claim: Claim | None = None
+    held: dict[str, PathClaim] = dataclasses.field(default_factory=dict)
+    """Claims on paths of a disk of the kernel, by H:C:T:L."""
+    counted: dict[str, Traffic] = dataclasses.field(default_factory=dict)
+    """Counters of these paths when they were claimed."""
     proofs: dict[str, str] = dataclasses.field(default_factory=dict)
     """What was answered to steps whose effect no state shows (flushes), by step, in this run."""
 
@@ -107,10 +115,11 @@ class Work:
 
     def find(self, snapshot: Snapshot) -> Disk | None:
         """The disk of the plan, by its id or, when it was attached again, by its identification."""
-        for disk in snapshot.disks:
+        own = [disk for disk in snapshot.disks if disk.source == self.identity.source]
+        for disk in own:
             if disk.id == self.identity.disk:
                 return disk
-        for disk in snapshot.disks:
+        for disk in own:
             if self.identity.wwid is not None and disk.wwid == self.identity.wwid:
                 return disk
         return None
@@ -148,6 +157,17 @@ class Work:
             raise Unreadable("The plan does not say which device carries the disk.")
         state = self.world.loop(dev)
         return state is None or state.backing_file is None or state.diskseq != self.identity.diskseq
+
+    def drop(self) -> None:
+        """Close every claim. The kernel would do so with the process."""
+        claim, self.claim = self.claim, None
+        held, self.held = list(self.held.values()), {}
+        with contextlib.suppress(MooringError):
+            if claim is not None and claim.held:
+                self.world.release(claim, 30.0)
+        with contextlib.suppress(MooringError):
+            if held:
+                self.world.kernel.let_go(held)
 
     def until(self, look: Callable[[], str | None], seconds: float) -> None:
         """Look again and again until `look` gives None.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from initiator.errors import MooringError, OutcomeUnknownError
 from initiator.host.mounts import Mount
 from initiator.model import Disk, Snapshot
 from safety.facts import Facts
+
+if TYPE_CHECKING:
+    from safety.world_kernel import KernelWorld
 
 
 class StepError(MooringError):
@@ -71,6 +74,10 @@ class Claim(Protocol):
 
 class World(Protocol):
     """Reads and effects. Everything that can hang has a deadline in seconds and runs in a child."""
+
+    @property
+    def kernel(self) -> KernelWorld:
+        """What only disks of the kernel's initiator need."""
 
     def snapshot(self) -> Snapshot:
         """The host as it is now."""

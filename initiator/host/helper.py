@@ -173,6 +173,17 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 """Everything a helper can do, by name."""
 
+
+def _operation(name: str) -> Callable[..., Any]:
+    """An operation of this file, or of `initiator.host.helper_scsi`, which only removals of kernel disks need."""
+    if name in OPERATIONS:
+        return OPERATIONS[name]
+    import helper_scsi  # type: ignore[import-not-found]
+
+    found: Callable[..., Any] = helper_scsi.OPERATIONS[name]
+    return found
+
+
 _UMOUNT_NOFOLLOW = 8
 _CLONE_NEWNS = 0x20000
 
@@ -217,7 +228,7 @@ def serve() -> None:
         except EOFError:
             return
         try:
-            result = OPERATIONS[operation](**arguments)
+            result = _operation(operation)(**arguments)
             if hasattr(result, "__next__"):
                 for part in result:
                     _send("more", part)

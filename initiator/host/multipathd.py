@@ -131,6 +131,29 @@ class Multipathd:
             return self._failed(Daemon.BROKEN, str(error))
         return self._told
 
+    def order(self, command: str, seconds: float) -> str | None:
+        """Gives one order and waits for the answer; None where there is no multipathd.
+
+        Raises:
+            MultipathdError: it refused, or does not answer, so that nobody knows.
+        """
+        self.close()
+        self._until = self._monotonic() + seconds
+        asked = self._ask(command)
+        try:
+            self._connect()
+            next(asked)
+        except StopIteration as answered:
+            text: str = answered.value
+            return text
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                return None
+            raise MultipathdError(f"multipathd cannot be asked: {error.strerror or error}") from error
+        finally:
+            self.close()
+        raise MultipathdError(f"multipathd did not answer {command!r} within {seconds:g} s")
+
     def _failed(self, daemon: Daemon, reason: str) -> Told:
         self._told = dataclasses.replace(self._told, daemon=daemon, reason=reason)
         return self._told

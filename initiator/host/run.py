@@ -28,7 +28,8 @@ from initiator.names import clean
 _PATIENCE = 0.2
 """Seconds that a killed child gets to die."""
 _LARGEST_FRAME = 64 << 20
-_ROOM_FOR_FDS = socket.CMSG_SPACE(16 * array.array("i").itemsize)
+_ROOM_FOR_FDS = socket.CMSG_SPACE(253 * array.array("i").itemsize)
+"""The kernel passes no more at once (SCM_MAX_FD)."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _HELPER = f"import sys; sys.path.append({_HERE!r}); import helper; helper.serve()"
 """`-c` and an import instead of the script, so that the compiled file is used."""

@@ -16,6 +16,7 @@ from initiator.host.mounts import Mount
 from initiator.model import BlockNode, Disk, DiskState, Session, Snapshot
 from safety.facts import Facts, User
 from safety.world import Busy, Claim, Ends, LoopState, StepError
+from safety.world_kernel import KernelWorld
 from tests.safety import scenes
 
 
@@ -66,6 +67,10 @@ class SimWorld:
         self.calls: list[str] = []
         self.die_before: int | None = None
         self.die_after: int | None = None
+
+    @property
+    def kernel(self) -> KernelWorld:
+        raise AssertionError("the kernel's initiator has no part in this")
 
     # The bytes.
 

@@ -20,7 +20,7 @@ from safety.facts import User
 from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record, read
 from safety.plan import Plan, make
 from safety.runner import write_plan
-from safety.world import Busy, Unreadable
+from safety.world import Busy, Unreadable, World
 from tests.safety import scenes
 from tests.safety.simworld import ALL_MOUNTS, Crash, SimWorld
 
@@ -63,7 +63,7 @@ class Mortal(Journal):
 
 def go(
     path: Path,
-    world: SimWorld,
+    world: World,
     *,
     back: bool = False,
     kind: type[Journal] = Journal,

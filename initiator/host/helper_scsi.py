@@ -1,0 +1,134 @@
+"""Helper operations on SCSI disks and device mapper maps; lies beside `initiator.host.helper`, which runs them.
+
+Like that file it is imported alone by a bare interpreter and takes only the standard library.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SG_IO = 0x2285
+_SG_HEADER = struct.Struct("@iiBBHIPPPIIiPBBBBHHiII0P")
+"""struct sg_io_hdr, scsi/sg.h; the kernel's layout is the compiler's own."""
+_SG_DXFER_NONE = -1
+_SENSE_BYTES = 96
+_DM_REMOVE = 0xC138FD04
+"""DM_DEV_REMOVE, linux/dm-ioctl.h."""
+_DM_STATUS = 0xC138FD07
+"""DM_DEV_STATUS."""
+_DM_BYTES = 312
+_DM_DEFERRED = 1 << 17
+_STEP = 0.001
+
+
+def sg_io(fd: int, cdb: bytes, seconds: float) -> tuple[int, int, int, bytes]:
+    """Sends one SCSI command without data and gives what came back: SCSI, host and driver status, and sense data."""
+    import ctypes
+    import fcntl
+
+    command = ctypes.create_string_buffer(cdb, len(cdb))
+    sense = ctypes.create_string_buffer(_SENSE_BYTES)
+    header = bytearray(
+        _SG_HEADER.pack(
+            ord("S"), _SG_DXFER_NONE, len(cdb), _SENSE_BYTES, 0, 0,
+            0, ctypes.addressof(command), ctypes.addressof(sense),
+            int(seconds * 1000), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        )
+    )  # fmt: skip
+    fcntl.ioctl(fd, _SG_IO, header)
+    fields = _SG_HEADER.unpack(header)
+    status, written, host, driver = fields[13], fields[16], fields[17], fields[18]
+    return status, host, driver, sense.raw[:written]
+
+
+def dm_remove(uuid: str, deferred: bool) -> None:
+    """Removes a map by its UUID; deferred: when its last opener closes it, and until then nobody notices.
+
+    By UUID, because names and numbers are given again to others.
+    """
+    _dm(_DM_REMOVE, uuid, _DM_DEFERRED * deferred)
+
+
+def dm_open_count(uuid: str) -> int:
+    """How often a map is open, by whomever."""
+    return int(struct.unpack_from("=i", _dm(_DM_STATUS, uuid, 0), 24)[0])
+
+
+def _dm(request: int, uuid: str, flags: int) -> bytearray:
+    """One ioctl of the device mapper about the map with this UUID."""
+    import fcntl
+
+    name = uuid.encode()
+    if not 0 < len(name) < 129:
+        raise OSError(errno.EINVAL, "no UUID of a map")
+    # struct dm_ioctl, linux/dm-ioctl.h: version 4.0.0, sizes, counts, flags; name at 48, UUID at 176
+    told = bytearray(_DM_BYTES)
+    struct.pack_into("=IIIIIIiIII", told, 0, 4, 0, 0, _DM_BYTES, _DM_BYTES, 0, 0, flags, 0, 0)
+    told[176 : 176 + len(name)] = name
+    handle = os.open("/dev/mapper/control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(handle, request, told)
+    finally:
+        os.close(handle)
+    return told
+
+
+def open_locked(path: str, patience: float) -> Any:
+    """Opens a whole disk and takes the lock that keeps udev, and so all that listens to it, away."""
+    import fcntl
+
+    from helper import Done  # type: ignore[import-not-found]
+
+    until = time.monotonic() + patience
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK or time.monotonic() > until:
+                os.close(handle)
+                raise
+            time.sleep(_STEP)
+        else:
+            return Done(None, (handle,))
+
+
+def claim_all(fd: int, paths: list[str], patience: float) -> Any:
+    """Closes `fd`, if it is one, and opens every one of `paths` exclusively as soon as the kernel allows.
+
+    With the last descriptor of a map that is to go, its paths become free: whoever waits here is first. All or none.
+    """
+    from helper import Done
+
+    if fd >= 0:
+        os.close(fd)
+    until = time.monotonic() + patience
+    handles: list[int] = []
+    while len(handles) < len(paths):
+        try:
+            handles.append(os.open(paths[len(handles)], os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                for handle in handles:
+                    os.close(handle)
+                raise OSError(error.errno, f"{paths[len(handles)]}: {error.strerror}") from error
+            time.sleep(_STEP)
+    return Done(None, tuple(handles))
+
+
+def write_attribute(fd: int, text: str) -> None:
+    """Writes a sysfs attribute through a descriptor that was opened before: it cannot hit another device."""
+    os.pwrite(fd, text.encode(), 0)
+
+
+OPERATIONS = {
+    operation.__name__: operation
+    for operation in (sg_io, dm_remove, dm_open_count, open_locked, claim_all, write_attribute)
+}

@@ -1,0 +1,207 @@
+"""Claims on the paths of a disk, held from "unused" to "deleted", and the way from the claim on a map to these."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+from initiator.errors import MooringError
+from initiator.host.run import Helper, HelperFailed, close_all, run
+from safety.claims import DeviceClaim, number, sequence_number
+from safety.world import Busy, StepError
+from safety.world_kernel import Route
+
+_PATIENCE_S = 3.0
+"""Seconds for udev, or whoever else looks at a device in passing, to be done with it."""
+_VANISH_S = 10.0
+"""Seconds within which a map without openers is gone."""
+_FOLDER = "/sys/class/scsi_device/{}/device"
+
+
+@dataclasses.dataclass(slots=True)
+class DevicePathClaim:
+    """One path. The kernel releases it when the process ends, however it ends.
+
+    Attributes:
+        route: The path.
+        fd: Open exclusively: no mount, no swap, no map, no array.
+        lock_fd: Open with flock(LOCK_EX): udev, and what listens to it, keeps away.
+        state_fd, delete_fd: The attributes of this very device; when it is gone they answer ENODEV, whoever has its
+            name by then.
+    """
+
+    route: Route
+    fd: int
+    lock_fd: int
+    state_fd: int
+    delete_fd: int
+
+    @property
+    def held(self) -> bool:
+        """Whether the descriptor is still open on the claimed device."""
+        if self.fd < 0:
+            return False
+        try:
+            return number(os.fstat(self.fd).st_rdev) == self.route.dev
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Give it up."""
+        close_all((self.fd, self.lock_fd, self.state_fd, self.delete_fd))
+        self.fd = self.lock_fd = self.state_fd = self.delete_fd = -1
+
+
+def take(routes: Sequence[Route], deadline: float) -> tuple[DevicePathClaim, ...]:
+    """Claim every path, or none.
+
+    Raises:
+        Busy: something holds one.
+        StepError: one is another device now.
+    """
+    with Helper() as helper:
+        return _claim(helper, None, "", routes, deadline)
+
+
+def hand_over(claim: DeviceClaim, uuid: str, routes: Sequence[Route], deadline: float) -> tuple[DevicePathClaim, ...]:
+    """Have a claimed map vanish with its claim, and claim its paths before anybody else can.
+
+    The map is marked to go with its last opener while the exclusive descriptor keeps everybody from mounting it. The
+    paths are locked against udev first, and a child that holds the last descriptor closes it and at once opens the
+    paths exclusively, in one go.
+
+    Raises:
+        Busy: somebody else has the map open, or took a path.
+        StepError: the kernel said no.
+    """
+    try:
+        with Helper((claim.fd,)) as helper:
+            helper.start()
+            _alone(helper, uuid, deadline)
+            return _claim(helper, claim, uuid, routes, deadline)
+    except HelperFailed as error:
+        raise StepError(f"The map cannot be handed over: {error}.", code="kernel-said-no") from error
+    finally:
+        if claim.fd >= 0:
+            close_all((claim.fd,))
+            claim.fd = -1
+
+
+def _alone(helper: Helper, uuid: str, deadline: float) -> None:
+    """Wait until nobody but us has the map open: it would not go before they do."""
+    end = time.monotonic() + _PATIENCE_S
+    while (openers := helper.call("dm_open_count", {"uuid": uuid}, deadline).value) != 1:
+        if time.monotonic() > end:
+            text = f"The map is open {openers - 1} more times."
+            raise Busy(text, fix="find who has it open (fuser, lsof) and end it, then try again")
+        time.sleep(0.02)
+
+
+def _claim(
+    helper: Helper, closing: DeviceClaim | None, uuid: str, routes: Sequence[Route], deadline: float
+) -> tuple[DevicePathClaim, ...]:
+    with contextlib.ExitStack() as undo:
+        attributes = [undo.enter_context(_attributes(route)) for route in routes]
+        locks: list[int] = []
+        undo.callback(lambda: close_all(locks))
+        for route in routes:
+            path = f"/dev/{route.kname}"
+            with _said(path):
+                locks += helper.call("open_locked", {"path": path, "patience": _PATIENCE_S}, deadline).fds
+        last = -1
+        if closing is not None:
+            helper.call("dm_remove", {"uuid": uuid, "deferred": True}, deadline)
+            last, closing.fd = closing.fd, -1
+            close_all((last,))
+        fds: list[int] = []
+        undo.callback(lambda: close_all(fds))
+        names = [f"/dev/{route.kname}" for route in routes]
+        patience = _PATIENCE_S if closing is None else _VANISH_S
+        try:
+            with _said(", ".join(names)):
+                fds += helper.call("claim_all", {"fd": last, "paths": names, "patience": patience}, deadline).fds
+        except MooringError:
+            if closing is not None:
+                # Somebody opened the map in the last moment and keeps it: it may stay then, as it was.
+                with contextlib.suppress(MooringError):
+                    run(["dmsetup", "message", "--uuid", uuid, "0", "@cancel_deferred_remove"], deadline)
+            raise
+        for route, fd in zip(routes, fds, strict=True):
+            _same(route, fd)
+        undo.pop_all()
+        return tuple(
+            DevicePathClaim(route, fd, lock, state, delete)
+            for route, fd, lock, (state, delete) in zip(routes, fds, locks, attributes, strict=True)
+        )
+
+
+@contextlib.contextmanager
+def _attributes(route: Route) -> Iterator[tuple[int, int]]:
+    """The open `state` and `delete` attributes of a path, which is the planned one; closed if anything goes wrong."""
+    fds: list[int] = []
+    try:
+        folder = os.open(_FOLDER.format(route.hctl), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name, access in (("state", os.O_RDWR), ("delete", os.O_WRONLY)):
+                fds.append(os.open(name, access | os.O_CLOEXEC, dir_fd=folder))
+            check(route, folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        close_all(fds)
+        raise StepError(f"Path {route.hctl}: {error.strerror}.", code="gone") from error
+    except StepError:
+        close_all(fds)
+        raise
+    try:
+        yield fds[0], fds[1]
+    finally:
+        close_all(fds)
+
+
+def check(route: Route, folder: int) -> None:
+    """Make sure that an open sysfs folder is that of the planned path.
+
+    Raises:
+        StepError: it is another one's.
+        OSError: it is going away.
+    """
+    found = (read_attribute(folder, "wwid") or None, read_attribute(folder, f"block/{route.kname}/diskseq"))
+    if found != (route.wwid, str(route.diskseq)):
+        text = f"Path {route.hctl} is another device now: {found[0]}, sequence number {found[1]}."
+        raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")
+
+
+def read_attribute(folder: int, name: str) -> str:
+    """An attribute in an open sysfs folder.
+
+    Raises:
+        OSError: it is going away.
+    """
+    handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(handle, 4096).decode("utf-8", "replace").strip()
+    finally:
+        os.close(handle)
+
+
+def _same(route: Route, fd: int) -> None:
+    dev, sequence = number(os.fstat(fd).st_rdev), sequence_number(fd)
+    if dev != route.dev or (sequence is not None and sequence != route.diskseq):
+        text = f"/dev/{route.kname} leads to device {dev}, sequence number {sequence}, not to the planned one."
+        raise StepError(text, code="identity-changed")
+
+
+@contextlib.contextmanager
+def _said(names: str) -> Iterator[None]:
+    try:
+        yield
+    except HelperFailed as error:
+        if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
+            fix = "a mount in a hidden namespace, a map, an array or another program holds it"
+            raise Busy(f"{names} cannot be claimed: {error}.", fix=fix) from error
+        raise StepError(f"{names} cannot be claimed: {error}.", code="kernel-said-no") from error

@@ -1,0 +1,104 @@
+"""Reads what the guards need to know of a disk of the kernel's initiator, at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from initiator.errors import MooringError
+from initiator.host import block, sysfs
+from initiator.host.multipathd import Daemon, Multipathd
+from initiator.host.nodes import Records, read_records
+from initiator.host.scsipaths import ScsiSession, read_paths, read_traffic
+from initiator.host.stacks import Array, VolumeGroup, read_array, read_groups, uses_lvm
+from initiator.model import BlockNode, Disk, Problem
+from safety.facts_kernel import KernelFacts, Record
+
+_ISCSID = "@ISCSIADM_ABSTRACT_NAMESPACE"
+_PATIENCE = 2.0
+PATH = "kernel:p:"
+"""How ids of paths of the kernel begin."""
+
+
+def read_kernel_facts(root: Path, disk: Disk) -> tuple[KernelFacts, tuple[Problem, ...]]:
+    """One reading of everything that concerns a disk of the kernel; what could not be read is a problem."""
+    found = read_paths(root)
+    problems = list(found.problems)
+    own = {path.removeprefix(PATH) for path in disk.paths}
+    paths = tuple(path for path in found.paths if path.hctl in own)
+    sids = {path.sid for path in paths}
+    sessions = tuple(each for each in found.sessions if each.sid in sids)
+    nodes, block_problems = block.read_block(root)
+    records = read_records(root)
+    problems += block_problems
+    devs = {path.dev for path in paths if path.dev} | ({disk.dev} if disk.dev else set())
+    traffic = ((path.hctl, read_traffic(path.hctl, root)) for path in paths)
+    return (
+        KernelFacts(
+            paths=paths,
+            others=tuple(path for path in found.paths if path.sid in sids and path.hctl not in own),
+            sessions=sessions,
+            every_session=found.sessions,
+            traffic=tuple((hctl, each) for hctl, each in traffic if each is not None),
+            records=tuple(Record(each.sid, _startup(records, each)) for each in sessions),
+            boot=_boot(records),
+            discoveryd=_discoveryd(records),
+            iscsid=_ISCSID in (sysfs.read_text(f"{sysfs.base(root)}/proc/net/unix") or ""),
+            multipathd=_multipathd(root),
+            groups=_groups(root, nodes, devs, problems),
+            arrays=_arrays(root, nodes, devs),
+        ),
+        tuple(problems),
+    )
+
+
+def device_numbers(root: Path, disk: Disk) -> set[str]:
+    """`major:minor` of the disk and of all its paths."""
+    own = {path.removeprefix(PATH) for path in disk.paths}
+    found = {path.dev for path in read_paths(root).paths if path.hctl in own and path.dev}
+    return found | ({disk.dev} if disk.dev else set())
+
+
+def _startup(records: Records, session: ScsiSession) -> str | None:
+    """The start-up of the session's records; two that differ are a word that no record has, so nothing is assumed."""
+    found = [record for portal in session.portals for record in records.of(session.target, portal, session.interface)]
+    words = list(dict.fromkeys(record.startup or "unknown" for record in found))
+    return None if not words else words[0] if len(words) == 1 else "several: " + ", ".join(words)
+
+
+def _boot(records: Records) -> tuple[str, ...]:
+    names = [target.name for target in records.boot]
+    names += [record.target for record in records.nodes if record.startup == "onboot"]
+    return tuple(dict.fromkeys(names))
+
+
+def _discoveryd(records: Records) -> tuple[str, ...]:
+    return tuple(
+        f"{each.kind} {each.address}"
+        for each in records.discoveries
+        if each.settings.get(f"discovery.{'isns' if each.kind == 'isns' else 'sendtargets'}.use_discoveryd") == "Yes"
+    )
+
+
+def _multipathd(root: Path) -> str:
+    with Multipathd(root) as daemon:
+        told = daemon.read(_PATIENCE)
+    return str(told.daemon) if told.daemon in (Daemon.RUNNING, Daemon.ABSENT) else told.reason or str(told.daemon)
+
+
+def _groups(root: Path, nodes: Iterable[BlockNode], devs: set[str], problems: list[Problem]) -> tuple[VolumeGroup, ...]:
+    every = tuple(nodes)
+    above = block.above(every, devs, {})
+    if root != Path("/") or not uses_lvm([node for node in every if node.dev in above], root):
+        return ()
+    try:
+        return tuple(group for group in read_groups() if above.intersection(group.devices))
+    except MooringError as error:
+        problems.append(Problem("lvm", "the volume groups", str(error)))
+        return ()
+
+
+def _arrays(root: Path, nodes: Iterable[BlockNode], devs: set[str]) -> tuple[Array, ...]:
+    every = tuple(nodes)
+    above = block.above(every, devs, {})
+    return tuple(read_array(node, root) for node in every if node.kind == "md" and node.dev in above)

@@ -1,0 +1,53 @@
+"""What the guards and the plan need to know of a disk of the kernel's initiator, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from initiator.host.scsipaths import ScsiPath, ScsiSession, Traffic
+from initiator.host.stacks import Array, VolumeGroup
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """How one of the disk's sessions is logged in to again, and whether that happens at boot."""
+
+    sid: int
+    startup: str | None
+    """None: there is no node record."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """One reading."""
+
+    paths: tuple[ScsiPath, ...] = ()
+    """The paths of the disk."""
+    others: tuple[ScsiPath, ...] = ()
+    """Every other logical unit of its sessions."""
+    sessions: tuple[ScsiSession, ...] = ()
+    """The sessions of its paths."""
+    every_session: tuple[ScsiSession, ...] = ()
+    traffic: tuple[tuple[str, Traffic], ...] = ()
+    """By H:C:T:L, for the paths of the disk."""
+    records: tuple[Record, ...] = ()
+    boot: tuple[str, ...] = ()
+    """Names of targets that this host boots from."""
+    discoveryd: tuple[str, ...] = ()
+    """Discovery records by which iscsid logs in, and out, by itself."""
+    iscsid: bool = True
+    """Whether anybody listens for iscsiadm."""
+    multipathd: str = "absent"
+    """`running`, `absent`, or why it does not tell."""
+    groups: tuple[VolumeGroup, ...] = ()
+    """Volume groups with a physical volume on the disk or on something above it."""
+    arrays: tuple[Array, ...] = ()
+    """Arrays with a member on the disk or on something above it."""
+
+    def record(self, sid: int) -> Record | None:
+        """The record of a session."""
+        return next((each for each in self.records if each.sid == sid), None)
+
+    def stays(self, sid: int) -> tuple[ScsiPath, ...]:
+        """The other logical units for whose sake a session stays; empty if it can be logged out."""
+        return tuple(each for each in self.others if each.sid == sid and each.may_hold_data)

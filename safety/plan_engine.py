@@ -1,0 +1,156 @@
+"""The steps that remove a disk of the engine, in their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from initiator.host.mounts import Mount
+from initiator.model import Disk, Session
+from safety import plan_common
+from safety.identity import Identity
+from safety.scene import Scene
+from safety.sequence import Phase
+from safety.step import Options, Step
+
+
+def steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...]:
+    """Every step, also where a guard forbids the removal."""
+    device = identity.device or "the device"
+    return (
+        plan_common.identify("identify", identity),
+        plan_common.lock(identity),
+        *plan_common.unmounts("unmount", scene, options),
+        *_device_steps(identity, device, options),
+        *_engine_steps(scene, identity, options),
+        *(_logout(session, number) for number, session in enumerate(scene.sessions, 1)),
+        plan_common.watch("watch", options),
+    )
+
+
+def _device_steps(identity: Identity, device: str, options: Options) -> tuple[Step, ...]:
+    return (
+        Step(
+            id="claim",
+            kind="claim",
+            phase=Phase.CLAIM,
+            title=f"Claim {device}",
+            command=f'open("{device}", O_RDONLY|O_EXCL), kept open until it is detached',
+            proof=f"the open succeeded, on the device with sequence number {identity.diskseq}",
+            undo="close it",
+            deadline_s=30.0,
+            expected_s=0.1,
+        ),
+        Step(
+            id="fsync",
+            kind="fsync",
+            phase=Phase.FLUSH,
+            title=f"Write back what {device} has in memory",
+            command="fsync on the claimed descriptor",
+            proof="it returned without error",
+            undo="",
+            deadline_s=options.flush_deadline_s,
+            expected_s=0.5,
+        ),
+    )
+
+
+def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...]:
+    device = identity.device or "the device"
+    fuse = _fuse_mount(scene)
+    return (
+        Step(
+            id="flush",
+            kind="flush",
+            phase=Phase.FLUSH,
+            title="Have the target write its cache to stable storage",
+            command=f"SYNCHRONIZE CACHE to LUN {identity.lun} of {identity.target}",
+            proof="the target answered GOOD",
+            undo="",
+            deadline_s=options.flush_deadline_s,
+            expected_s=0.5,
+        ),
+        Step(
+            id="detach",
+            kind="detach",
+            phase=Phase.OFFLINE,
+            title=f"Detach {device} under the claim",
+            command="fsync, then LOOP_CLR_FD on the claimed descriptor",
+            proof="the kernel refuses every further open: nobody else has the device",
+            undo="bring the device back from the engine",
+            deadline_s=options.flush_deadline_s,
+            expected_s=0.2,
+        ),
+        Step(
+            id="release",
+            kind="release",
+            phase=Phase.OFFLINE,
+            title="Release the claim",
+            command="close the claimed descriptor",
+            proof=f"{device} has no backing file any more; its sequence number was {identity.diskseq} until then",
+            undo="bring the device back from the engine",
+            deadline_s=60.0,
+            expected_s=0.2,
+        ),
+        Step(
+            id="offline",
+            kind="offline",
+            phase=Phase.OFFLINE,
+            title="Close the engine's gate",
+            command=f"SYNCHRONIZE CACHE once more, then engine: offline {identity.disk}",
+            proof="the engine takes no command for the disk, and its FUSE mount and connection are gone",
+            undo=f"engine: online {identity.disk}",
+            deadline_s=60.0,
+            expected_s=0.5,
+            params={"fuse_dev": fuse and fuse.dev, "fuse_point": fuse and fuse.mountpoint},
+        ),
+    )
+
+
+def _logout(session: Session, number: int) -> Step:
+    return Step(
+        id=f"logout-{number}",
+        kind="logout",
+        phase=Phase.LOGOUT,
+        title=f"Log out from {session.portal}",
+        command=f"engine: logout {session.id} ({session.target})",
+        proof="the session is not listed any more and its TCP connection is closed",
+        undo="log in and attach again",
+        deadline_s=30.0,
+        expected_s=0.5,
+        params={
+            "session": session.id,
+            "name": session.name,
+            "portal": str(session.portal),
+            "link": session.link,
+            "connections": plan_common.ends(session),
+        },
+    )
+
+
+def _fuse_mount(scene: Scene) -> Mount | None:
+    """The FUSE mount that holds the file the disk's loop device is made of."""
+    backing = scene.node.backing_file if scene.node else None
+    if backing is None:
+        return None
+    best: Mount | None = None
+    for mount in scene.facts.mounts:
+        inside = backing == mount.mountpoint or backing.startswith(mount.mountpoint.rstrip("/") + "/")
+        if mount.namespace is None and inside and (best is None or len(mount.mountpoint) >= len(best.mountpoint)):
+            best = mount
+    return best if best is not None and best.fstype.startswith("fuse") else None
+
+
+def attach(scene: Scene) -> dict[str, Any]:
+    """Parameters with which the engine attaches the disk again."""
+    disk: Disk = scene.disk
+    users = [session.chap_user for session in scene.sessions if session.chap_user]
+    initiators = [session.initiator for session in scene.sessions if session.initiator]
+    return {
+        "target": disk.target,
+        "lun": disk.lun,
+        "portals": list(dict.fromkeys(str(session.portal) for session in scene.sessions)),
+        "name": disk.name,
+        "initiator": initiators[0] if initiators else None,
+        "chap_user": users[0] if users else None,
+        "read_only": disk.read_only,
+    }

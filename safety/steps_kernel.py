@@ -1,0 +1,450 @@
+"""Steps on the paths of a disk of the kernel's initiator: claim, hand over, flush, silence, offline, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from initiator.host.run import HelperFailed
+from initiator.host.scsipaths import Traffic
+from initiator.scsi.errors import ScsiFormatError
+from initiator.scsi.sense import Key, explain, parse_sense
+from safety import lanes
+from safety.kind import Kind
+from safety.plan import Step
+from safety.restore_kernel import bring_back
+from safety.steps_local import claimed, who_uses
+from safety.work import Work
+from safety.world import Busy, NotProven, StepError, Unreadable
+from safety.world_kernel import Answer, PathClaim, Route
+
+_PASSING_S = 3.0
+"""Seconds for somebody who uses a device only in passing (blkid, udev) to be done."""
+_SETTLE_S = 10.0
+_QUIET_S = 0.2
+_TRIES = 4
+_NO_CONNECT = frozenset({1, 2, 3, 4, 5, 8, 14, 15})
+"""Host status of a command that did not come through: DID_NO_CONNECT and its kin (scsi/scsi_status.h)."""
+
+
+class ClaimMap(Kind):
+    """Open the map exclusively and keep it open until its paths are claimed."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Still the planned map over the planned paths."""
+        lanes.confirm(work)
+        node = lanes.map_node(work)
+        if node is None:
+            text = f"The map {work.identity.name} is gone: somebody else removed it."
+            raise StepError(text, code="detached-elsewhere", fix="undo brings the map back; then remove the disk again")
+        if work.fresh and (node.dev, node.diskseq) != (work.identity.dev, work.identity.diskseq):
+            raise StepError(f"The map {work.identity.name} is another one now.", code="identity-changed")
+        for path in lanes.look(work).paths:
+            if any(route.same(path) for route in lanes.routes(work)) and path.holders != (node.kname,):
+                text = f"/dev/{path.kname} is held by {', '.join(path.holders) or 'nothing'}, not by the map alone."
+                raise StepError(text, code="path-outside-map", fix="look at: multipath -ll")
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Claim it; somebody who opens a device in passing gets a moment to leave."""
+        node = lanes.map_node(work)
+        if node is None:
+            raise StepError(f"The map {work.identity.name} is gone.", code="gone")
+        device = f"/dev/{node.kname}"
+        end = work.world.now() + _PASSING_S
+        while True:
+            try:
+                work.claim = work.world.claim(device, node.dev, node.diskseq, step.deadline_s)
+            except Busy as error:
+                if work.world.now() >= end:
+                    raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
+                work.note(f"{device} is busy; trying again.")
+                work.world.pause(0.5)
+            else:
+                return
+
+    def verify(self, work: Work, step: Step) -> str:
+        """The descriptor is open on the device."""
+        claimed(work)
+        return f"the map {work.identity.name} is claimed: a mount of it would fail now"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """A claim dies with its process; it is behind us only when the map was handed over."""
+        return lanes.handed_over(work)
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Close it."""
+        work.drop()
+        return "the claim is released"
+
+
+class FsyncMap(Kind):
+    """Write back the page cache of the map itself: its paths have page caches of their own."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Only under the claim."""
+        lanes.confirm(work)
+        claimed(work)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """fsync on the claimed descriptor: its return is the kernel's word."""
+        try:
+            work.world.fsync(claimed(work), step.deadline_s)
+        except HelperFailed as error:
+            text = f"Writing back {work.identity.device} failed: {error}."
+            raise StepError(text, code="write-back", fix="undo, then look for the reason") from error
+        work.proofs[step.id] = "fsync returned without error"
+
+    def verify(self, work: Work, step: Step) -> str:
+        """No error, and the kernel's log has none either."""
+        claimed(work)
+        node = lanes.map_node(work)
+        trouble = work.world.trouble(node.kname if node is not None else "")
+        if trouble:
+            raise NotProven(f"The kernel reported errors: {trouble[0]}", fix="undo, then look for the reason")
+        return f"{work.proof(step)}, and the kernel's log has no error for the map"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Proven once and for all when the map went under the claim that it was proven under."""
+        return lanes.handed_over(work)
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Nothing but what was to be written has been written."""
+        return "nothing to take back"
+
+
+class ClaimPaths(Kind):
+    """Open the only path exclusively, locked against udev, and keep it open until it is deleted."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Still the planned paths."""
+        if work.fresh:
+            lanes.confirm(work)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Claim every path that can be opened."""
+        take(work, lanes.running(work), step.deadline_s)
+
+    def verify(self, work: Work, step: Step) -> str:
+        """The descriptors are open on the devices."""
+        return all_claimed(work)
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """A claim dies with its process; nobody needs one on paths that are offline or deleted."""
+        return lanes.behind(work)
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Close them."""
+        work.drop()
+        return "the claims are released"
+
+
+class HandOver(Kind):
+    """Have the map vanish under its claim, and hold its paths in the same moment."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """With the map still there: under its claim, after its write-back. Else it was done before."""
+        if lanes.map_node(work) is not None:
+            lanes.confirm(work)
+            claimed(work)
+        else:
+            lanes.handed_over(work)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Hand over; when the map went in an earlier run, only its paths are left to be claimed."""
+        if lanes.map_node(work) is None:
+            take(work, lanes.running(work), step.deadline_s)
+        else:
+            claim, work.claim = claimed(work), None
+            wanted = lanes.running(work)
+            keep(work, work.world.kernel.hand_over(claim, step.params["uuid"], wanted, step.deadline_s))
+        for route in lanes.running(work):
+            if not work.world.kernel.forget(route):
+                work.note(f"multipathd did not have {route.kname}.")
+
+    def verify(self, work: Work, step: Step) -> str:
+        """No map with its UUID, nothing else on the paths, and all of them ours."""
+        work.until(lambda: self._left(work), _SETTLE_S)
+        return f"the map {work.identity.name} is gone; {all_claimed(work)}"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Behind us when its paths are offline or deleted after a proven flush."""
+        return None if lanes.handed_over(work) is None else lanes.behind(work)
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether the map is still there."""
+        return lanes.map_node(work) is not None
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Release the paths, and have multipathd make the map again."""
+        return bring_back(work)
+
+    def _left(self, work: Work) -> str | None:
+        if lanes.map_node(work) is not None:
+            return f"The map {work.identity.name} is still there, or there again."
+        paths = lanes.look(work)
+        for route in lanes.routes(work):
+            path = lanes.present(paths, route)
+            if path is not None and path.holders:
+                return f"/dev/{route.kname} is held by {', '.join(path.holders)}."
+        return None
+
+
+class FlushPaths(Kind):
+    """fsync and SYNCHRONIZE CACHE over each path, with the target's answer."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Under the claims, so that nothing is written between this and the offline."""
+        lanes.claims(work, lanes.running(work))
+
+    def apply(self, work: Work, step: Step) -> None:
+        """One answer GOOD is enough, as the cache is the logical unit's; a path that is dead by now is noted."""
+        good: list[str] = []
+        failed: list[str] = []
+        for claim in lanes.claims(work, lanes.running(work)):
+            reason = self._flush(work, step, claim)
+            (good if reason is None else failed).append(f"{claim.route.kname}: {reason or 'GOOD'}")
+        if not good:
+            text = f"The target did not write its cache to stable storage: {'; '.join(failed) or 'no path is left'}."
+            raise StepError(text, code="flush-failed", fix="undo, then look at the target and the paths")
+        for reason in failed:
+            work.note(f"A path could not be flushed, another one could: {reason}.")
+        work.proofs[step.id] = f"the target answered SYNCHRONIZE CACHE with GOOD ({', '.join(good)})"
+
+    def _flush(self, work: Work, step: Step, claim: PathClaim) -> str | None:
+        """Why a path that does not carry commands could not be flushed; None if it was.
+
+        Raises:
+            StepError: the target itself said no.
+        """
+        try:
+            work.world.kernel.fsync_path(claim, step.deadline_s)
+        except HelperFailed as error:
+            return str(error)
+        for _ in range(_TRIES):
+            answer = work.world.kernel.synchronize(claim, step.deadline_s)
+            verdict = judge(answer, work)
+            if verdict != "again":
+                return verdict
+        raise StepError(
+            "The target answers UNIT ATTENTION again and again.", code="flush-failed", fix="look at the target"
+        )
+
+    def verify(self, work: Work, step: Step) -> str:
+        """The answer was the proof; the claims still have to be ours."""
+        lanes.claims(work, lanes.running(work))
+        return work.proof(step)
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Proven once and for all when the paths went offline under the claims that it was proven under."""
+        return lanes.behind(work)
+
+
+def judge(answer: Answer, work: Work) -> str | None:
+    """What an answer to SYNCHRONIZE CACHE means: None for GOOD, `again`, or why the path does not carry commands.
+
+    Raises:
+        StepError: the target did not do it.
+    """
+    if answer.status == 0 and answer.host == 0 and answer.driver & 0x0F in (0, 8):
+        return None
+    if answer.host in _NO_CONNECT and answer.status == 0:
+        return f"the command did not come through (host status {answer.host})"
+    try:
+        sense = parse_sense(answer.sense)
+    except ScsiFormatError:
+        sense = None
+    if sense is not None and sense.key in (Key.UNIT_ATTENTION, Key.ABORTED_COMMAND):
+        return "again"
+    if sense is not None and sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and not sense.deferred:
+        return None
+    words = explain(answer.status, answer.sense)
+    if sense is not None and sense.key is Key.ILLEGAL_REQUEST:
+        work.note(f"The target does not know SYNCHRONIZE CACHE, so it has no cache that could be lost: {words}.")
+        return None
+    text = f"The target did not write its cache to stable storage: {words} (host status {answer.host})."
+    raise StepError(text, code="flush-failed", fix="undo, then look at the target")
+
+
+class Silent(Kind):
+    """See that nobody writes or reads any more: an exclusive open does not keep out those who had it open before."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Under the claims."""
+        lanes.claims(work, lanes.running(work))
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Look twice, until nothing happens in between."""
+        end = work.world.now() + step.deadline_s
+        while (reason := self._noise(work)) is not None:
+            if work.world.now() >= end:
+                raise Busy(f"{reason}{who_uses(work)}", fix="find who reads or writes and end it, then resume")
+            work.world.pause(_QUIET_S)
+
+    def _noise(self, work: Work) -> str | None:
+        first = {route.hctl: self._count(work, route) for route in lanes.running(work)}
+        for hctl, seen in first.items():
+            if seen.in_flight != 0 or seen.busy != 0:
+                return f"Commands are under way on {hctl}: {seen.in_flight} in flight, {seen.busy} sent."
+        work.world.pause(_QUIET_S)
+        for route in lanes.running(work):
+            if first.get(route.hctl) != self._count(work, route):
+                return f"Something reads from or writes to /dev/{route.kname}."
+        return None
+
+    def _count(self, work: Work, route: Route) -> Traffic:
+        seen = work.world.kernel.traffic(route)
+        if seen is None or seen.in_flight is None or seen.busy is None or seen.ended is None:
+            raise Unreadable(f"The counters of /dev/{route.kname} cannot be read.")
+        return seen
+
+    def verify(self, work: Work, step: Step) -> str:
+        """No new error since the claim."""
+        for route in lanes.running(work):
+            before, now = work.counted.get(route.hctl), self._count(work, route)
+            if before is not None and (before.errors, before.timeouts) != (now.errors, now.timeouts):
+                text = f"Commands failed on /dev/{route.kname} since it was claimed."
+                raise NotProven(text, fix="undo, then look for the reason: dmesg")
+        lanes.claims(work, lanes.running(work))
+        return "no request is in flight, none ended in between, and no error was counted since the claim"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """As the flush."""
+        return lanes.behind(work)
+
+
+class OfflinePath(Kind):
+    """Close one path for commands."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Still the planned path, claimed, and in a state from which the kernel allows it."""
+        route = lanes.route_of(step)
+        found = lanes.present(lanes.look(work), route)
+        if found is None or found.state == "offline":
+            self.standing(work, step)
+            return
+        lanes.claims(work, (route,))
+        if found.state != "running":
+            text = f"Path {route.hctl} is {found.state}, not running: the kernel would refuse."
+            raise StepError(text, code="path-not-running", fix="bring its session back, then resume; or undo")
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Write through the descriptor that was opened with the claim: it cannot hit another device."""
+        route = lanes.route_of(step)
+        if self.standing(work, step) is None:
+            (claim,) = lanes.claims(work, (route,))
+            try:
+                work.world.kernel.offline(claim, step.deadline_s)
+            except HelperFailed as error:
+                text = f"Path {route.hctl} could not be taken offline: {error}."
+                raise StepError(text, code="kernel-said-no", fix="look at its session, then resume; or undo") from error
+
+    def verify(self, work: Work, step: Step) -> str:
+        """Read back."""
+        work.until(lambda: self._left(work, step), _SETTLE_S)
+        return f"the kernel says that path {lanes.route_of(step).hctl} is offline"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Whether it is offline or deleted, after a proven flush."""
+        if self._left(work, step) is not None:
+            return None
+        if not lanes.proven(work, "flush-paths"):
+            text = f"Path {lanes.route_of(step).hctl} was taken offline before the flush was proven."
+            raise StepError(text, code="detached-elsewhere", fix="undo brings it back; then remove the disk again")
+        return f"path {lanes.route_of(step).hctl} is offline or deleted, and the flush was proven before"
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether it is running."""
+        found = lanes.present(lanes.look(work), lanes.route_of(step))
+        return found is not None and found.state == "running"
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Set it running."""
+        return bring_back(work)
+
+    def _left(self, work: Work, step: Step) -> str | None:
+        found = lanes.present(lanes.look(work), lanes.route_of(step))
+        return None if found is None or found.state == "offline" else f"Path {found.hctl} is {found.state}."
+
+
+class DeletePath(Kind):
+    """Have the kernel take one path away."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Offline still: a session that drops and comes back sets its paths running again."""
+        route = lanes.route_of(step)
+        found = lanes.present(lanes.look(work), route)
+        if found is None:
+            return
+        if found.state != "offline":
+            text = f"Path {route.hctl} is {found.state} again: its session dropped and came back."
+            raise StepError(text, code="not-offline", fix="resume")
+        if not lanes.proven(work, "flush-paths"):
+            raise StepError("The flush is not proven.", code="not-flushed", fix="undo")
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Write through the descriptor that was opened with the claim, then let go of it."""
+        route = lanes.route_of(step)
+        if lanes.present(lanes.look(work), route) is None:
+            return
+        claim = work.held.get(route.hctl)
+        try:
+            work.world.kernel.delete(claim, route, step.deadline_s)
+        except HelperFailed as error:
+            text = f"Path {route.hctl} could not be deleted: {error}."
+            raise StepError(text, code="kernel-said-no", fix="resume, or undo") from error
+        if claim is not None:
+            del work.held[route.hctl]
+            work.world.kernel.let_go((claim,))
+
+    def verify(self, work: Work, step: Step) -> str:
+        """Not listed, not even as a new one."""
+        work.until(lambda: self._left(work, step), step.deadline_s)
+        again = [path for path in lanes.look(work).paths if path.hctl == lanes.route_of(step).hctl]
+        if again and again[0].wwid == lanes.route_of(step).wwid:
+            text = f"Path {again[0].hctl} was found again by a scan."
+            raise NotProven(text, fix="find what scans the session (multipathd, rescan-scsi-bus.sh), then undo")
+        return f"the kernel does not list path {lanes.route_of(step).hctl} any more"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Whether it is deleted, after a proven flush."""
+        if self._left(work, step) is not None:
+            return None
+        if not lanes.proven(work, "flush-paths"):
+            text = f"Path {lanes.route_of(step).hctl} was deleted before the flush was proven."
+            raise StepError(text, code="detached-elsewhere", fix="undo brings it back; then remove the disk again")
+        return f"path {lanes.route_of(step).hctl} is deleted, and the flush was proven before"
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether it is there."""
+        return self._left(work, step) is not None
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Have the session scanned again."""
+        return bring_back(work)
+
+    def _left(self, work: Work, step: Step) -> str | None:
+        found = lanes.present(lanes.look(work), lanes.route_of(step))
+        return None if found is None else f"Path {found.hctl} is still listed, as {found.state}."
+
+
+def take(work: Work, wanted: Iterable[Route], deadline: float) -> None:
+    """Claim paths; somebody who opens a device in passing gets a moment to leave."""
+    routes = tuple(wanted)
+    try:
+        keep(work, work.world.kernel.claim_paths(routes, deadline))
+    except Busy as error:
+        raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
+
+
+def keep(work: Work, claims: Iterable[PathClaim]) -> None:
+    """Remember claims, and the counters of their paths at this moment."""
+    for claim in claims:
+        work.held[claim.route.hctl] = claim
+        seen = work.world.kernel.traffic(claim.route)
+        if seen is not None:
+            work.counted[claim.route.hctl] = seen
+
+
+def all_claimed(work: Work) -> str:
+    """That every path which could be opened is ours, as the proof of a claim."""
+    found = lanes.claims(work, lanes.running(work))
+    return "claimed and locked: " + (", ".join(f"/dev/{claim.route.kname}" for claim in found) or "none is left")
