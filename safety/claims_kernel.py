@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from initiator.errors import MooringError
+from initiator.host import kernelview
 from initiator.host.run import Helper, HelperFailed, close_all, run
 from safety.claims import DeviceClaim, number, sequence_number
 from safety.world import Busy, StepError
@@ -170,7 +171,7 @@ def check(route: Route, folder: int) -> None:
         StepError: it is another one's.
         OSError: it is going away.
     """
-    found = (read_attribute(folder, "wwid") or None, read_attribute(folder, f"block/{route.kname}/diskseq"))
+    found = (kernelview.said(read_attribute(folder, "wwid")), read_attribute(folder, f"block/{route.kname}/diskseq"))
     if found != (route.wwid, str(route.diskseq)):
         text = f"Path {route.hctl} is another device now: {found[0]}, sequence number {found[1]}."
         raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")

@@ -22,10 +22,12 @@ class Ground:
     source: str
     dev: str | None
     """Its number in mountinfo; None where that cannot be told beforehand, and the source has to do."""
+    alias: str = ""
+    """Another name of the source, by which mountinfo may show it."""
 
     def carries(self, mount: Mount) -> bool:
         """Whether a mount is one of this file system."""
-        return mount.source == self.source if self.dev is None else mount.dev == self.dev
+        return mount.source in (self.source, self.alias) if self.dev is None else mount.dev == self.dev
 
 
 def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] | None = None) -> str:

@@ -55,8 +55,8 @@ def ground(work: Work, step: Step) -> Ground:
     node = resolve(work, step.params["stand"])
     # btrfs shows under a number of its own, which each mount gives anew
     anonymous = str(step.params["dev"]).startswith("0:")
-    source = stand.path_of(node)
-    return Ground(source, None if anonymous else node.dev)
+    # the kernel makes /dev/dm-3 itself; the name under /dev/mapper comes later, from udev
+    return Ground(f"/dev/{node.kname}", None if anonymous else node.dev, stand.path_of(node))
 
 
 def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:

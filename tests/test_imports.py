@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,23 @@ def test_the_protocol_loads_no_shell() -> None:
 def test_listing_loads_nothing_slow() -> None:
     loaded = roots(modules_after("import tui.commands.reading, initiator.inventory, initiator.engine.client"))
     assert loaded & {"asyncio", "pyroute2", "pyudev", "textual"} == set()
+
+
+def test_only_the_removal_writes_state_or_delete_and_logs_out() -> None:
+    """Whoever could take a disk away is named here; a new name in the list is a new way to lose data."""
+    root = Path(__file__).parents[1]
+    sources = [path for room in ("initiator", "safety", "tui") for path in (root / room).rglob("*.py")]
+    words = {
+        "write_attribute": {"initiator/host/helper_scsi.py", "safety/effects_kernel.py"},
+        "dm_remove": {"initiator/host/helper_scsi.py", "safety/effects_kernel.py", "safety/claims_kernel.py"},
+        "kernel.offline(": {"safety/steps_kernel.py"},
+        "kernel.delete(": {"safety/steps_kernel.py"},
+        "kernel.logout(": {"safety/steps_session.py"},
+        "_orders.logout(": {"safety/effects_kernel.py"},
+        '"-u"]': {"initiator/host/iscsiadm.py"},
+        "MNT_DETACH": set(),
+        "MNT_FORCE": set(),
+    }
+    for word, allowed in words.items():
+        found = {str(path.relative_to(root)) for path in sources if word in path.read_text(encoding="utf-8")}
+        assert found == allowed, word

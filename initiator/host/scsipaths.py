@@ -78,8 +78,8 @@ def read_paths(root: Path = Path("/")) -> Paths:
     found = SessionReader(root).read(full=True)
     base = sysfs.base(root)
     return Paths(
-        sessions=tuple(_session(each) for each in found.sessions),
-        paths=tuple(_path(base, each) for each in found.luns),
+        sessions=tuple(_session(each) for each in sorted(found.sessions, key=lambda each: each.sid)),
+        paths=tuple(_path(base, each) for each in sorted(found.luns, key=lambda each: _numbers(each.hctl))),
         problems=found.problems,
     )
 
@@ -104,6 +104,10 @@ def read_traffic(hctl: str, root: Path = Path("/")) -> Traffic | None:
     )
 
 
+def _numbers(hctl: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in hctl.split(":") if part.isdigit())
+
+
 def _session(found: KernelSession) -> ScsiSession:
     values = found.attributes
     first = found.connections[0].attributes if found.connections else {}
@@ -121,6 +125,7 @@ def _session(found: KernelSession) -> ScsiSession:
 def _path(base: str, lun: Lun) -> ScsiPath:
     identity = kernelview.identity(lun.fixed)
     folder = f"{base}/sys/class/block/{lun.kname}"
+    sequence = sysfs.read_pairs(f"{folder}/uevent").get("DISKSEQ", "") if lun.kname else ""
     sectors = sysfs.read_int(f"{folder}/size") if lun.kname else None
     return ScsiPath(
         hctl=lun.hctl,
@@ -131,7 +136,7 @@ def _path(base: str, lun: Lun) -> ScsiPath:
         state=lun.state,
         kname=lun.kname,
         dev=sysfs.read_text(f"{folder}/dev") if lun.kname else None,
-        diskseq=sysfs.read_int(f"{folder}/diskseq") if lun.kname else None,
+        diskseq=int(sequence) if sequence.isdigit() else None,
         size_bytes=None if sectors is None else sectors * 512,
         holders=sysfs.names(f"{folder}/holders") if lun.kname else (),
     )

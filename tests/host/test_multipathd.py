@@ -143,3 +143,17 @@ def test_a_length_that_cannot_be(
     told = client.read(5.0)
     assert told.daemon is Daemon.BROKEN
     assert "bytes" in told.problems(0.0)[0].reason
+
+
+def test_an_order_and_its_answer(client: Multipathd, daemon: FakeMultipathd) -> None:
+    daemon.answer = lambda command: b"ok\n"
+    assert client.order("del path sdb", 5.0) == "ok\n"
+    assert daemon.commands == ["del path sdb"]
+    daemon.answer = lambda command: b"fail\nmap or partition in use\n"
+    with pytest.raises(multipathd.MultipathdError, match="in use"):
+        client.order("del path sdb", 5.0)
+    daemon.answer = daemon.silent
+    with pytest.raises(multipathd.MultipathdError, match="did not answer"):
+        client.order("del path sdb", 0.0)
+    daemon.close()
+    assert client.order("del path sdb", 5.0) is None

@@ -409,7 +409,8 @@ class SimKernel:
             return
         assert not any(claim.open for claim in self.claims), "EBUSY"
         fresh = self._mount(self.next_mount)
-        assert (arguments[-2], arguments[-1]) == (fresh.source, "/mnt/data"), "mounts what is there"
+        assert self.top is not None
+        assert (arguments[-2], arguments[-1]) == (f"/dev/{self.top.kname}", "/mnt/data"), "mounts what is there"
         self.next_mount += 1
         self.mounted.append(fresh)
         self._done()
