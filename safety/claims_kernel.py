@@ -106,7 +106,10 @@ def _claim(
     helper: Helper, closing: DeviceClaim | None, uuid: str, routes: Sequence[Route], deadline: float
 ) -> tuple[DevicePathClaim, ...]:
     with contextlib.ExitStack() as undo:
-        attributes = [undo.enter_context(_attributes(route)) for route in routes]
+        attributes = []
+        for route in routes:
+            attributes.append(_attributes(route))
+            undo.callback(close_all, attributes[-1])
         locks: list[int] = []
         undo.callback(lambda: close_all(locks))
         for route in routes:
@@ -140,9 +143,12 @@ def _claim(
         )
 
 
-@contextlib.contextmanager
-def _attributes(route: Route) -> Iterator[tuple[int, int]]:
-    """The open `state` and `delete` attributes of a path, which is the planned one; closed if anything goes wrong."""
+def _attributes(route: Route) -> tuple[int, int]:
+    """The `state` and `delete` attributes of a path, opened; it is the planned one.
+
+    Raises:
+        StepError: it is gone, or another one.
+    """
     fds: list[int] = []
     try:
         folder = os.open(_FOLDER.format(route.hctl), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -158,10 +164,7 @@ def _attributes(route: Route) -> Iterator[tuple[int, int]]:
     except StepError:
         close_all(fds)
         raise
-    try:
-        yield fds[0], fds[1]
-    finally:
-        close_all(fds)
+    return fds[0], fds[1]
 
 
 def check(route: Route, folder: int) -> None:

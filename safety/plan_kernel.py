@@ -303,7 +303,7 @@ def _flushes(identity: Identity, routes: list[Route], options: Options) -> tuple
             phase=Phase.FLUSH,
             title="See that nothing is under way any more",
             command="read inflight, device_busy, stat, ioerr_cnt and iotmo_cnt of each path, twice",
-            proof="no request is in flight, none ended in between, and no error was counted since the claim",
+            proof="no request is in flight, none ended in between, and no error was counted since the flush",
             undo="",
             deadline_s=20.0,
             expected_s=0.3,

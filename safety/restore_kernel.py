@@ -15,9 +15,9 @@ from safety.world import NotProven, StepError
 from safety.world_kernel import Door, Route
 
 _LOGIN_S = 60.0
-_SCAN_S = 30.0
-_MAP_S = 30.0
-_NODE_S = 30.0
+_SCAN_S = 60.0
+_MAP_S = 60.0
+_NODE_S = 60.0
 _ONLINE_S = 60.0
 
 

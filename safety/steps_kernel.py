@@ -208,6 +208,8 @@ class FlushPaths(Kind):
         for reason in failed:
             work.note(f"A path could not be flushed, another one could: {reason}.")
         work.proofs[step.id] = f"the target answered SYNCHRONIZE CACHE with GOOD ({', '.join(good)})"
+        for route in lanes.running(work):  # what failed until now was judged here
+            work.counted[route.hctl] = _count(work, route)
 
     def _flush(self, work: Work, step: Step, claim: PathClaim) -> str | None:
         """Why a path that does not carry commands could not be flushed; None if it was.
@@ -280,31 +282,25 @@ class Silent(Kind):
             work.world.pause(_QUIET_S)
 
     def _noise(self, work: Work) -> str | None:
-        first = {route.hctl: self._count(work, route) for route in lanes.running(work)}
+        first = {route.hctl: _count(work, route) for route in lanes.running(work)}
         for hctl, seen in first.items():
             if seen.in_flight != 0 or seen.busy != 0:
                 return f"Commands are under way on {hctl}: {seen.in_flight} in flight, {seen.busy} sent."
         work.world.pause(_QUIET_S)
         for route in lanes.running(work):
-            if first.get(route.hctl) != self._count(work, route):
+            if first.get(route.hctl) != _count(work, route):
                 return f"Something reads from or writes to /dev/{route.kname}."
         return None
 
-    def _count(self, work: Work, route: Route) -> Traffic:
-        seen = work.world.kernel.traffic(route)
-        if seen is None or seen.in_flight is None or seen.busy is None or seen.ended is None:
-            raise Unreadable(f"The counters of /dev/{route.kname} cannot be read.")
-        return seen
-
     def verify(self, work: Work, step: Step) -> str:
-        """No new error since the claim."""
+        """No new error since the flush."""
         for route in lanes.running(work):
-            before, now = work.counted.get(route.hctl), self._count(work, route)
+            before, now = work.counted.get(route.hctl), _count(work, route)
             if before is not None and (before.errors, before.timeouts) != (now.errors, now.timeouts):
-                text = f"Commands failed on /dev/{route.kname} since it was claimed."
+                text = f"Commands failed on /dev/{route.kname} since it was flushed."
                 raise NotProven(text, fix="undo, then look for the reason: dmesg")
         lanes.claims(work, lanes.running(work))
-        return "no request is in flight, none ended in between, and no error was counted since the claim"
+        return "no request is in flight, none ended in between, and no error was counted since the flush"
 
     def standing(self, work: Work, step: Step) -> str | None:
         """As the flush."""
@@ -426,6 +422,13 @@ class DeletePath(Kind):
         return None if found is None else f"Path {found.hctl} is still listed, as {found.state}."
 
 
+def _count(work: Work, route: Route) -> Traffic:
+    seen = work.world.kernel.traffic(route)
+    if seen is None or seen.in_flight is None or seen.busy is None or seen.ended is None:
+        raise Unreadable(f"The counters of /dev/{route.kname} cannot be read.")
+    return seen
+
+
 def take(work: Work, wanted: Iterable[Route], deadline: float) -> None:
     """Claim paths; somebody who opens a device in passing gets a moment to leave."""
     routes = tuple(wanted)
@@ -436,12 +439,9 @@ def take(work: Work, wanted: Iterable[Route], deadline: float) -> None:
 
 
 def keep(work: Work, claims: Iterable[PathClaim]) -> None:
-    """Remember claims, and the counters of their paths at this moment."""
+    """Remember claims."""
     for claim in claims:
         work.held[claim.route.hctl] = claim
-        seen = work.world.kernel.traffic(claim.route)
-        if seen is not None:
-            work.counted[claim.route.hctl] = seen
 
 
 def all_claimed(work: Work) -> str:

@@ -45,7 +45,7 @@ class Work:
     held: dict[str, PathClaim] = dataclasses.field(default_factory=dict)
     """Claims on paths of a disk of the kernel, by H:C:T:L."""
     counted: dict[str, Traffic] = dataclasses.field(default_factory=dict)
-    """Counters of these paths when they were claimed."""
+    """Counters of these paths after their flush."""
     proofs: dict[str, str] = dataclasses.field(default_factory=dict)
     """What was answered to steps whose effect no state shows (flushes), by step, in this run."""
 

@@ -94,7 +94,7 @@ def read_groups(
 
 
 def _report(run_: Callable[[list[str], float], Finished], tool: str, columns: str) -> list[Mapping[str, str]]:
-    argv = [tool, "--readonly", "--reportformat", "json", "--nosuffix", "-o", columns]
+    argv = [tool, "--reportformat", "json", "--nosuffix", "-o", columns]
     done = run_(argv, _SECONDS)
     try:
         report: Any = json.loads(done.stdout)["report"][0]

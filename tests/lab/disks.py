@@ -92,21 +92,19 @@ class Ground:
         guest.run(
             "modprobe -a iscsi_tcp dm-multipath dm-crypt loop; "
             "ip netns list | grep -qw san || sh /opt/lab/cables.sh make; "
-            f"echo {shlex.quote(json.dumps(spec))} | nsenter --net=/run/netns/san python3 /opt/lab/lio.py make"
+            f"echo {shlex.quote(json.dumps(spec))} | nsenter --net=/run/netns/san python3 /opt/lab/lio.py make && "
+            "iscsiadm -m discovery -t sendtargets -p 10.9.1.2:3270 -o new"
         )
 
     def build(self, stand: Stand) -> str:
         """Log in and build; gives the device of the (first) disk."""
-        for portal in stand.portals:
-            self.guest.run(
-                f"iscsiadm -m node -T {stand.target} -p {portal} -o new >/dev/null && "
-                f"iscsiadm -m node -T {stand.target} -p {portal} -o update -n node.startup -v automatic && "
-                f"iscsiadm -m node -T {stand.target} -p {portal} --login >/dev/null"
-            )
+        node = f"iscsiadm -m node -T {stand.target}"
+        self.guest.run(f"{node} -o update -n node.startup -v automatic && {node} --login >/dev/null")
         self.wait(f"[ $({self._names(stand)} | wc -l) = {len(stand.portals) * stand.luns} ]")
         self.guest.run("udevadm settle -t 60")
         if len(stand.portals) > 1:
-            self.wait(f'[ -n "$(ls /sys/block/$({self._names(stand)} | head -n 1)/holders)" ]')
+            held = f"for n in $({self._names(stand)}); do ls /sys/block/$n/holders; done | wc -l"
+            self.wait(f"[ $({held}) = {len(stand.portals) * stand.luns} ]")
         device = self.device(stand)
         self.guest.run(f"set -e; D={device}; M={stand.mountpoint}; mkdir -p $M; {stand.build}; udevadm settle -t 60")
         return device
