@@ -146,11 +146,11 @@ class KernelHost:
     def offline(self, claim: PathClaim, deadline: float) -> None:
         """Set a path offline through the descriptor that was opened with the claim."""
         fd = _real(claim).state_fd
-        run_helper("write_attribute", {"fd": fd, "text": "offline"}, deadline, pass_fds=(fd,))
+        run_helper("write_attribute", {"fd": fd, "text": "offline\n"}, deadline, pass_fds=(fd,))
 
     def online(self, route: Route, deadline: float) -> None:
         """Set a path running that is offline."""
-        self._write(route, "state", "running", "offline", deadline)
+        self._write(route, "state", "running\n", "offline", deadline)
 
     def delete(self, claim: PathClaim | None, route: Route, deadline: float) -> None:
         """Delete a path."""

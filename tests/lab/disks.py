@@ -33,6 +33,8 @@ class Stand:
     reclose: str = ""
     size: int = 96 * MIB
     luns: int = 1
+    above: str = "nothing"
+    """How device mapper devices above the disk begin with their names."""
     offset: int = 0
     """Where in the file `$L` begins."""
 
@@ -56,16 +58,16 @@ XFS = Stand(
 )  # fmt: skip
 LVM = Stand(
     "lvm", BOTH,
-    "pvcreate -q $D && vgcreate -q vgrem $D && lvcreate -q -Wn -n data -L 64M vgrem &&"
+    "pvcreate -q --dataalignment 1m $D && vgcreate -q vgrem $D && lvcreate -q -Wn -n data -L 64M vgrem &&"
     " lvcreate -q -Wn -n spare -L 8M vgrem && " + EXT4.format("/dev/vgrem/data"),
-    "mount -o ro $L $M", offset=MIB,
+    "mount -o ro $L $M", above="vgrem-", offset=MIB,
 )  # fmt: skip
 LUKS = Stand(
     "luks", ONE,
     "echo pass | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 $D - &&"
     " echo pass | cryptsetup open $D secretrem --key-file=- && " + EXT4.format("/dev/mapper/secretrem"),
     "echo pass | cryptsetup open --readonly $L looked --key-file=- && mount -o ro /dev/mapper/looked $M",
-    "cryptsetup close looked",
+    "cryptsetup close looked", above="secretrem",
 )  # fmt: skip
 SWAP = Stand("swap", ONE, "mkswap -q $D && swapon $D", "true")
 PAIR = Stand("pair", ONE, EXT4.format("$D"), "fsck.ext4 -fn $L >&2 && mount -o ro $L $M", luns=2)
@@ -85,9 +87,11 @@ class Ground:
     def __init__(self, guest: Machine, stands: Iterable[Stand] = EVERY) -> None:
         self.guest = guest
         spec: dict[str, dict[str, object]] = {"disks": {}, "targets": {}}
+        self.serials: dict[str, str] = {}
         for number, stand in enumerate(stands):
+            self.serials[stand.name] = f"b{number:04x}"
             for lun, name in enumerate(stand.files()):
-                spec["disks"][name] = {"size": stand.size, "serial": f"b{number:04x}{lun:03x}"}
+                spec["disks"][name] = {"size": stand.size, "serial": f"{self.serials[stand.name]}{lun:03x}"}
             spec["targets"][stand.target] = {"luns": stand.files(), "portals": list(stand.portals)}
         guest.run(
             "modprobe -a iscsi_tcp dm-multipath dm-crypt loop; "
@@ -106,7 +110,10 @@ class Ground:
             held = f"for n in $({self._names(stand)}); do ls /sys/block/$n/holders; done | wc -l"
             self.wait(f"[ $({held}) = {len(stand.portals) * stand.luns} ]")
         device = self.device(stand)
-        self.guest.run(f"set -e; D={device}; M={stand.mountpoint}; mkdir -p $M; {stand.build}; udevadm settle -t 60")
+        self.guest.run(
+            f"D={device}; M={stand.mountpoint}; mkdir -p $M; wipefs -qaf $D; {{ {stand.build}; }} || exit 1; "
+            "udevadm settle -t 60"
+        )
         return device
 
     def device(self, stand: Stand) -> str:
@@ -149,8 +156,8 @@ class Ground:
         """What is left of a stand: sessions, paths, maps, mounts, as text; empty if nothing is."""
         return self.guest.run(
             f"grep -lx '{stand.target}' /sys/class/iscsi_session/*/targetname 2>/dev/null; {self._names(stand)}; "
-            f"findmnt -n {stand.mountpoint}; grep -l 'mpath-36001405b' /sys/block/dm-*/dm/uuid 2>/dev/null; "
-            "dmsetup ls | grep -E 'vgrem|secretrem'; true"
+            f"findmnt -n {stand.mountpoint}; grep -h 'mpath-36001405{self.serials[stand.name]}' /sys/block/dm-*/dm/uuid 2>/dev/null; "
+            f"dmsetup ls | grep '^{stand.above}'; true"
         ).out
 
     def wait(self, condition: str, seconds: int = 60) -> None:

@@ -121,7 +121,7 @@ def test_killed_at_a_step_nothing_is_lost(ground: Ground, step: str, mark: str, 
     died = guest.run(
         f"/opt/mooring/bin/python /opt/lab/mortal.py {name_of(device)} {step} {mark} {when}", seconds=200, check=False
     )
-    assert died.code == 137, str(died)
+    assert died.code in (-9, 137), str(died)
     journal = died.out.strip()
     if then == "undo":
         ran = guest.mooring("undo", journal, seconds=300, check=False)
