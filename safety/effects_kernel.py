@@ -10,7 +10,8 @@ from pathlib import Path
 from initiator.errors import BadInputError, MooringError
 from initiator.host import block
 from initiator.host import mounts as mounts_
-from initiator.host.iscsiadm import Credentials, Iscsiadm
+from initiator.host.chaprecord import Credentials
+from initiator.host.iscsiadm import Iscsiadm
 from initiator.host.multipathd import Multipathd, MultipathdError
 from initiator.host.nodes import read_records
 from initiator.host.run import HelperFailed, Stuck, run, run_helper

@@ -54,9 +54,9 @@ def test_only_the_removal_writes_state_or_delete_and_logs_out() -> None:
     words = {
         "write_attribute": {"initiator/host/helper_scsi.py", "safety/effects_kernel.py"},
         "dm_remove": {"initiator/host/helper_scsi.py", "safety/effects_kernel.py", "safety/claims_kernel.py"},
-        "kernel.offline(": {"safety/steps_kernel.py"},
-        "kernel.delete(": {"safety/steps_kernel.py"},
-        "kernel.logout(": {"safety/steps_session.py"},
+        "world.kernel.offline(": {"safety/steps_kernel.py"},
+        "world.kernel.delete(": {"safety/steps_kernel.py"},
+        "world.kernel.logout(": {"safety/steps_session.py"},
         "_orders.logout(": {"safety/effects_kernel.py"},
         '"-u"]': {"initiator/host/iscsiadm.py"},
         "MNT_DETACH": set(),

@@ -154,9 +154,10 @@ class Ground:
 
     def left(self, stand: Stand) -> str:
         """What is left of a stand: sessions, paths, maps, mounts, as text; empty if nothing is."""
+        uuid = f"mpath-36001405{self.serials[stand.name]}"
         return self.guest.run(
             f"grep -lx '{stand.target}' /sys/class/iscsi_session/*/targetname 2>/dev/null; {self._names(stand)}; "
-            f"findmnt -n {stand.mountpoint}; grep -h 'mpath-36001405{self.serials[stand.name]}' /sys/block/dm-*/dm/uuid 2>/dev/null; "
+            f"findmnt -n {stand.mountpoint}; grep -h '{uuid}' /sys/block/dm-*/dm/uuid 2>/dev/null; "
             f"dmsetup ls | grep '^{stand.above}'; true"
         ).out
 
