@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from initiator.errors import BadInputError, MooringError
-from initiator.host import block
+from initiator.host import block, blockreader
 from initiator.host import mounts as mounts_
 from initiator.host.chaprecord import Credentials
 from initiator.host.iscsiadm import Iscsiadm
@@ -44,7 +44,7 @@ class KernelHost:
 
     def nodes(self) -> tuple[BlockNode, ...]:
         """Every block device."""
-        nodes, problems = block.read_block()
+        nodes, problems = blockreader.read_block()
         if problems:
             raise Unreadable(f"The block devices cannot be read: {problems[0].subject}: {problems[0].reason}.")
         return nodes

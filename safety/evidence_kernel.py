@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from initiator.errors import MooringError
-from initiator.host import block, sysfs
+from initiator.host import block, blockreader, sysfs
 from initiator.host.multipathd import Daemon, Multipathd
 from initiator.host.nodes import Records, read_records
 from initiator.host.scsipaths import ScsiSession, read_paths, read_traffic
@@ -28,7 +28,7 @@ def read_kernel_facts(root: Path, disk: Disk) -> tuple[KernelFacts, tuple[Proble
     paths = tuple(path for path in found.paths if path.hctl in own)
     sids = {path.sid for path in paths}
     sessions = tuple(each for each in found.sessions if each.sid in sids)
-    nodes, block_problems = block.read_block(root)
+    nodes, block_problems = blockreader.read_block(root)
     records = read_records(root)
     problems += block_problems
     devs = {path.dev for path in paths if path.dev} | ({disk.dev} if disk.dev else set())

@@ -9,7 +9,8 @@ import dataclasses
 from pathlib import Path
 
 from initiator.host import attributes, kernelview, sysfs
-from initiator.host.iscsi import KernelSession, Lun, SessionReader
+from initiator.host.iscsi import KernelSession, SessionReader
+from initiator.host.luns import Lun
 from initiator.model import Portal, Problem, holds_data
 
 
