@@ -144,8 +144,7 @@ class Multipathd:
             self._connect()
             next(asked)
         except StopIteration as answered:
-            text: str = answered.value
-            return text
+            return _answer(answered.value)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                 return None
