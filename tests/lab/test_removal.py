@@ -98,18 +98,12 @@ def test_a_process_in_the_mount_is_named_and_nothing_is_done(ground: Ground, kep
 
 
 DEATHS = [
-    ("unmount-1", "verified", "after", "resume"),
-    ("fsync", "verified", "after", "undo"),
     ("hand-over", "verified", "before", "resume"),
     ("hand-over", "verified", "after", "undo"),
-    ("flush", "verified", "after", "resume"),
-    ("offline-1", "verified", "after", "undo"),
     ("offline-2", "verified", "before", "resume"),
-    ("delete-1", "verified", "before", "undo"),
-    ("delete-2", "verified", "after", "resume"),
     ("logout-1", "verified", "after", "undo"),
-    ("logout-2", "verified", "before", "resume"),
 ]
+"""Each takes most of a minute under emulation; every other place is tried in the simulated kernel."""
 
 
 @pytest.mark.parametrize(("step", "mark", "when", "then"), DEATHS)
