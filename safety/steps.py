@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from safety import steps_engine, steps_kernel, steps_local, steps_session, steps_stack
+from safety import steps_engine, steps_kernel, steps_local, steps_map, steps_session, steps_stack
 from safety.kind import Kind
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -33,9 +33,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "close-crypt": steps_stack.CloseCrypt(),
         "close-md": steps_stack.StopArray(),
         "close-part": steps_stack.ClosePart(),
-        "claim-map": steps_kernel.ClaimMap(),
-        "fsync-map": steps_kernel.FsyncMap(),
-        "hand-over": steps_kernel.HandOver(),
+        "claim-map": steps_map.ClaimMap(),
+        "fsync-map": steps_map.FsyncMap(),
+        "hand-over": steps_map.HandOver(),
         "claim-paths": steps_kernel.ClaimPaths(),
         "flush-paths": steps_kernel.FlushPaths(),
         "silent": steps_kernel.Silent(),

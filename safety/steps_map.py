@@ -1,0 +1,153 @@
+"""Steps on a multipath map: claim it, write it back, hand the claim over to its paths."""
+
+from __future__ import annotations
+
+from initiator.host.run import HelperFailed
+from safety import lanes
+from safety.kind import Kind
+from safety.plan import Step
+from safety.restore_kernel import bring_back
+from safety.steps_kernel import all_claimed, keep, take
+from safety.steps_local import claimed, who_uses
+from safety.work import Work
+from safety.world import Busy, NotProven, StepError
+
+_PASSING_S = 3.0
+"""Seconds for somebody who uses a device only in passing (blkid, udev) to be done."""
+_SETTLE_S = 10.0
+
+
+class ClaimMap(Kind):
+    """Open the map exclusively and keep it open until its paths are claimed."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Still the planned map over the planned paths."""
+        lanes.confirm(work)
+        node = lanes.map_node(work)
+        if node is None:
+            text = f"The map {work.identity.name} is gone: somebody else removed it."
+            raise StepError(text, code="detached-elsewhere", fix="undo brings the map back; then remove the disk again")
+        if work.fresh and (node.dev, node.diskseq) != (work.identity.dev, work.identity.diskseq):
+            raise StepError(f"The map {work.identity.name} is another one now.", code="identity-changed")
+        for path in lanes.look(work).paths:
+            if any(route.same(path) for route in lanes.routes(work)) and path.holders != (node.kname,):
+                text = f"/dev/{path.kname} is held by {', '.join(path.holders) or 'nothing'}, not by the map alone."
+                raise StepError(text, code="path-outside-map", fix="look at: multipath -ll")
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Claim it; somebody who opens a device in passing gets a moment to leave."""
+        node = lanes.map_node(work)
+        if node is None:
+            raise StepError(f"The map {work.identity.name} is gone.", code="gone")
+        device = f"/dev/{node.kname}"
+        end = work.world.now() + _PASSING_S
+        while True:
+            try:
+                work.claim = work.world.claim(device, node.dev, node.diskseq, step.deadline_s)
+            except Busy as error:
+                if work.world.now() >= end:
+                    raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
+                work.note(f"{device} is busy; trying again.")
+                work.world.pause(0.5)
+            else:
+                return
+
+    def verify(self, work: Work, step: Step) -> str:
+        """The descriptor is open on the device."""
+        claimed(work)
+        return f"the map {work.identity.name} is claimed: a mount of it would fail now"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """A claim dies with its process; it is behind us only when the map was handed over."""
+        return lanes.handed_over(work)
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Close it."""
+        work.drop()
+        return "the claim is released"
+
+
+class FsyncMap(Kind):
+    """Write back the page cache of the map itself: its paths have page caches of their own."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Only under the claim."""
+        lanes.confirm(work)
+        claimed(work)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """fsync on the claimed descriptor: its return is the kernel's word."""
+        try:
+            work.world.fsync(claimed(work), step.deadline_s)
+        except HelperFailed as error:
+            text = f"Writing back {work.identity.device} failed: {error}."
+            raise StepError(text, code="write-back", fix="undo, then look for the reason") from error
+        work.proofs[step.id] = "fsync returned without error"
+
+    def verify(self, work: Work, step: Step) -> str:
+        """No error, and the kernel's log has none either."""
+        claimed(work)
+        node = lanes.map_node(work)
+        trouble = work.world.trouble(node.kname if node is not None else "")
+        if trouble:
+            raise NotProven(f"The kernel reported errors: {trouble[0]}", fix="undo, then look for the reason")
+        return f"{work.proof(step)}, and the kernel's log has no error for the map"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Proven once and for all when the map went under the claim that it was proven under."""
+        return lanes.handed_over(work)
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Nothing but what was to be written has been written."""
+        return "nothing to take back"
+
+
+class HandOver(Kind):
+    """Have the map vanish under its claim, and hold its paths in the same moment."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """With the map still there: under its claim, after its write-back. Else it was done before."""
+        if lanes.map_node(work) is not None:
+            lanes.confirm(work)
+            claimed(work)
+        else:
+            lanes.handed_over(work)
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Hand over; when the map went in an earlier run, only its paths are left to be claimed."""
+        if lanes.map_node(work) is None:
+            take(work, lanes.running(work), step.deadline_s)
+        else:
+            claim, work.claim = claimed(work), None
+            wanted = lanes.running(work)
+            keep(work, work.world.kernel.hand_over(claim, step.params["uuid"], wanted, step.deadline_s))
+        for route in lanes.running(work):
+            if not work.world.kernel.forget(route):
+                work.note(f"multipathd did not have {route.kname}.")
+
+    def verify(self, work: Work, step: Step) -> str:
+        """No map with its UUID, nothing else on the paths, and all of them ours."""
+        work.until(lambda: self._left(work), _SETTLE_S)
+        return f"the map {work.identity.name} is gone; {all_claimed(work)}"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Behind us when its paths are offline or deleted after a proven flush."""
+        return None if lanes.handed_over(work) is None else lanes.behind(work)
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether the map is still there."""
+        return lanes.map_node(work) is not None
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Release the paths, and have multipathd make the map again."""
+        return bring_back(work)
+
+    def _left(self, work: Work) -> str | None:
+        if lanes.map_node(work) is not None:
+            return f"The map {work.identity.name} is still there, or there again."
+        paths = lanes.look(work)
+        for route in lanes.routes(work):
+            path = lanes.present(paths, route)
+            if path is not None and path.holders:
+                return f"/dev/{route.kname} is held by {', '.join(path.holders)}."
+        return None
