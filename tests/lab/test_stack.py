@@ -192,7 +192,6 @@ def test_swap_against_swapon(built: Machine, seen: Noted) -> None:
     ("serial", "code"),
     [
         ("a000000c", "exported nfs:/mnt/shared/export"),
-        ("a000000c", "swap /mnt/shared/swapfile"),
         ("a000000c", "loop loop7"),
         ("a000000d", "exported lio:again"),
         ("a000000e", "exported nvme:again"),
@@ -207,6 +206,13 @@ def test_what_the_kernel_itself_uses_stands_in_the_way_of_a_removal(
     plan = json.loads(built.mooring("plan", disk["name"], "--json", check=False).out)
     found = [f"{each['code']} {each['subject']}" for each in plan["findings"] if each["level"] == "block"]
     assert code in found
+
+
+def test_a_swap_file_is_switched_off_by_the_plan(built: Machine, seen: Noted) -> None:
+    (disk,) = (disk for disk in seen["disks"] if disk["serial"].startswith("a000000c"))
+    plan = json.loads(built.mooring("plan", disk["name"], "--json", check=False).out)
+    about = {each["code"]: each["level"] for each in plan["findings"] if each["subject"] == "/mnt/shared/swapfile"}
+    assert about == {"swapped": "note"}
 
 
 def test_what_is_exported_is_in_use(built: Machine) -> None:
