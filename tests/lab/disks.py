@@ -44,7 +44,7 @@ class Stand:
 
     @property
     def mountpoint(self) -> str:
-        return f"/mnt/{self.name}"
+        return f"/mnt/removal-{self.name}"
 
     def files(self) -> list[str]:
         return [f"{self.name}{number}" for number in range(self.luns)]

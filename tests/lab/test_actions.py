@@ -121,14 +121,15 @@ def test_discover_against_iscsiadm(orders: Orders) -> None:
     told = orders.guest.run("iscsiadm -m discovery -t sendtargets -p 10.8.1.2 -o nonpersistent").out
     ours = sorted([f"{place},1", each["name"]] for each in found["targets"] for place in each["portals"])
     assert ours == sorted(line.split() for line in told.splitlines())
-    assert ours == orders.records()
+    # LIO names its targets of every network namespace
+    assert [row for row in ours if NAME in row[1]] == orders.records()
     assert found["via"] == "kernel"
-    assert len(found["new_records"]) == 3
+    assert len([path for path in found["new_records"] if NAME in path]) == 3
     assert orders.json("discover", PORTAL)["new_records"] == []
 
 
 def test_records_and_startup_against_iscsiadm(known: Orders) -> None:
-    listed = {each["target"]: each for each in known.json("records")["records"]}
+    listed = {each["target"]: each for each in known.json("records")["records"] if NAME in each["target"]}
     assert sorted([f"{each['portal']},1", each["target"]] for each in listed.values()) == known.records()
     assert listed[OPEN]["startup"] == "manual"
     node = f"iscsiadm -m node -T {OPEN} -p {PORTAL}"
