@@ -66,7 +66,8 @@ def take(device: str, dev: str, diskseq: int | None, deadline: float) -> DeviceC
             ) from error
         raise StepError(f"{device} cannot be claimed: {error}") from error
     claim = DeviceClaim(device, dev, result.fds[0])
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(close_all, (claim.fd,))
         found = number(os.fstat(claim.fd).st_rdev)
         if found != dev:
             raise StepError(f"{device} leads to device {found} now, not to {dev}.", code="identity-changed")
@@ -74,9 +75,7 @@ def take(device: str, dev: str, diskseq: int | None, deadline: float) -> DeviceC
         if diskseq is not None and sequence is not None and sequence != diskseq:
             text = f"{device} has sequence number {sequence} now, not {diskseq}: it is another device."
             raise StepError(text, code="identity-changed")
-    except BaseException:
-        close_all((claim.fd,))
-        raise
+        undo.pop_all()
     return claim
 
 

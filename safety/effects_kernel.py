@@ -116,22 +116,18 @@ class KernelHost:
 
     def forget(self, route: Route) -> bool:
         """Tell multipathd to let go of a path."""
-        return self._tell(f"del path {route.kname}")
+        return self._tell(f"del path {route.kname}", refused=False)
 
     def remember(self, route: Route) -> bool:
         """Tell multipathd of a path; that it says no is for the caller to see in what comes of it."""
-        with Multipathd() as daemon:
-            try:
-                return daemon.order(f"add path {route.kname}", _TELL_S) is not None
-            except MultipathdError:
-                return True
+        return self._tell(f"add path {route.kname}", refused=True)
 
-    def _tell(self, command: str) -> bool:
+    def _tell(self, command: str, *, refused: bool) -> bool:
         with Multipathd() as daemon:
             try:
                 return daemon.order(command, _TELL_S) is not None
             except MultipathdError:
-                return False
+                return refused
 
     def fsync_path(self, claim: PathClaim, deadline: float) -> None:
         """Write back what the path's own device has in memory."""

@@ -44,6 +44,59 @@ def lock(identity: Identity) -> Step:
     )
 
 
+def claim(kind: str, what: str, until: str, identity: Identity) -> Step:
+    """Nobody else builds on it."""
+    device = identity.device or "the device"
+    return Step(
+        id="claim",
+        kind=kind,
+        phase=Phase.CLAIM,
+        title=f"Claim {what}",
+        command=f'open("{device}", O_RDONLY|O_EXCL), kept open until {until}',
+        proof=f"the open succeeded, on the device with sequence number {identity.diskseq}",
+        undo="close it",
+        deadline_s=30.0,
+        expected_s=0.1,
+    )
+
+
+def fsync(kind: str, identity: Identity, options: Options) -> Step:
+    """The page cache of the device itself."""
+    return Step(
+        id="fsync",
+        kind=kind,
+        phase=Phase.FLUSH,
+        title=f"Write back what {identity.device or 'the device'} has in memory",
+        command="fsync on the claimed descriptor",
+        proof="it returned without error",
+        undo="",
+        deadline_s=options.flush_deadline_s,
+        expected_s=0.5,
+    )
+
+
+def logout(kind: str, session: Session, number: int) -> Step:
+    """One session; the caller says by which command, and what takes it back."""
+    return Step(
+        id=f"logout-{number}",
+        kind=kind,
+        phase=Phase.LOGOUT,
+        title=f"Log out from {session.portal}",
+        command="",
+        proof="the session is not listed any more and its TCP connection is closed",
+        undo="",
+        deadline_s=30.0,
+        expected_s=0.5,
+        params={
+            "session": session.id,
+            "name": session.name,
+            "portal": str(session.portal),
+            "link": session.link,
+            "connections": _ends(session),
+        },
+    )
+
+
 def watch(kind: str, options: Options) -> Step:
     """Nothing may come back."""
     return Step(
@@ -128,7 +181,7 @@ def deepest_first(own: tuple[Mount, ...], everything: tuple[Mount, ...]) -> tupl
     return tuple(sorted(own, key=lambda mount: (-depth(mount), -mount.mount_id)))
 
 
-def ends(session: Session) -> list[dict[str, Any]]:
+def _ends(session: Session) -> list[dict[str, Any]]:
     """The two ends of each TCP connection of a session."""
     return [
         {

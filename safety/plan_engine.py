@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from initiator.host.mounts import Mount
@@ -20,37 +21,11 @@ def steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...
         plan_common.identify("identify", identity),
         plan_common.lock(identity),
         *plan_common.unmounts("unmount", scene, options),
-        *_device_steps(identity, device, options),
+        plan_common.claim("claim", device, "it is detached", identity),
+        plan_common.fsync("fsync", identity, options),
         *_engine_steps(scene, identity, options),
         *(_logout(session, number) for number, session in enumerate(scene.sessions, 1)),
         plan_common.watch("watch", options),
-    )
-
-
-def _device_steps(identity: Identity, device: str, options: Options) -> tuple[Step, ...]:
-    return (
-        Step(
-            id="claim",
-            kind="claim",
-            phase=Phase.CLAIM,
-            title=f"Claim {device}",
-            command=f'open("{device}", O_RDONLY|O_EXCL), kept open until it is detached',
-            proof=f"the open succeeded, on the device with sequence number {identity.diskseq}",
-            undo="close it",
-            deadline_s=30.0,
-            expected_s=0.1,
-        ),
-        Step(
-            id="fsync",
-            kind="fsync",
-            phase=Phase.FLUSH,
-            title=f"Write back what {device} has in memory",
-            command="fsync on the claimed descriptor",
-            proof="it returned without error",
-            undo="",
-            deadline_s=options.flush_deadline_s,
-            expected_s=0.5,
-        ),
     )
 
 
@@ -107,23 +82,10 @@ def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[S
 
 
 def _logout(session: Session, number: int) -> Step:
-    return Step(
-        id=f"logout-{number}",
-        kind="logout",
-        phase=Phase.LOGOUT,
-        title=f"Log out from {session.portal}",
+    return dataclasses.replace(
+        plan_common.logout("logout", session, number),
         command=f"engine: logout {session.id} ({session.target})",
-        proof="the session is not listed any more and its TCP connection is closed",
         undo="log in and attach again",
-        deadline_s=30.0,
-        expected_s=0.5,
-        params={
-            "session": session.id,
-            "name": session.name,
-            "portal": str(session.portal),
-            "link": session.link,
-            "connections": plan_common.ends(session),
-        },
     )
 
 

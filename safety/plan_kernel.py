@@ -148,68 +148,77 @@ def _closes(scene: Scene, facts: KernelFacts) -> Iterator[Step]:
             yield dataclasses.replace(made, id=f"close-{number}")
 
 
+_Closing = tuple[str, str, str, str, dict[str, Any]]
+"""Kind, title, command and undo of a step, and what it needs to know."""
+
+
 def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) -> Step | None:
     name = node.dm_name or node.kname
-    plain = Step(
+    made: _Closing | None = None
+    if node.kind == "lvm":
+        made = _close_group(node, facts, done)
+    elif node.kind == "crypt":
+        again = f"a person opens {name} again: only its passphrase or key can"
+        params = {"name": name, "uuid": node.dm_uuid}
+        made = ("close-crypt", f"Close the encrypted volume {name}", f"cryptsetup close {name}", again, params)
+    elif node.kind == "md":
+        made = _close_array(node, scene, facts)
+    elif node.kind == "part" and node.dm_uuid:
+        command, again = f"DM_DEV_REMOVE of {node.dm_uuid}", "udev makes it again with the map"
+        made = (
+            "close-part",
+            f"Remove the partition device {name}",
+            command,
+            again,
+            {"name": name, "uuid": node.dm_uuid},
+        )
+    if made is None:
+        return None
+    kind, title, command, undo, params = made
+    return Step(
         id="close",
-        kind="",
+        kind=kind,
         phase=Phase.DISMOUNT,
-        title="",
-        command="",
+        title=title,
+        command=command,
         proof="the kernel lists no such device any more",
-        undo="",
+        undo=undo,
         deadline_s=_TOOL_S,
         expected_s=1.0,
+        params=params,
     )
-    if node.kind == "lvm":
-        uuid = (node.dm_uuid or "").removeprefix("LVM-")[:32]
-        group = next((group for group in facts.groups if group.uuid == uuid), None)
-        if group is None or uuid in done:
-            return None
-        done.add(uuid)
-        return dataclasses.replace(
-            plain,
-            kind="close-vg",
-            title=f"Deactivate the volume group {group.name}",
-            command=f"vgchange --activate n {group.name}",
-            undo=f"lvchange --activate y {' '.join(group.active)}",
-            params={"name": group.name, "uuid": uuid, "active": list(group.active)},
-        )
-    if node.kind == "crypt":
-        return dataclasses.replace(
-            plain,
-            kind="close-crypt",
-            title=f"Close the encrypted volume {name}",
-            command=f"cryptsetup close {name}",
-            undo=f"a person opens {name} again: only its passphrase or key can",
-            params={"name": name, "uuid": node.dm_uuid},
-        )
-    if node.kind == "md":
-        array = next((array for array in facts.arrays if array.kname == node.kname), None)
-        nodes = {each.kname: each for each in _every(scene)}
-        members = [nodes[each].dev for each in (array.members if array else ()) if each in nodes]
-        return dataclasses.replace(
-            plain,
-            kind="close-md",
-            title=f"Stop the array {node.kname}",
-            command=f"mdadm --stop /dev/{node.kname}",
-            undo=f"mdadm --assemble /dev/{node.kname}",
-            params={
-                "kname": node.kname,
-                "uuid": array.uuid if array else None,
-                "members": [_stand_of(scene, dev) for dev in members],
-            },
-        )
-    if node.kind == "part" and node.dm_uuid:
-        return dataclasses.replace(
-            plain,
-            kind="close-part",
-            title=f"Remove the partition device {name}",
-            command=f"DM_DEV_REMOVE of {node.dm_uuid}",
-            undo="udev makes it again with the map",
-            params={"name": name, "uuid": node.dm_uuid},
-        )
-    return None
+
+
+def _close_group(node: BlockNode, facts: KernelFacts, done: set[str]) -> _Closing | None:
+    uuid = (node.dm_uuid or "").removeprefix("LVM-")[:32]
+    group = next((group for group in facts.groups if group.uuid == uuid), None)
+    if group is None or uuid in done:
+        return None
+    done.add(uuid)
+    return (
+        "close-vg",
+        f"Deactivate the volume group {group.name}",
+        f"vgchange --activate n {group.name}",
+        f"lvchange --activate y {' '.join(group.active)}",
+        {"name": group.name, "uuid": uuid, "active": list(group.active)},
+    )
+
+
+def _close_array(node: BlockNode, scene: Scene, facts: KernelFacts) -> _Closing:
+    array = next((array for array in facts.arrays if array.kname == node.kname), None)
+    nodes = {each.kname: each for each in _every(scene)}
+    members = [nodes[each].dev for each in (array.members if array else ()) if each in nodes]
+    return (
+        "close-md",
+        f"Stop the array {node.kname}",
+        f"mdadm --stop /dev/{node.kname}",
+        f"mdadm --assemble /dev/{node.kname}",
+        {
+            "kname": node.kname,
+            "uuid": array.uuid if array else None,
+            "members": [_stand_of(scene, dev) for dev in members],
+        },
+    )
 
 
 def top_down(nodes: Iterable[BlockNode]) -> tuple[BlockNode, ...]:
@@ -245,27 +254,9 @@ def _claims(scene: Scene, identity: Identity, routes: list[Route], options: Opti
         )
     uuid = scene.node.dm_uuid if scene.node else None
     return (
-        Step(
-            id="claim",
-            kind="claim-map",
-            phase=Phase.CLAIM,
-            title=f"Claim the map {identity.name}",
-            command=f'open("{device}", O_RDONLY|O_EXCL), kept open until its paths are claimed',
-            proof=f"the open succeeded, on the device with sequence number {identity.diskseq}",
-            undo="close it",
-            deadline_s=30.0,
-            expected_s=0.1,
-        ),
-        Step(
-            id="fsync",
-            kind="fsync-map",
-            phase=Phase.MAP,
-            title=f"Write back what {device} has in memory",
-            command="fsync on the claimed descriptor",
-            proof="it returned without error",
-            undo="nothing was changed by it",
-            deadline_s=options.flush_deadline_s,
-            expected_s=0.5,
+        plan_common.claim("claim-map", f"the map {identity.name}", "its paths are claimed", identity),
+        dataclasses.replace(
+            plan_common.fsync("fsync-map", identity, options), phase=Phase.MAP, undo="nothing was changed by it"
         ),
         Step(
             id="hand-over",
@@ -344,22 +335,12 @@ def _delete(route: Route, number: int) -> Step:
 
 def _logout(session: Session, facts: KernelFacts, number: int) -> Step:
     door = _door(session, facts)
-    return Step(
-        id=f"logout-{number}",
-        kind="logout-kernel",
-        phase=Phase.LOGOUT,
-        title=f"Log out from {session.portal}",
+    made = plan_common.logout("logout-kernel", session, number)
+    return dataclasses.replace(
+        made,
         command=f"iscsiadm -m session -r {door.sid} -u",
-        proof="the session is not listed any more and its TCP connection is closed",
         undo="log in again",
         deadline_s=90.0,
         expected_s=2.0,
-        params={
-            "session": session.id,
-            "name": session.name,
-            "portal": str(session.portal),
-            "link": session.link,
-            "connections": plan_common.ends(session),
-            "door": dataclasses.asdict(door),
-        },
+        params={**made.params, "door": dataclasses.asdict(door)},
     )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from initiator.model import DiskState, Session, SessionState
-from initiator.scsi.errors import ScsiFormatError
-from initiator.scsi.sense import Key, parse_sense
 from safety.kind import Kind
 from safety.plan import Step
 from safety.restore import bring_back
-from safety.steps_local import claimed, flushed_and_gone
+from safety.steps_end import LogoutOf, WatchFor
+from safety.steps_local import claimed, flushed_and_gone, nothing_to_flush
 from safety.work import LIVING, Work
-from safety.world import NotProven, StepError, Unreadable
-
-_LOOK_EVERY_S = 0.25
+from safety.world import StepError, Unreadable
 
 
 class Flush(Kind):
@@ -50,18 +47,17 @@ def synchronize(work: Work, step: Step) -> str:
         raise Unreadable(f"The engine's answer to a flush makes no sense: {answer!r}") from error
     if status == 0:
         return "the target answered SYNCHRONIZE CACHE with GOOD"
-    disk = work.find(work.snapshot())
-    if _not_supported(sense) and disk is not None and disk.write_cache is False:
+    if nothing_to_flush(work, _bytes(sense)):
         return f"the target has no write cache and does not know SYNCHRONIZE CACHE ({explain})"
     text = f"The target did not write its cache to stable storage: {explain}."
     raise StepError(text, code="flush-failed", fix="undo, then look at the target")
 
 
-def _not_supported(sense: str) -> bool:
+def _bytes(text: str) -> bytes:
     try:
-        return parse_sense(bytes.fromhex(sense)).key == Key.ILLEGAL_REQUEST
-    except (ValueError, ScsiFormatError):
-        return False
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 class Offline(Kind):
@@ -111,12 +107,12 @@ class Offline(Kind):
         return None
 
 
-class Logout(Kind):
+class Logout(LogoutOf):
     """Log one session out. The only logout of an attached disk's session in all of Mooring."""
 
     def precheck(self, work: Work, step: Step) -> None:
         """The disk is offline, is the planned one, and nothing else uses the session."""
-        if self._listed(work, step) is None:
+        if self.listed(work, step) is None:
             return
         if flushed_and_gone(work) is None:
             raise StepError(f"{work.identity.device} is still attached.", code="attached")
@@ -132,77 +128,35 @@ class Logout(Kind):
 
     def apply(self, work: Work, step: Step) -> None:
         """Tell the engine."""
-        if self._listed(work, step) is not None:
+        if self.listed(work, step) is not None:
             work.engine("logout", step, session=step.params["session"])
-
-    def verify(self, work: Work, step: Step) -> str:
-        """Neither the engine nor the kernel's TCP table has it any more."""
-        work.until(lambda: self._left(work, step), step.deadline_s)
-        known = any(ends["local_port"] is not None for ends in step.params["connections"])
-        tcp = "its TCP connection is closed" if known else "which TCP connection it had is not known"
-        return f"{step.params['name']} is not listed any more, and {tcp}"
-
-    def standing(self, work: Work, step: Step) -> str | None:
-        """Whether it is logged out."""
-        return f"{step.params['name']} is logged out" if self._left(work, step) is None else None
 
     def undo(self, work: Work, step: Step) -> str:
         """Have the engine log in and attach again."""
         return bring_back(work)
 
-    def _listed(self, work: Work, step: Step) -> Session | None:
+    def listed(self, work: Work, step: Step) -> Session | None:
+        """The engine's session."""
         for session in work.snapshot().sessions:
             if session.id == step.params["session"] and session.state is not SessionState.LOGGED_OUT:
                 return session
         return None
 
-    def _left(self, work: Work, step: Step) -> str | None:
-        session = self._listed(work, step)
-        if session is not None:
-            return f"The session {session.name} is still {session.state}."
-        found = work.connection_of(step)
-        if found is not None:
-            return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
+
+class Watch(WatchFor):
+    """Neither the engine nor the host has it again."""
+
+    def returned(self, work: Work) -> str | None:
+        """What of the disk is there again, as a sentence; None if nothing is."""
+        snapshot = work.snapshot()
+        own = {step.params["session"] for step in work.plan.steps if step.kind == "logout"}
+        for session in snapshot.sessions:
+            if session.id in own and session.state is not SessionState.LOGGED_OUT:
+                return f"The session {session.name} is {session.state}."
+        for disk in snapshot.disks:
+            same = disk.id == work.identity.disk or (disk.wwid is not None and disk.wwid == work.identity.wwid)
+            if same and (disk.state is not DiskState.AVAILABLE or disk.device is not None):
+                return f"{disk.name} is {disk.state} as {disk.device or 'no device'} again."
+        if not work.device_gone():
+            return f"{work.identity.device} is attached."
         return None
-
-
-class Watch(Kind):
-    """Keep looking for a while: agents bring disks back seconds later."""
-
-    def apply(self, work: Work, step: Step) -> None:
-        """Look until the time is up.
-
-        Raises:
-            NotProven: something came back.
-        """
-        end = work.world.now() + float(step.params["seconds"])
-        while True:
-            reason = returned(work)
-            if reason is not None:
-                raise NotProven(reason, fix="find what brings it back, then resume")
-            if work.world.now() >= end:
-                return
-            work.world.pause(_LOOK_EVERY_S)
-
-    def verify(self, work: Work, step: Step) -> str:
-        """Say what may be pulled, and what may not."""
-        reason = returned(work)
-        if reason is not None:
-            raise NotProven(reason, fix="find what brings it back, then resume")
-        return f"nothing came back in {step.params['seconds']:g} s"
-
-
-def returned(work: Work) -> str | None:
-    """What of the disk is there again, as a sentence; None if nothing is."""
-    snapshot = work.snapshot()
-    own = {step.params["session"] for step in work.plan.steps if step.kind == "logout"}
-    for session in snapshot.sessions:
-        if session.id in own and session.state is not SessionState.LOGGED_OUT:
-            return f"The session {session.name} is {session.state}."
-    for disk in snapshot.disks:
-        same = disk.id == work.identity.disk or (disk.wwid is not None and disk.wwid == work.identity.wwid)
-        if same and (disk.state is not DiskState.AVAILABLE or disk.device is not None):
-            return f"{disk.name} is {disk.state} as {disk.device or 'no device'} again."
-    if not work.device_gone():
-        return f"{work.identity.device} is attached."
-    return None

@@ -12,7 +12,7 @@ from safety import lanes
 from safety.kind import Kind
 from safety.plan import Step
 from safety.restore_kernel import bring_back
-from safety.steps_local import who_uses
+from safety.steps_local import nothing_to_flush, who_uses
 from safety.work import Work
 from safety.world import Busy, NotProven, StepError, Unreadable
 from safety.world_kernel import Answer, PathClaim, Route
@@ -121,8 +121,8 @@ def judge(answer: Answer, work: Work) -> str | None:
     if sense is not None and sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and not sense.deferred:
         return None
     words = explain(answer.status, answer.sense)
-    if sense is not None and sense.key is Key.ILLEGAL_REQUEST:
-        work.note(f"The target does not know SYNCHRONIZE CACHE, so it has no cache that could be lost: {words}.")
+    if nothing_to_flush(work, answer.sense):
+        work.note(f"The target has no write cache and does not know SYNCHRONIZE CACHE: {words}.")
         return None
     text = f"The target did not write its cache to stable storage: {words} (host status {answer.host})."
     raise StepError(text, code="flush-failed", fix="undo, then look at the target")
@@ -202,12 +202,7 @@ class OfflinePath(Kind):
 
     def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is offline or deleted, after a proven flush."""
-        if self._left(work, step) is not None:
-            return None
-        if not lanes.proven(work, "flush-paths"):
-            text = f"Path {lanes.route_of(step).hctl} was taken offline before the flush was proven."
-            raise StepError(text, code="detached-elsewhere", fix="undo brings it back; then remove the disk again")
-        return f"path {lanes.route_of(step).hctl} is offline or deleted, and the flush was proven before"
+        return _after_flush(work, step, "taken offline") if self._left(work, step) is None else None
 
     def untouched(self, work: Work, step: Step) -> bool:
         """Whether it is running."""
@@ -264,12 +259,7 @@ class DeletePath(Kind):
 
     def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is deleted, after a proven flush."""
-        if self._left(work, step) is not None:
-            return None
-        if not lanes.proven(work, "flush-paths"):
-            text = f"Path {lanes.route_of(step).hctl} was deleted before the flush was proven."
-            raise StepError(text, code="detached-elsewhere", fix="undo brings it back; then remove the disk again")
-        return f"path {lanes.route_of(step).hctl} is deleted, and the flush was proven before"
+        return _after_flush(work, step, "deleted") if self._left(work, step) is None else None
 
     def untouched(self, work: Work, step: Step) -> bool:
         """Whether it is there."""
@@ -282,6 +272,19 @@ class DeletePath(Kind):
     def _left(self, work: Work, step: Step) -> str | None:
         found = lanes.present(lanes.look(work), lanes.route_of(step))
         return None if found is None else f"Path {found.hctl} is still listed, as {found.state}."
+
+
+def _after_flush(work: Work, step: Step, done: str) -> str:
+    """Says that a path was taken away after a proven flush.
+
+    Raises:
+        StepError: it was not proven before.
+    """
+    hctl = lanes.route_of(step).hctl
+    if not lanes.proven(work, "flush-paths"):
+        text = f"Path {hctl} was {done} before the flush was proven."
+        raise StepError(text, code="detached-elsewhere", fix="undo brings it back; then remove the disk again")
+    return f"path {hctl} was {done}, and the flush was proven before"
 
 
 def _count(work: Work, route: Route) -> Traffic:

@@ -8,6 +8,8 @@ from initiator.errors import MooringError
 from initiator.host.mounts import Mount
 from initiator.host.run import HelperFailed
 from initiator.model import Disk, Snapshot
+from initiator.scsi.errors import ScsiFormatError
+from initiator.scsi.sense import INVALID_OPERATION_CODE, Key, parse_sense
 from safety import remount
 from safety.findings import blocks
 from safety.guards import examine
@@ -204,17 +206,7 @@ class ClaimDevice(Kind):
         identity = work.identity
         assert identity.device is not None  # a plan for a disk without a device is blocked
         assert identity.dev is not None
-        end = work.world.now() + _PASSING_S
-        while True:
-            try:
-                work.claim = work.world.claim(identity.device, identity.dev, identity.diskseq, step.deadline_s)
-            except Busy as error:
-                if work.world.now() >= end:
-                    raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
-                work.note(f"{identity.device} is busy; trying again.")
-                work.world.pause(0.5)
-            else:
-                return
+        take(work, identity.device, identity.dev, identity.diskseq, step.deadline_s)
 
     def verify(self, work: Work, step: Step) -> str:
         """The descriptor is open on the device."""
@@ -254,10 +246,13 @@ class Fsync(Kind):
     def verify(self, work: Work, step: Step) -> str:
         """No error, and the kernel's log has none either."""
         claimed(work)
-        trouble = work.world.trouble((work.identity.device or "").removeprefix("/dev/"))
+        trouble = work.world.trouble(self._kname(work))
         if trouble:
             raise NotProven(f"The kernel reported errors: {trouble[0]}", fix="undo, then look for the reason")
         return f"{work.proof(step)}, and the kernel's log has no error for the device"
+
+    def _kname(self, work: Work) -> str:
+        return (work.identity.device or "").removeprefix("/dev/")
 
     def standing(self, work: Work, step: Step) -> str | None:
         """Proven once and for all when the device went under the claim that it was proven under."""
@@ -325,6 +320,25 @@ class Release(Kind):
         return bring_back(work)
 
 
+def take(work: Work, device: str, dev: str, diskseq: int | None, deadline: float) -> None:
+    """Claim a device; somebody who opens it only in passing gets a moment to leave.
+
+    Raises:
+        Busy: it stays in use; names who has it, if that can be seen.
+    """
+    end = work.world.now() + _PASSING_S
+    while True:
+        try:
+            work.claim = work.world.claim(device, dev, diskseq, deadline)
+        except Busy as error:
+            if work.world.now() >= end:
+                raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
+            work.note(f"{device} is busy; trying again.")
+            work.world.pause(0.5)
+        else:
+            return
+
+
 def claimed(work: Work) -> Claim:
     """The claim.
 
@@ -349,6 +363,21 @@ def flushed_and_gone(work: Work) -> str | None:
         return f"{work.identity.device} is detached, and its flush was proven before"
     text = f"{work.identity.device} was detached before its flush was proven."
     raise StepError(text, code="detached-elsewhere", fix="undo brings the disk back; then remove it again")
+
+
+def nothing_to_flush(work: Work, sense: bytes) -> bool:
+    """Whether a target that refused SYNCHRONIZE CACHE does not know the command, and says that it has no write cache.
+
+    One that refuses for another reason (a logical unit that is gone), or of which the cache is not known, may have lost
+    what it acknowledged.
+    """
+    try:
+        said = parse_sense(sense)
+    except ScsiFormatError:
+        return False
+    unknown = said.key is Key.ILLEGAL_REQUEST and said.asc == INVALID_OPERATION_CODE and not said.deferred
+    disk = work.find(work.snapshot()) if unknown else None
+    return disk is not None and disk.write_cache is False
 
 
 def who_uses(work: Work) -> str:

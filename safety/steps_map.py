@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from initiator.host.run import HelperFailed
-from safety import lanes
+from safety import lanes, steps_local
 from safety.kind import Kind
 from safety.plan import Step
 from safety.restore_kernel import bring_back
 from safety.steps_kernel import all_claimed, keep, take
-from safety.steps_local import claimed, who_uses
+from safety.steps_local import Fsync, claimed
 from safety.work import Work
-from safety.world import Busy, NotProven, StepError
+from safety.world import StepError
 
-_PASSING_S = 3.0
-"""Seconds for somebody who uses a device only in passing (blkid, udev) to be done."""
 _SETTLE_S = 10.0
 
 
@@ -39,18 +36,7 @@ class ClaimMap(Kind):
         node = lanes.map_node(work)
         if node is None:
             raise StepError(f"The map {work.identity.name} is gone.", code="gone")
-        device = f"/dev/{node.kname}"
-        end = work.world.now() + _PASSING_S
-        while True:
-            try:
-                work.claim = work.world.claim(device, node.dev, node.diskseq, step.deadline_s)
-            except Busy as error:
-                if work.world.now() >= end:
-                    raise Busy(f"{error}{who_uses(work)}", fix=error.fix) from error
-                work.note(f"{device} is busy; trying again.")
-                work.world.pause(0.5)
-            else:
-                return
+        steps_local.take(work, f"/dev/{node.kname}", node.dev, node.diskseq, step.deadline_s)
 
     def verify(self, work: Work, step: Step) -> str:
         """The descriptor is open on the device."""
@@ -67,7 +53,7 @@ class ClaimMap(Kind):
         return "the claim is released"
 
 
-class FsyncMap(Kind):
+class FsyncMap(Fsync):
     """Write back the page cache of the map itself: its paths have page caches of their own."""
 
     def precheck(self, work: Work, step: Step) -> None:
@@ -75,31 +61,13 @@ class FsyncMap(Kind):
         lanes.confirm(work)
         claimed(work)
 
-    def apply(self, work: Work, step: Step) -> None:
-        """fsync on the claimed descriptor: its return is the kernel's word."""
-        try:
-            work.world.fsync(claimed(work), step.deadline_s)
-        except HelperFailed as error:
-            text = f"Writing back {work.identity.device} failed: {error}."
-            raise StepError(text, code="write-back", fix="undo, then look for the reason") from error
-        work.proofs[step.id] = "fsync returned without error"
-
-    def verify(self, work: Work, step: Step) -> str:
-        """No error, and the kernel's log has none either."""
-        claimed(work)
-        node = lanes.map_node(work)
-        trouble = work.world.trouble(node.kname if node is not None else "")
-        if trouble:
-            raise NotProven(f"The kernel reported errors: {trouble[0]}", fix="undo, then look for the reason")
-        return f"{work.proof(step)}, and the kernel's log has no error for the map"
-
     def standing(self, work: Work, step: Step) -> str | None:
         """Proven once and for all when the map went under the claim that it was proven under."""
         return lanes.handed_over(work)
 
-    def undo(self, work: Work, step: Step) -> str:
-        """Nothing but what was to be written has been written."""
-        return "nothing to take back"
+    def _kname(self, work: Work) -> str:
+        node = lanes.map_node(work)
+        return node.kname if node is not None else ""
 
 
 class HandOver(Kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initiator.host.scsipaths import Paths
+from initiator.host.scsipaths import Paths, ScsiSession
 from initiator.model import Disk, Snapshot
 from safety import lanes
 from safety.findings import blocks
@@ -11,12 +11,11 @@ from safety.kind import Kind
 from safety.plan import Step
 from safety.restore_kernel import bring_back
 from safety.scene import view
+from safety.steps_end import LogoutOf, WatchFor
 from safety.steps_local import Identify
 from safety.work import Work
 from safety.world import NotProven, StepError
 from safety.world_kernel import Door
-
-_LOOK_EVERY_S = 0.25
 
 
 class IdentifyKernel(Identify):
@@ -72,7 +71,7 @@ class Startup(Kind):
         return f"node.startup is {was} again"
 
 
-class LogoutKernel(Kind):
+class LogoutKernel(LogoutOf):
     """Log one session out. The only logout of a session of the kernel that had the disk."""
 
     def precheck(self, work: Work, step: Step) -> None:
@@ -97,75 +96,36 @@ class LogoutKernel(Kind):
         if lanes.listed(work, lanes.door_of(step)) is not None:
             work.world.kernel.logout(lanes.door_of(step).sid)
 
-    def verify(self, work: Work, step: Step) -> str:
-        """Neither sysfs nor the kernel's TCP table has it any more."""
-        work.until(lambda: self._left(work, step), step.deadline_s)
-        known = any(ends["local_port"] is not None for ends in step.params["connections"])
-        tcp = "its TCP connection is closed" if known else "which TCP connection it had is not known"
-        return f"{step.params['name']} is not listed any more, and {tcp}"
-
-    def standing(self, work: Work, step: Step) -> str | None:
-        """Whether it is logged out."""
-        return f"{step.params['name']} is logged out" if self._left(work, step) is None else None
-
     def undo(self, work: Work, step: Step) -> str:
         """Log in again."""
         return bring_back(work)
 
-    def _left(self, work: Work, step: Step) -> str | None:
-        session = lanes.listed(work, lanes.door_of(step))
-        if session is not None:
-            return f"The session {step.params['name']} is still {session.state}."
-        found = work.connection_of(step)
-        if found is not None:
-            return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
-        return None
-
-
-class WatchKernel(Kind):
-    """Keep looking for a while: agents bring disks back seconds later."""
-
-    def apply(self, work: Work, step: Step) -> None:
-        """Look until the time is up.
-
-        Raises:
-            NotProven: something came back.
-        """
-        end = work.world.now() + float(step.params["seconds"])
-        while True:
-            reason = returned(work)
-            if reason is not None:
-                raise NotProven(reason, fix="find what brings it back, then resume; or undo")
-            if work.world.now() >= end:
-                return
-            work.world.pause(_LOOK_EVERY_S)
-
-    def verify(self, work: Work, step: Step) -> str:
-        """Once more."""
-        reason = returned(work)
-        if reason is not None:
-            raise NotProven(reason, fix="find what brings it back, then resume; or undo")
-        return f"nothing came back in {step.params['seconds']:g} s"
-
-
-def returned(work: Work) -> str | None:
-    """What of the disk is there again, as a sentence; None if nothing is."""
-    paths: Paths = lanes.look(work)
-    for door in _out(work):
-        for session in paths.sessions:
-            if lanes.leads_to(session, door):
-                return f"There is a session to {door.target} at {door.portal} again."
-    for path in paths.paths:
-        if path.wwid is not None and path.wwid == lanes.wwid(work):
-            return f"The disk is there again as {path.kname or path.hctl}."
-    if lanes.map_node(work) is not None:
-        return f"The map {work.identity.name} is there again."
-    for step in work.plan.steps:
-        if step.kind == "startup" and work.world.kernel.startup(lanes.door_of(step)) != "manual":
-            return f"Somebody set node.startup of {lanes.door_of(step).target} again."
-    return None
+    def listed(self, work: Work, step: Step) -> ScsiSession | None:
+        """The kernel's session."""
+        return lanes.listed(work, lanes.door_of(step))
 
 
 def _out(work: Work) -> list[Door]:
     """The sessions that the plan logs out."""
     return [lanes.door_of(step) for step in work.plan.steps if step.kind == "logout-kernel"]
+
+
+class WatchKernel(WatchFor):
+    """Neither a session nor a path nor the map is there again."""
+
+    def returned(self, work: Work) -> str | None:
+        """What of the disk is there again, as a sentence; None if nothing is."""
+        paths: Paths = lanes.look(work)
+        for door in _out(work):
+            for session in paths.sessions:
+                if lanes.leads_to(session, door):
+                    return f"There is a session to {door.target} at {door.portal} again."
+        for path in paths.paths:
+            if path.wwid is not None and path.wwid == lanes.wwid(work):
+                return f"The disk is there again as {path.kname or path.hctl}."
+        if lanes.map_node(work) is not None:
+            return f"The map {work.identity.name} is there again."
+        for step in work.plan.steps:
+            if step.kind == "startup" and work.world.kernel.startup(lanes.door_of(step)) != "manual":
+                return f"Somebody set node.startup of {lanes.door_of(step).target} again."
+        return None

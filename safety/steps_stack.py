@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 
 from initiator.host.run import HelperFailed
@@ -120,13 +121,13 @@ class _Close(Kind):
         left = self.nodes(work, step)
         return f"{left[0].dm_name or left[0].kname} is still there." if left else None
 
+    @abc.abstractmethod
     def nodes(self, work: Work, step: Step) -> tuple[BlockNode, ...]:
         """What is there of it now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def close(self, work: Work, step: Step) -> None:
         """Close it."""
-        raise NotImplementedError
 
 
 class CloseGroup(_Close):

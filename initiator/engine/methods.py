@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
@@ -281,14 +282,17 @@ class Methods:
             if free is None and of_target:
                 params = _like(of_target[0].config, params)
             member, _ = await self._sessions(free, target, params)
-            try:
+            async with contextlib.AsyncExitStack() as undo:
+                if free is None:
+                    undo.push_async_callback(self._dismiss_idle, member)
                 wanted = None if name is None else str(name)
                 attachment = await self.disks.attach(member, lun, wanted, bool(params.get("read_only")))
-            except BaseException:
-                if free is None and member.attachment is None:
-                    await self.crew.dismiss(member)
-                raise
+                undo.pop_all()
         return await self._disk_json(attachment.disk)
+
+    async def _dismiss_idle(self, member: Member) -> None:
+        if member.attachment is None:
+            await self.crew.dismiss(member)
 
     async def _disk_json(self, disk: str) -> Any:
         return report.to_json(next(each for each in (await self._view(2.0)).disks if each.id == disk))

@@ -125,16 +125,14 @@ def _replace(path: str, text: str, root: Path) -> None:
     temporary = f"{_database(path, root)}/.mooring-{secrets.token_hex(8)}"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.unlink, temporary)
             with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+            undo.pop_all()
         _sync_folder(os.path.dirname(path))
     except OSError as error:
         raise DatabaseError(f"{path} cannot be written: {error.strerror}") from error

@@ -96,14 +96,20 @@ def read_groups(
 def _report(run_: Callable[[list[str], float], Finished], tool: str, columns: str) -> list[Mapping[str, str]]:
     argv = [tool, "--reportformat", "json", "--nosuffix", "-o", columns]
     done = run_(argv, _SECONDS)
+    if done.returncode != 0:  # what it printed may be a part of the truth
+        raise _silent(argv, done)
     try:
         report: Any = json.loads(done.stdout)["report"][0]
         rows = report[tool.removesuffix("s")]
         names = columns.split(",")
         return [{name: str(row[name]) for name in names} for row in rows]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        reason = clean(done.stderr.strip(), 200) or f"exit status {done.returncode}"
-        raise StackError(f"{tool} does not tell: {reason}", fix=f"run it by hand: {' '.join(argv)}") from error
+        raise _silent(argv, done) from error
+
+
+def _silent(argv: list[str], done: Finished) -> StackError:
+    reason = clean(done.stderr.strip(), 200) or f"exit status {done.returncode}"
+    return StackError(f"{argv[0]} does not tell: {reason}", fix=f"run it by hand: {' '.join(argv)}")
 
 
 def read_array(node: BlockNode, root: Path = Path("/")) -> Array:

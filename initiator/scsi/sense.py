@@ -9,6 +9,9 @@ import struct
 from initiator.scsi.commands import Buffer, Status
 from initiator.scsi.errors import ScsiFormatError, need
 
+INVALID_OPERATION_CODE = 0x20
+"""The additional sense code of a command that is not known (SPC-4, annex F)."""
+
 
 class Key(enum.IntEnum):
     """Sense keys (SPC-4, table 55)."""

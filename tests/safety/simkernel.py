@@ -89,6 +89,7 @@ class SimKernel:
         self.next_seq, self.next_mount = 30, 100
         self.fs_dirty, self.device_dirty, self.target_dirty, self.stable, self.lost = 3, 1, 1, 0, 0
         self.answer = Answer(0, 0, 0, b"")
+        self.write_cache: bool | None = True
         self.state_after: dict[str, str] = {}
         self.noise = 0
         self.intruder = False
@@ -255,6 +256,7 @@ class SimKernel:
             designators=(WWID,),
             block_bytes=512,
             multipath=self.map_seq is not None,
+            write_cache=self.write_cache,
         )
 
     def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:

@@ -426,9 +426,11 @@ def test_a_failed_fsync_never_reaches_offline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sense", "write_cache", "accepted"),
     [
-        ("7000050000000000000000002000000000000000", False, True),
-        ("7000050000000000000000002000000000000000", True, False),
-        ("7000050000000000000000002000000000000000", None, False),
+        ("700005000000000a000000002000000000000000", False, True),
+        ("700005000000000a000000002000000000000000", True, False),
+        ("700005000000000a000000002000000000000000", None, False),
+        ("700005000000000a000000002500000000000000", False, False),  # the logical unit is gone
+        ("7000050000000000", False, False),  # nobody says why
         ("70000300000000000000000003000000", False, False),
         ("nonsense", False, False),
         ("", False, False),

@@ -26,6 +26,7 @@ WORLDS: dict[str, Make] = {
     "map and LVM and swap": lambda: SimKernel(group=True, swap=True),
 }
 ILLEGAL = bytes.fromhex("700005000000000a00000000200000000000")
+NO_SUCH_UNIT = bytes.fromhex("700005000000000a00000000250000000000")
 NOT_READY = bytes.fromhex("700002000000000a00000000040300000000")
 ATTENTION = bytes.fromhex("700006000000000a00000000290000000000")
 
@@ -174,10 +175,27 @@ def test_a_flush_that_is_not_answered_stops_it_and_undo_brings_all_back(
 def test_a_target_without_a_cache_does_not_know_the_command(tmp_path: Path) -> None:
     world = SimKernel()
     world.target_dirty = 0
+    world.write_cache = False
     world.answer = Answer(2, 0, 8, ILLEGAL)
     outcome, path = remove(tmp_path, world)
     assert outcome is Outcome.DONE, last(path)
     assert any("does not know SYNCHRONIZE CACHE" in record.text for record in read(path))
+
+
+@pytest.mark.parametrize(
+    ("sense", "write_cache"),
+    [(ILLEGAL, True), (ILLEGAL, None), (NO_SUCH_UNIT, False)],
+    ids=["with a cache", "cache unknown", "unit gone"],
+)
+def test_a_refused_flush_is_no_flush(tmp_path: Path, sense: bytes, write_cache: bool | None) -> None:
+    world = SimKernel()
+    world.write_cache = write_cache
+    world.answer = Answer(2, 0, 8, sense)
+    outcome, path = remove(tmp_path, world)
+    assert outcome is Outcome.STOPPED
+    assert last(path).data["code"] == "flush-failed"
+    assert not any(call.startswith(("offline", "delete", "logout")) for call in world.calls)
+    assert world.lost == 0
 
 
 def test_traffic_of_nobody_seen_stops_it_before_offline(tmp_path: Path) -> None:
