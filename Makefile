@@ -49,6 +49,7 @@ lock: $(VENV)/.made
 	$(BIN)/pip install -q pip-tools
 	$(BIN)/pip-compile -q --extra test --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-header --annotation-style line -o requirements.lock pyproject.toml
+	sed -i '1i # Exact versions for development and CI. Made by: make lock' requirements.lock
 
 $(VENV)/.made: pyproject.toml requirements.lock
 	@$(PYTHON) -m venv $(VENV) || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \

@@ -25,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the exit code."""
     arguments = build_parser().parse_args(argv)
     try:
+        if arguments.changes and not getattr(arguments, "dry_run", False):
+            from tui import policy
+
+            policy.load().check(arguments.changes)
         return int(arguments.run(arguments))
     except MooringError as error:
         say_error(error)
@@ -55,13 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     parser.add_argument("--screenshot", metavar="FILE", help="save the first full screen as SVG and leave")
-    parser.set_defaults(run=_lazy("tui.commands.dashboard", "dashboard"))
+    parser.set_defaults(run=_lazy("tui.commands.dashboard", "dashboard"), changes=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_reading(commands)
     _add_removal(commands)
     _add_sessions(commands)
     _add_data(commands)
     _add_practice(commands)
+    _add_words(commands)
     return parser
 
 
@@ -90,9 +95,12 @@ class _Adder:
         self._commands = commands
         self._module = f"tui.commands.{module}"
 
-    def add(self, name: str, function: str, text: str, *, json: bool = False) -> argparse.ArgumentParser:
+    def add(
+        self, name: str, function: str, text: str, *, json: bool = False, changes: str | None = None
+    ) -> argparse.ArgumentParser:
+        """One command; `changes` is what `tui.policy` calls it, if it changes something."""
         parser = self._commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        parser.set_defaults(run=_lazy(self._module, function))
+        parser.set_defaults(run=_lazy(self._module, function), changes=changes)
         if json:
             parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         return parser
@@ -115,14 +123,18 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "removal")
     plan = group.add("plan", "plan", "what removing a disk would do, and what stands in its way", json=True)
     plan.add_argument("name", help="the disk: name, id, WWID, device or mount point")
-    remove = group.add("remove", "remove", "take a disk away safely: dismount, offline, logout", json=True)
+    remove = group.add(
+        "remove", "remove", "take a disk away safely: dismount, offline, logout", json=True, changes="remove"
+    )
     remove.add_argument("name", help="the disk: name, id, WWID, device or mount point")
     remove.add_argument("--confirm", metavar="NAME", help="the disk's name once more, instead of being asked")
     for parser in (plan, remove):
         parser.add_argument("--watch", metavar="SECONDS", type=float, help="how long nothing may come back (5)")
-    again = group.add("resume", "resume", "go on with a removal that was stopped part-way", json=True)
+    again = group.add("resume", "resume", "go on with a removal that was stopped part-way", json=True, changes="resume")
     again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
-    back = group.add("undo", "undo", "bring a disk back whose removal was stopped part-way, or done", json=True)
+    back = group.add(
+        "undo", "undo", "bring a disk back whose removal was stopped part-way, or done", json=True, changes="undo"
+    )
     back.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
     back.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
 
@@ -151,7 +163,7 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_via(discover)
     _add_chap(discover)
     _add_mutual(discover)
-    login = group.add("login", "login", "log in to a target", json=True)
+    login = group.add("login", "login", "log in to a target", json=True, changes="login")
     login.add_argument("target", help="the target's name (iqn.…, eui.…, naa.…)")
     login.add_argument(
         "--portal", action="append", help="a portal; again for more paths (kernel's default: its node records)"
@@ -160,13 +172,15 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_via(login)
     _add_chap(login)
     _add_mutual(login)
-    attach = group.add("attach", "attach", "make a logical unit a block device of this host", json=True)
+    attach = group.add(
+        "attach", "attach", "make a logical unit a block device of this host", json=True, changes="attach"
+    )
     attach.add_argument("name", help="an available disk of the list, or a target's name together with --lun")
     attach.add_argument("--lun", type=int, help="logical unit number (default 0)")
     attach.add_argument("--portal", action="append", help="a portal; give it again for more paths")
     attach.add_argument("--as", dest="label", metavar="NAME", help="what to call the disk")
     _add_chap(attach)
-    logout = group.add("logout", "logout", "end a session that carries no disk", json=True)
+    logout = group.add("logout", "logout", "end a session that carries no disk", json=True, changes="logout")
     logout.add_argument("name", help="a session's name or id, or a target for all its sessions")
     _add_via(logout)
     _add_kernel(commands)
@@ -174,20 +188,23 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     actions = engine.add_subparsers(title="actions", metavar="ACTION", required=True)
     inner = _Adder(actions, "sessions")
     inner.add("status", "engine_status", "what the engine holds", json=True)
-    inner.add("stop", "engine_stop", "end the engine; refused while a disk is attached")
-    cleanup = inner.add("cleanup", "engine_cleanup", "take away the device that a dead engine left, if nothing uses it")
+    inner.add("stop", "engine_stop", "end the engine; refused while a disk is attached", changes="engine-stop")
+    about = "take away the device that a dead engine left, if nothing uses it"
+    cleanup = inner.add("cleanup", "engine_cleanup", about, changes="engine-cleanup")
     cleanup.add_argument("name", help="the dead disk")
 
 
 def _add_kernel(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "kernel")
     group.add("records", "records", "what open-iscsi knows how to log in to (its node records)", json=True)
-    startup = group.add("startup", "startup", "set whether open-iscsi logs in to a target at boot", json=True)
+    startup = group.add(
+        "startup", "startup", "set whether open-iscsi logs in to a target at boot", json=True, changes="startup"
+    )
     startup.add_argument("target", help="the target's name")
     startup.add_argument("portal", nargs="?", help="one portal of it (default: every record of the target)")
     startup.add_argument("mode", choices=("automatic", "manual", "onboot"), help="the new node.startup")
     startup.add_argument("--interface", metavar="NAME", help="only the record of this iSCSI interface")
-    rescan = group.add("rescan", "rescan", "have the kernel look for new LUNs and sizes", json=True)
+    rescan = group.add("rescan", "rescan", "have the kernel look for new LUNs and sizes", json=True, changes="rescan")
     rescan.add_argument("name", help="a kernel session's name or id, or a target for all its sessions")
     for parser in (startup, rescan):
         parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -200,7 +217,7 @@ def _add_data(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("write", "write bytes of stdin or a file to a logical unit that is not attached"),
         ("image", "copy a whole logical unit into a file"),
     ):
-        parser = group.add(name, name, text)
+        parser = group.add(name, name, text, changes="write" if name == "write" else None)
         parser.add_argument("target", help="the target's name")
         parser.add_argument("--portal", required=True, help="address[:port], IPv6 in brackets")
         parser.add_argument("--lun", type=int, default=0, help="logical unit number (0)")
@@ -223,14 +240,29 @@ def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:
     practice.add_argument("--folder", help="where its files go (default: a new temporary folder)")
     practice.add_argument("--json", action="store_true", help="with --headless: print one JSON object on stdout")
     practice.add_argument("--clean", action="store_true", help="clean up what a killed range left, without asking")
-    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"))
+    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice")
     actions = practice.add_subparsers(title="actions", metavar="ACTION")
     inner = _Adder(actions, "practice")
-    fault = inner.add("fault", "fault", "switch a fault on or off; without a name, list them", json=True)
+    about = "switch a fault on or off; without a name, list them"
+    fault = inner.add("fault", "fault", about, json=True, changes="practice")
     fault.add_argument("name", nargs="?", help="the fault")
     fault.add_argument("args", nargs="*", help="its arguments")
     inner.add("status", "status", "what the range is made of and which faults are on", json=True)
-    inner.add("stop", "stop", "remove the disks safely, stop the target, delete the files", json=True)
+    about = "remove the disks safely, stop the target, delete the files"
+    inner.add("stop", "stop", about, json=True, changes="practice")
+
+
+def _add_words(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "words")
+    words = group.add("glossary", "explain", "the words of iSCSI in plain sentences", json=True)
+    words.add_argument("term", nargs="*", help="one word (default: all of them)")
+    config = commands.add_parser("config", help="the settings and where they are written")
+    actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
+    inner = _Adder(actions, "words")
+    inner.add("check", "check_config", "name what is not understood in the files, with line and file", json=True)
+    inner.add("show", "show_config", "the settings that hold, as a file could say them", json=True)
+    shell = group.add("completion", "completion", "a script that makes a shell complete mooring's commands")
+    shell.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
 
 
 if __name__ == "__main__":
