@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from initiator.errors import MooringError
 from tui.exits import Exit, exit_for, say, say_error
 
+KINDS = ("disks", "sessions", "paths", "volumes", "links")
+"""What `list` can be told to show alone."""
 Command = Callable[[argparse.Namespace], int]
 
 EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (journal kept),
@@ -109,9 +111,19 @@ class _Adder:
 _Commands = argparse._SubParsersAction
 
 
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(KINDS)}")
+    return text
+
+
 def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "reading")
-    group.add("list", "list_all", "everything at once: sessions, disks, paths, maps, volumes, links", json=True)
+    listing = group.add(
+        "list", "list_all", "everything at once: sessions, disks, paths, maps, volumes, links", json=True
+    )
+    listing.add_argument("kind", nargs="*", type=_kind, metavar="KIND", help=f"only {', '.join(KINDS)}")
+    listing.add_argument("--csv", action="store_true", help="print one kind as comma-separated values")
     show = group.add("show", "show", "every detail of one thing", json=True)
     show.add_argument("name", help="name or id; a disk also by WWID, device or mount point")
     watch = group.add("watch", "watch", "print changes as they happen, one line each", json=True)

@@ -6,9 +6,9 @@ import dataclasses
 import json
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from initiator.model import PathState, Portal, Snapshot
 from initiator.names import clean
@@ -64,36 +64,61 @@ def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) 
     return "\n".join(lines)
 
 
-def human_list(snapshot: Snapshot) -> str:
-    """What `mooring list` prints for a person: one small table for each kind of thing."""
-    names = {key: item.name for key, item in snapshot.index().items()}
+Rows = Iterator[Sequence[object]]
+Names = Mapping[str, str]
+"""The name of each thing by its id."""
+
+
+class Sheet(NamedTuple):
+    """One kind of thing as a table."""
+
+    headers: tuple[str, ...]
+    rows: Callable[[Snapshot, Names], Rows]
+
+
+def human_list(snapshot: Snapshot, kinds: Iterable[str] = ()) -> str:
+    """What `mooring list` prints for a person: one small table for each kind of thing, or for those in `kinds`."""
+    chosen = tuple(kinds)
+    names = _names(snapshot)
     parts = [
-        table("Disks", ("NAME", "STATE", "SIZE", "DEVICE", "PATHS", "MOUNTED ON", "WWID"), _disk_rows(snapshot)),
-        table("Sessions", ("NAME", "STATE", "BY", "TARGET", "PORTAL", "LINK"), _session_rows(snapshot, names)),
-        table(
-            "Paths",
-            ("NAME", "STATE", "DISK", "SESSION", "LINK", "ACCESS", "LATENCY"),
-            _path_rows(snapshot, names),
-        ),
-        table(
-            "Volumes",
-            ("MOUNTED ON", "STATE", "TYPE", "SIZE", "USED", "DEVICE", "DISK"),
-            _volume_rows(snapshot, names),
-        ),
-        table("Links", ("NAME", "STATE", "KIND", "SPEED", "MTU", "ADDRESSES"), _link_rows(snapshot)),
+        table(kind.capitalize(), sheet.headers, sheet.rows(snapshot, names))
+        for kind, sheet in SHEETS.items()
+        if kind in chosen or not chosen
     ]
     if snapshot.problems:
         rows = ((each.source, each.subject, each.reason) for each in snapshot.problems)
         parts.append(table("Could not be read", ("BY", "WHAT", "WHY"), rows))
-    parts.append(f"Engine: {clean(snapshot.engine)}")
+    if not chosen:
+        parts.append(f"Engine: {clean(snapshot.engine)}")
     return "\n\n".join(parts)
 
 
-Rows = Iterator[Sequence[object]]
+def csv_list(snapshot: Snapshot, kind: str) -> str:
+    """One kind of thing as comma-separated values (RFC 4180) with a line of headers; an unknown value is empty.
+
+    A cell that a spreadsheet would take for a formula is led in by an apostrophe: names come from outside.
+    """
+    import csv
+    import io
+
+    sheet = SHEETS[kind]
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header.lower().replace(" ", "_") for header in sheet.headers)
+    for row in sheet.rows(snapshot, _names(snapshot)):
+        cells = ("" if cell is None else clean(str(cell)) for cell in row)
+        writer.writerow(f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell for cell in cells)
+    return out.getvalue()
+
+
+def _names(snapshot: Snapshot) -> Names:
+    return {key: item.name for key, item in snapshot.index().items()}
+
+
 _BY_NAME = operator.attrgetter("name")
 
 
-def _disk_rows(snapshot: Snapshot) -> Rows:
+def _disk_rows(snapshot: Snapshot, _: Names) -> Rows:
     points = {volume.id: volume.mountpoint for volume in snapshot.volumes}
     total = Counter(path.disk for path in snapshot.paths)
     good = Counter(path.disk for path in snapshot.paths if path.state in (PathState.ACTIVE, PathState.STANDBY))
@@ -103,18 +128,18 @@ def _disk_rows(snapshot: Snapshot) -> Rows:
         yield disk.name, disk.state, human_size(disk.size_bytes), disk.device, paths, mounted, disk.wwid
 
 
-def _session_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
+def _session_rows(snapshot: Snapshot, names: Names) -> Rows:
     for each in sorted(snapshot.sessions, key=_BY_NAME):
         yield each.name, each.state, each.source, each.target, each.portal, _named(each.link, names)
 
 
-def _path_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
+def _path_rows(snapshot: Snapshot, names: Names) -> Rows:
     for path in sorted(snapshot.paths, key=_BY_NAME):
         ends = (_named(key, names) for key in (path.disk, path.session, path.link))
         yield path.name, path.state, *ends, path.access, human_latency(path.latency_us)
 
 
-def _volume_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
+def _volume_rows(snapshot: Snapshot, names: Names) -> Rows:
     for each in snapshot.volumes:
         if each.disks:
             sizes = (human_size(each.size_bytes), human_size(each.used_bytes))
@@ -122,13 +147,22 @@ def _volume_rows(snapshot: Snapshot, names: Mapping[str, str]) -> Rows:
             yield each.mountpoint, each.state, each.fstype, *sizes, each.device, disks
 
 
-def _link_rows(snapshot: Snapshot) -> Rows:
+def _link_rows(snapshot: Snapshot, _: Names) -> Rows:
     for link in snapshot.links:
         speed = f"{link.speed_mbps} Mb/s" if link.speed_mbps else None
         yield link.name, link.state, link.kind, speed, link.mtu, ", ".join(link.addresses)
 
 
-def _named(key: str | None, names: Mapping[str, str]) -> str | None:
+SHEETS: Mapping[str, Sheet] = {
+    "disks": Sheet(("NAME", "STATE", "SIZE", "DEVICE", "PATHS", "MOUNTED ON", "WWID"), _disk_rows),
+    "sessions": Sheet(("NAME", "STATE", "BY", "TARGET", "PORTAL", "LINK"), _session_rows),
+    "paths": Sheet(("NAME", "STATE", "DISK", "SESSION", "LINK", "ACCESS", "LATENCY"), _path_rows),
+    "volumes": Sheet(("MOUNTED ON", "STATE", "TYPE", "SIZE", "USED", "DEVICE", "DISK"), _volume_rows),
+    "links": Sheet(("NAME", "STATE", "KIND", "SPEED", "MTU", "ADDRESSES"), _link_rows),
+}
+
+
+def _named(key: str | None, names: Names) -> str | None:
     return names.get(key, key) if key else None
 
 

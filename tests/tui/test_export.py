@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 
 import pytest
@@ -22,7 +25,8 @@ from initiator.model import (
     Volume,
     VolumeState,
 )
-from tui.export import dumps, human_list, human_size, snapshot_json, table
+from tui.cli import KINDS
+from tui.export import SHEETS, csv_list, dumps, human_list, human_size, snapshot_json, table
 from tui.find import find_any, find_disk, find_sessions
 
 
@@ -51,6 +55,22 @@ def sample() -> Snapshot:
     path = Path("p1", "data@127.0.0.1", PathState.ACTIVE, "d1", "s1", link="l1", latency_us=230.0)
     volume = Volume("v1", "data", VolumeState.MOUNTED, "/mnt/data", "ext4", "/dev/loop0", "7:0", disks=("d1",))
     return Snapshot("box", 1.0, (session,), (disk,), (path,), (), (volume,))
+
+
+def test_one_kind_alone_is_listed_and_made_a_sheet_of() -> None:
+    text = human_list(sample(), ["paths"])
+    assert text.startswith("Paths (1)")
+    assert "Disks" not in text
+    rows = list(csv.reader(io.StringIO(csv_list(sample(), "disks"))))
+    assert rows[0][:3] == ["name", "state", "size"]
+    assert rows[1][:3] == ["data", "attached", "256 MiB"]
+    assert tuple(SHEETS) == KINDS
+
+
+def test_a_name_from_outside_is_no_formula_in_a_spreadsheet() -> None:
+    hostile = dataclasses.replace(sample().disks[0], name='=HYPERLINK("http://x")\x1b[2J,"')
+    rows = list(csv.reader(io.StringIO(csv_list(dataclasses.replace(sample(), disks=(hostile,)), "disks"))))
+    assert rows[1][0] == '\'=HYPERLINK("http://x")[2J,"'
 
 
 def test_json_has_the_promised_keys_first_schema_then_host() -> None:

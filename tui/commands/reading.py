@@ -12,17 +12,23 @@ from initiator.model import Event
 from initiator.names import clean
 from tui.commands.common import emit, snapshot
 from tui.exits import Exit
-from tui.export import as_json, human_fields, human_list, snapshot_json
+from tui.export import SHEETS, as_json, csv_list, human_fields, human_list, snapshot_json
 from tui.find import find_any
 
 
 def list_all(arguments: argparse.Namespace) -> int:
-    """`mooring list`."""
+    """`mooring list [KIND …]`."""
+    if arguments.csv and len(arguments.kind) != 1:
+        raise BadInputError("--csv makes one table", fix=f"name one of {', '.join(SHEETS)}")
     found = snapshot()
     if arguments.json:
-        emit(snapshot_json(found))
+        whole = snapshot_json(found)
+        about = ("schema", "host", "taken_at", "problems", *arguments.kind)
+        emit({key: whole[key] for key in about} if arguments.kind else whole)
+    elif arguments.csv:
+        print(csv_list(found, arguments.kind[0]), end="")
     else:
-        print(human_list(found))
+        print(human_list(found, arguments.kind))
     return Exit.DONE
 
 
