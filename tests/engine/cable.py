@@ -69,6 +69,9 @@ class Cable:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65536):
                 await self._plugged.wait()
-                sink.write(data)
-                await sink.drain()
+                await self._forward(data, sink)
         sink.transport.abort()
+
+    async def _forward(self, data: bytes, sink: asyncio.StreamWriter) -> None:
+        sink.write(data)
+        await sink.drain()
