@@ -33,6 +33,7 @@ class DiskConfig:
         path: The sparse file that holds its bytes; made when it is missing, never made smaller.
         size_bytes: A multiple of `block_bytes`.
         block_bytes: 512 or 4096.
+        explicit_alua: True if initiators may order access states (SET TARGET PORT GROUPS).
     """
 
     name: str
@@ -40,6 +41,7 @@ class DiskConfig:
     path: str
     size_bytes: int
     block_bytes: int = 512
+    explicit_alua: bool = False
 
     @property
     def naa(self) -> bytes:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from initiator.practice import unit as units
-from initiator.practice.nexus import DEVICE_RESET, LUNS_CHANGED, NEXUS_LOSS, POWER_ON, Nexus, Nexuses, Port
-from initiator.practice.unit import Answer, Unit, Want, check, illegal
-from initiator.scsi import inquiry
+from initiator.practice.nexus import (
+    ACCESS_CHANGED,
+    DEVICE_RESET,
+    LUNS_CHANGED,
+    NEXUS_LOSS,
+    POWER_ON,
+    Nexus,
+    Nexuses,
+    Port,
+)
+from initiator.practice.unit import GOOD, Answer, Unit, Want, check, illegal
+from initiator.scsi import alua, inquiry
 from initiator.scsi.commands import Buffer, Command, Op, build_report_luns, decode_lun, parse_cdb
 from initiator.scsi.errors import ScsiFormatError, UnsupportedCommandError
 from initiator.scsi.sense import Key, Sense, build_sense
@@ -53,6 +62,8 @@ class Device:
             code = nexus.next_attention(unit.config.name)
             if code is not None:
                 return check(Key.UNIT_ATTENTION, code)
+        if command.op is Op.SET_TARGET_PORT_GROUPS and unit.config.explicit_alua:
+            return Want(command.length, lambda data: self._set_port_groups(nexus, data)) if command.length else GOOD
         return unit.start(nexus, command, cdb)
 
     def reset(self, unit: Unit) -> None:
@@ -63,6 +74,21 @@ class Device:
         """A unit came or went: the others tell."""
         for unit in self.luns.values():
             self.nexuses.attend(unit.config.name, LUNS_CHANGED)
+
+    def _set_port_groups(self, nexus: Nexus, data: memoryview) -> Answer:
+        """The access states of ports as an initiator wants them; every other nexus is told (SPC-4, 5.15.2.6)."""
+        try:
+            wanted = dict(alua.parse_set_port_groups(data))
+        except ScsiFormatError:
+            return illegal(units.INVALID_PARAMETER)
+        ports = {port.group: port for port in nexus.ports}
+        if not wanted.keys() <= ports.keys():
+            return illegal(units.INVALID_PARAMETER)
+        for group, access in wanted.items():
+            ports[group].access = access
+        for unit in self.luns.values():
+            self.nexuses.attend(unit.config.name, ACCESS_CHANGED, but=nexus)
+        return GOOD
 
     def _report_luns(self, command: Command) -> Answer:
         if command.select > 2 or command.length < 16:

@@ -28,7 +28,7 @@ class Port:
     access: Access = Access.OPTIMIZED
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Nexus:
     """One initiator port at one target port.
 
@@ -40,6 +40,7 @@ class Nexus:
     initiator: str
     port: Port
     ports: Sequence[Port]
+    isid: bytes = b""
     attentions: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
     def attend(self, disk: str, code: int) -> None:
@@ -82,7 +83,7 @@ class Nexuses:
         code = NEXUS_LOSS
         if nexus is None:
             port = next(port for port in self._ports if port.group == group)
-            nexus, code = Nexus(initiator, port, self._ports), self._first
+            nexus, code = Nexus(initiator, port, self._ports, isid), self._first
         self._known[key] = nexus
         while len(self._known) > MAX_NEXUSES:
             self._known.popitem(last=False)
@@ -92,8 +93,8 @@ class Nexuses:
                 nexus.attend(disk, code)
         return nexus
 
-    def attend(self, disk: str, code: int, port: Port | None = None) -> None:
-        """Let a unit attention wait for every nexus, or for those at one port."""
+    def attend(self, disk: str, code: int, port: Port | None = None, but: Nexus | None = None) -> None:
+        """Let a unit attention wait for every nexus, or for those at one port; not for `but`, which knows."""
         for nexus in self._known.values():
-            if port is None or nexus.port is port:
+            if nexus is not but and (port is None or nexus.port is port):
                 nexus.attend(disk, code)

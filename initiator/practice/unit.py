@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import struct
 from collections.abc import Callable
 
 from initiator.model import Access
 from initiator.practice.config import DiskConfig
 from initiator.practice.nexus import Nexus
+from initiator.practice.registrations import ConflictError, IllegalError, Registrations
 from initiator.practice.store import Buffer, Store
 from initiator.scsi import alua, commands, designators, inquiry, parameters
 from initiator.scsi.commands import Command, Op, Status
@@ -24,6 +26,7 @@ VENDOR, PRODUCT, REVISION = "MOORING", "PRACTICE DISK", "1"
 MAX_TRANSFER_BYTES = 2 << 20
 MAX_SAME_BYTES = 16 << 20
 MAX_UNMAP_RANGES = 64
+MAX_COMPARE_BLOCKS = 128
 PAGES = (0x80, 0x83, 0xB0, 0xB1, 0xB2)
 
 INVALID_COMMAND = 0x2000
@@ -93,10 +96,11 @@ _BLOCKED = {
 }
 """Sense codes of port groups that take no media access (SPC-4, 5.15.2.4)."""
 _ALWAYS = frozenset({Op.INQUIRY, Op.REPORT_LUNS, Op.REQUEST_SENSE, Op.REPORT_TARGET_PORT_GROUPS})
-_STANDBY = _ALWAYS | {Op.MODE_SENSE_6, Op.MODE_SENSE_10, Op.READ_CAPACITY_10, Op.READ_CAPACITY_16}
-_CHANGES = frozenset({Op.WRITE, Op.WRITE_SAME, Op.UNMAP})
+_RESERVATIONS = frozenset({Op.PERSISTENT_RESERVE_IN, Op.PERSISTENT_RESERVE_OUT})
+_STANDBY = _ALWAYS | _RESERVATIONS | {Op.MODE_SENSE_6, Op.MODE_SENSE_10, Op.READ_CAPACITY_10, Op.READ_CAPACITY_16}
+_CHANGES = frozenset({Op.WRITE, Op.WRITE_SAME, Op.UNMAP, Op.COMPARE_AND_WRITE})
 _WRITE_SAME_10 = 0x41
-_PROTECTED = frozenset({Op.READ, Op.WRITE, Op.VERIFY, Op.WRITE_SAME})
+_PROTECTED = frozenset({Op.READ, Op.WRITE, Op.VERIFY, Op.WRITE_SAME, Op.COMPARE_AND_WRITE})
 
 
 class Unit:
@@ -110,6 +114,7 @@ class Unit:
         self.config = config
         self.store = store
         self.faults = UnitFaults()
+        self.registrations = Registrations(config.name)
         self._table: dict[Op, Callable[[Nexus, Command, Buffer], Answer | Want]] = {
             Op.TEST_UNIT_READY: lambda nexus, command, cdb: GOOD,
             Op.INQUIRY: self._inquiry,
@@ -125,6 +130,9 @@ class Unit:
             Op.UNMAP: self._unmap,
             Op.START_STOP_UNIT: self._start_stop,
             Op.REPORT_TARGET_PORT_GROUPS: self._port_groups,
+            Op.COMPARE_AND_WRITE: self._compare_and_write,
+            Op.PERSISTENT_RESERVE_IN: self._reserve_in,
+            Op.PERSISTENT_RESERVE_OUT: self._reserve_out,
         }
 
     @property
@@ -137,6 +145,8 @@ class Unit:
         blocked = _BLOCKED.get(nexus.port.access)
         if blocked and command.op not in (_STANDBY if nexus.port.access is Access.STANDBY else _ALWAYS):
             return check(Key.NOT_READY, blocked)
+        if self.registrations.refuses(nexus, command.op):
+            return Answer(status=Status.RESERVATION_CONFLICT)
         # Protection information is not kept, so the protect fields must be zero (SBC-3, 4.22).
         if command.op in _PROTECTED and cdb[0] >= 0x20 and cdb[1] & 0xE0:
             return illegal()
@@ -151,7 +161,7 @@ class Unit:
         if not command.evpd:
             if command.page:
                 return illegal()
-            return Answer(_STANDARD[: command.length])
+            return Answer(_standard(self.config.explicit_alua)[: command.length])
         pages: dict[int, Callable[[], bytes]] = {
             inquiry.VPD_SUPPORTED: lambda: inquiry.build_supported_pages(PAGES),
             inquiry.VPD_SERIAL: lambda: inquiry.build_serial(self.config.serial),
@@ -190,6 +200,7 @@ class Unit:
                 unmap_alignment=0,
                 maximum_write_same=MAX_SAME_BYTES // size,
                 write_same_non_zero=True,
+                maximum_compare=MAX_COMPARE_BLOCKS,
             )
         )
 
@@ -225,6 +236,24 @@ class Unit:
             built = struct.pack(">IB3x", len(built), 0x10) + built[4:]
         return illegal() if command.select > 1 else Answer(built[: command.length])
 
+    def _reserve_in(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer:
+        try:
+            return Answer(self.registrations.tell(command)[: command.length])
+        except IllegalError as error:
+            return illegal(error.code)
+
+    def _reserve_out(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer | Want:
+        def finish(data: memoryview) -> Answer:
+            try:
+                self.registrations.obey(nexus, cdb, data)
+            except ConflictError:
+                return Answer(status=Status.RESERVATION_CONFLICT)
+            except IllegalError as error:
+                return illegal(error.code)
+            return GOOD
+
+        return Want(command.length, finish) if command.length else illegal(PARAMETER_LENGTH)
+
     def _start_stop(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer:
         return illegal() if command.select & 0xF2 else GOOD
 
@@ -255,12 +284,15 @@ class Unit:
 
         def finish(data: memoryview) -> Answer:
             whole = len(data) - len(data) % self.config.block_bytes
-            if not command.fua:
-                return self._guard(WRITE_ERROR, lambda: self.store.write(offset, data[:whole]))
-            write = self._guard(WRITE_ERROR, lambda: self.store.write(offset, data[:whole]))
-            return write if write.status else Answer(later=lambda: self._guard(WRITE_ERROR, self.store.sync))
+            return self._put(offset, data[:whole], command.fua)
 
         return Want(length, finish)
+
+    def _put(self, offset: int, data: memoryview, fua: bool) -> Answer:
+        write = self._guard(WRITE_ERROR, lambda: self.store.write(offset, data))
+        if write.status or not fua:
+            return write
+        return Answer(later=lambda: self._guard(WRITE_ERROR, self.store.sync))
 
     def _verify(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer | Want:
         span = self._span(command, MAX_TRANSFER_BYTES if command.byte_check else self.store.size)
@@ -278,6 +310,29 @@ class Unit:
             return GOOD
 
         return Want(span[1], finish)
+
+    def _compare_and_write(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer | Want:
+        if command.blocks > MAX_COMPARE_BLOCKS:
+            return illegal()
+        span = self._span(command)
+        if isinstance(span, Answer):
+            return span
+        offset, length = span
+
+        def finish(data: memoryview) -> Answer:
+            if len(data) < 2 * length:
+                return illegal(PARAMETER_LENGTH)
+            found = self._guard(READ_ERROR, lambda: self.store.read(offset, length))
+            if found.status:
+                return found
+            there = bytes(found.data)
+            wrong = next((at for at in range(length) if there[at] != data[at]), None)
+            if wrong is not None:  # INFORMATION is the offset of the first difference (SBC-3, 5.2)
+                sense = Sense(Key.MISCOMPARE, MISCOMPARE >> 8, MISCOMPARE & 0xFF, information=wrong)
+                return Answer(b"", Status.CHECK_CONDITION, build_sense(sense))
+            return self._put(offset, data[length : 2 * length], command.fua)
+
+        return Want(2 * length, finish) if length else GOOD
 
     def _synchronize(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer:
         if command.lba + command.blocks > self.blocks:
@@ -351,15 +406,17 @@ class Unit:
         return GOOD if data is None else Answer(data)
 
 
-def _standard() -> bytes:
+@functools.cache
+def _standard(explicit: bool) -> bytes:
     """Standard INQUIRY data with version descriptors: SAM-5, SPC-4, SBC-3, iSCSI (SPC-4, 6.6.2 and table 143)."""
     data = bytearray(
-        inquiry.build_standard(inquiry.StandardInquiry(VENDOR, PRODUCT, REVISION, tpgs=1)).ljust(96, b"\0")
+        inquiry.build_standard(inquiry.StandardInquiry(VENDOR, PRODUCT, REVISION, tpgs=3 if explicit else 1)).ljust(
+            96, b"\0"
+        )
     )
     data[4] = len(data) - 5
     struct.pack_into(">4H", data, 58, 0x00A0, 0x0460, 0x04C0, 0x0960)
     return bytes(data)
 
 
-_STANDARD = _standard()
 _THIN = inquiry.Provisioning(unmap=True, write_same_unmap=True, reads_zero=True, kind=2)

@@ -94,3 +94,28 @@ def access_of(groups: Iterable[PortGroup], group: int | None, port: int | None) 
         if group is None and port is not None and port in item.ports:
             return item.access, item.preferred
     return Access.UNKNOWN, False
+
+
+def set_port_groups(wanted: Iterable[tuple[int, Access]]) -> tuple[bytes, bytes]:
+    """SET TARGET PORT GROUPS and its parameter list (SPC-4, 6.45): the explicit way to change access states."""
+    body = b"".join(struct.pack(">BxH", _CODES[access], group) for group, access in wanted)
+    data = bytes(4) + body
+    return struct.pack(">BB4xIxx", 0xA4, 0x0A, len(data)), data
+
+
+def parse_set_port_groups(data: Buffer) -> tuple[tuple[int, Access], ...]:
+    """Groups and states of a SET TARGET PORT GROUPS parameter list.
+
+    Raises:
+        ScsiFormatError: cut short, or a state that nobody can ask for.
+    """
+    need(data, 4, "SET TARGET PORT GROUPS parameter list")
+    if len(data) % 4:
+        raise ScsiFormatError("SET TARGET PORT GROUPS parameter list ends inside a group")
+    found: list[tuple[int, Access]] = []
+    for at in range(4, len(data), 4):
+        access = _STATES.get(data[at] & 0x0F, Access.UNKNOWN)
+        if access in (Access.UNKNOWN, Access.TRANSITIONING):
+            raise ScsiFormatError(f"SET TARGET PORT GROUPS asks for state {data[at] & 0x0F:X}h")
+        found.append((int.from_bytes(data[at + 2 : at + 4], "big"), access))
+    return tuple(found)

@@ -48,6 +48,10 @@ class Op(enum.Enum):
     UNMAP = "UNMAP"
     START_STOP_UNIT = "START STOP UNIT"
     REPORT_TARGET_PORT_GROUPS = "REPORT TARGET PORT GROUPS"
+    SET_TARGET_PORT_GROUPS = "SET TARGET PORT GROUPS"
+    COMPARE_AND_WRITE = "COMPARE AND WRITE"
+    PERSISTENT_RESERVE_IN = "PERSISTENT RESERVE IN"
+    PERSISTENT_RESERVE_OUT = "PERSISTENT RESERVE OUT"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,6 +217,17 @@ def write_same16_zero(lba: int, blocks: int, block_bytes: int, may_unmap: bool =
     return _pack16(0x93, 0x08 if may_unmap else 0, lba, blocks, 0, 0), bytes(block_bytes)
 
 
+def compare_and_write(lba: int, blocks: int, fua: bool = False) -> bytes:
+    """COMPARE AND WRITE (SBC-3, 5.2); its data are the blocks to compare with, then those to write.
+
+    Raises:
+        ScsiFormatError: more than 255 blocks.
+    """
+    if not 0 < blocks < 256:
+        raise ScsiFormatError(f"COMPARE AND WRITE takes 1 to 255 blocks, not {blocks}")
+    return struct.pack(">BBQ3xBBB", 0x89, FUA if fua else 0, lba, blocks, 0, 0)
+
+
 def report_target_port_groups(length: int = 4096) -> bytes:
     """REPORT TARGET PORT GROUPS with the length-only header (SPC-4, 6.37)."""
     return struct.pack(">BB4xIxx", 0xA3, 0x0A, length)
@@ -277,7 +292,10 @@ _PARSERS: dict[int, Callable[[Buffer], Command]] = {
     0x41: _rw(Op.WRITE_SAME, _RW10),
     0x42: lambda cdb: Command(Op.UNMAP, length=_u16(cdb, 7)),
     0x5A: _mode(Op.MODE_SENSE_10),
+    0x5E: lambda cdb: Command(Op.PERSISTENT_RESERVE_IN, select=cdb[1] & 0x1F, length=_u16(cdb, 7)),
+    0x5F: lambda cdb: Command(Op.PERSISTENT_RESERVE_OUT, select=cdb[1] & 0x1F, length=_u32(cdb, 5)),
     0x88: _rw(Op.READ, _RW16),
+    0x89: lambda cdb: Command(Op.COMPARE_AND_WRITE, _RW16.unpack_from(cdb)[2], cdb[13], fua=bool(cdb[1] & FUA)),
     0x8A: _rw(Op.WRITE, _RW16),
     0x8F: _rw(Op.VERIFY, _RW16),
     0x91: _rw(Op.SYNCHRONIZE_CACHE, _RW16),
@@ -289,6 +307,7 @@ _PARSERS: dict[int, Callable[[Buffer], Command]] = {
 _SERVICE_PARSERS: dict[tuple[int, int], Callable[[Buffer], Command]] = {
     (0x9E, 0x10): lambda cdb: Command(Op.READ_CAPACITY_16, length=_u32(cdb, 10)),
     (0xA3, 0x0A): lambda cdb: Command(Op.REPORT_TARGET_PORT_GROUPS, length=_u32(cdb, 6), select=cdb[1] >> 5),
+    (0xA4, 0x0A): lambda cdb: Command(Op.SET_TARGET_PORT_GROUPS, length=_u32(cdb, 6)),
 }
 _LENGTHS = (6, 10, 10, 0, 16, 12, 0, 0)
 """Length of a CDB by the three top bits of its operation code (SPC-4, 4.2.5.1)."""

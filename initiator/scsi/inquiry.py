@@ -152,6 +152,8 @@ class BlockLimits:
     maximum_write_same: int = 0
     write_same_non_zero: bool = False
     """WSNZ: a WRITE SAME must say how many blocks."""
+    maximum_compare: int = 0
+    """Blocks of one COMPARE AND WRITE; 0 where it is not supported."""
 
 
 _LIMITS = struct.Struct(">BBHIIIIIIIQ")
@@ -165,6 +167,7 @@ def parse_block_limits(data: Buffer) -> BlockLimits:
     alignment = fields[9]
     return BlockLimits(
         write_same_non_zero=bool(fields[0] & 1),
+        maximum_compare=fields[1],
         optimal_granularity=fields[2],
         maximum_transfer=fields[3],
         optimal_transfer=fields[4],
@@ -180,7 +183,7 @@ def build_block_limits(item: BlockLimits) -> bytes:
     """Page B0h, 64 bytes."""
     body = _LIMITS.pack(
         int(item.write_same_non_zero),
-        0,
+        item.maximum_compare,
         item.optimal_granularity,
         item.maximum_transfer,
         item.optimal_transfer,

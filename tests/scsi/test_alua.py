@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from initiator.model import Access
-from initiator.scsi.alua import PortGroup, access_of, build_port_groups, parse_port_groups, port_groups_need
+from initiator.scsi.alua import (
+    PortGroup,
+    access_of,
+    build_port_groups,
+    parse_port_groups,
+    parse_set_port_groups,
+    port_groups_need,
+    set_port_groups,
+)
 from initiator.scsi.errors import ScsiFormatError
 
 GROUPS = (
@@ -67,3 +75,15 @@ def test_a_path_finds_its_state() -> None:
     assert access_of(GROUPS, None, 2) == (Access.OPTIMIZED, True)
     assert access_of(GROUPS, 9, 1) == (Access.UNKNOWN, False)
     assert access_of((), None, None) == (Access.UNKNOWN, False)
+
+
+def test_states_are_ordered_with_the_bytes_of_the_standard() -> None:
+    cdb, data = set_port_groups([(2, Access.STANDBY), (0x1234, Access.OPTIMIZED)])
+    assert (cdb.hex(), data.hex()) == ("a40a000000000000000c0000", "00000000" + "02000002" + "00001234")
+    assert parse_set_port_groups(data) == ((2, Access.STANDBY), (0x1234, Access.OPTIMIZED))
+
+
+def test_a_malformed_order_is_refused() -> None:
+    for text in ("000000", "0000000001", "00000000" + "0f000001", "00000000" + "07000001"):
+        with pytest.raises(ScsiFormatError):
+            parse_set_port_groups(bytes.fromhex(text))

@@ -73,6 +73,7 @@ u32 = st.integers(0, 2**32 - 1)
 @given(
     st.builds(
         inquiry.BlockLimits,
+        maximum_compare=st.integers(0, 255),
         maximum_transfer=u32,
         optimal_transfer=u32,
         optimal_granularity=st.integers(0, 65535),
