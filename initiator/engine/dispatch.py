@@ -11,8 +11,9 @@ from initiator.engine.errand import Clock, Schedule
 from initiator.engine.keeper import Keeper, KeeperOptions
 from initiator.engine.ledger import Ledger
 from initiator.engine.pieces import Piece
-from initiator.engine.selector import DevicePath, least_busy
+from initiator.engine.selector import SELECTORS, DevicePath
 from initiator.engine.verdict import Action, Kind, Verdict, judge
+from initiator.errors import BadInputError
 from initiator.model import Severity
 from initiator.protocol.errors import LocalProtocolError
 from initiator.protocol.ffp_task import Task
@@ -40,7 +41,13 @@ class DeviceOptions:
     window: int = 16
     """How many commands of one large request are under way at a time."""
     tick: float = 0.25
+    selector: str = "least-queue"
+    """Which of several equally good paths takes a command: a name of `SELECTORS`."""
     keeper: KeeperOptions = dataclasses.field(default_factory=KeeperOptions)
+
+    def __post_init__(self) -> None:
+        if self.selector not in SELECTORS:
+            raise BadInputError(f"there is no selector {self.selector!r}", fix=f"one of {', '.join(SELECTORS)}")
 
 
 class Dispatcher:
@@ -79,6 +86,7 @@ class Dispatcher:
         self._finished_callback = self._finished
         self._io_timeout = options.io_timeout
         self._turn = 0
+        self._pick = SELECTORS[options.selector]
         self._told: dict[str, float] = {}
 
     def accept(self, piece: Piece) -> None:
@@ -95,7 +103,7 @@ class Dispatcher:
             path = ready[0]
         else:
             self._turn += 1
-            path = least_busy(ready, self._turn)
+            path = self._pick(ready, self._turn)
         if piece.path is None:
             now = piece.born
         else:

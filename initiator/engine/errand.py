@@ -11,6 +11,7 @@ from initiator.errors import MooringError
 from initiator.protocol.errors import ConnectionLost, IscsiError, LocalProtocolError
 from initiator.protocol.ffp_task import Task
 from initiator.scsi.errors import ScsiFormatError, UnitError
+from initiator.scsi.repeatable import may_be_repeated
 
 T = TypeVar("T")
 
@@ -75,7 +76,15 @@ class Errand(Generic[T]):
         if self.over:
             return
         room = memoryview(bytearray(ask.read_length)) if ask.read_length else None
-        task = Task(self._lun, ask.cdb, self._answered, data_in=room, deadline=self._clock() + self._patience)
+        task = Task(
+            self._lun,
+            ask.cdb,
+            self._answered,
+            data_out=memoryview(ask.data) if ask.data else None,
+            data_in=room,
+            deadline=self._clock() + self._patience,
+            idempotent=may_be_repeated(ask.cdb),
+        )
         try:
             self._session.submit(task)
         except LocalProtocolError as error:

@@ -2,7 +2,8 @@
 
 The rules in short. A path that comes back is examined before it is used: it must lead to the same logical unit. It
 carries I/O only after a settle time, unless nothing else works. Access states are read again when the target hints
-at a change. What unit attentions say about resets is for proof.py.
+at a change; where none serves and the target takes orders, one is ordered to. What unit attentions say about resets
+is for proof.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from initiator.engine.lower import SessionLike
 from initiator.engine.probe import (
     Listener,
     LunInfo,
+    activate_group,
     examine,
     read_capacity,
     read_groups,
@@ -53,6 +55,8 @@ class KeeperOptions:
     hold_interval: float = 1.0
     """How often a path is examined whose session works but whose logical unit does not, and how often access states
     are read while no port group serves."""
+    activate_interval: float = 5.0
+    """How often a port group is ordered to serve while none does."""
     patience: float = 10.0
     """For each command of an examination."""
 
@@ -92,6 +96,7 @@ class Keeper:
         self._learned = learned
         self._groups_due: float | None = None
         self._groups_read = float("-inf")
+        self._activated = float("-inf")
         self._asker = Asker(clock=clock, schedule=schedule, patience=options.patience)
         self._prover = Prover(self.paths, ledger, ask=self._ask_alive, accept=self._accept, tell=tell)
 
@@ -271,6 +276,30 @@ class Keeper:
         elif path.connected and not isinstance(error, IscsiError):
             self.hold(path, f"access states cannot be read: {error}")
 
+    def _activate(self, now: float) -> None:
+        """Order a port group to serve if none does, where the target takes orders (SPC-4, 5.15.2.6).
+
+        Only then: to take a disk from ports that serve would have two hosts move it to and fro.
+        """
+        if self.ready or not self.info.explicit_alua or now - self._activated < self._options.activate_interval:
+            return
+        waiting = [path for path in self.paths if path.up and not path.errand and path.info.port_group is not None]
+        standby = [path for path in waiting if path.access is Access.STANDBY and not path.session.suspect]
+        if not standby or any(path.access is Access.TRANSITIONING for path in self.paths):
+            return
+        path = next((path for path in standby if path.preferred), standby[0])
+        group = path.info.port_group
+        assert group is not None
+        self._activated = now
+        self._asker.ask(path, activate_group(group, self._hear(path)), partial(self._group_activated, path, group))
+
+    def _group_activated(self, path: DevicePath, group: int, result: None, error: MooringError | None) -> None:
+        self._groups_due = self._clock()
+        if error is None:
+            self._tell(f"port group {group} was ordered to serve, because none did", Severity.WARN)
+        elif path.connected:
+            self._tell(f"port group {group} does not serve on order: {error}", Severity.WARN)
+
     def _take_groups(self, groups: tuple[PortGroup, ...]) -> None:
         if not groups:
             return
@@ -316,6 +345,7 @@ class Keeper:
         if stuck and self._groups_due is None and now - self._groups_read >= self._options.hold_interval:
             self._groups_due = now
         self._read_groups()
+        self._activate(now)
         self.refresh()
 
     def _look_at(self, path: DevicePath, now: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from initiator.engine.attached import Route, WorkerConfig
 from initiator.engine.device import DeviceOptions
+from initiator.engine.selector import SELECTORS
 from initiator.engine.session_config import OFFER, SessionConfig
 from initiator.errors import BadInputError
 from initiator.protocol.chap import DEFAULT_ORDER, Chap
@@ -31,14 +32,15 @@ _DIGESTS = {
     "header": ((CRC32C, NONE), (NONE,)),
     "required": ((CRC32C,), (CRC32C,)),
 }
-_NAMES = {*_SESSION_TIMES, *_DEVICE_TIMES, "digests", "chap_algorithms", "allow_short_secret"}
+_NAMES = {*_SESSION_TIMES, *_DEVICE_TIMES, "digests", "chap_algorithms", "allow_short_secret", "selector"}
 
 
 def check(options: Mapping[str, Any]) -> None:
     """Refuse what is no option.
 
     Options are `digests` (`none`, `header` or `required`), `chap_algorithms` (a list of numbers, best first),
-    `allow_short_secret`, and times in seconds as `SessionConfig` and `DeviceOptions` name them.
+    `selector` (a name of `SELECTORS`), `allow_short_secret`, and times in seconds as `SessionConfig` and
+    `DeviceOptions` name them.
 
     Raises:
         BadInputError: a name or a value is wrong.
@@ -51,6 +53,8 @@ def check(options: Mapping[str, Any]) -> None:
             raise BadInputError(f"{name} has to be a number of seconds")
     if options.get("digests", "none") not in _DIGESTS:
         raise BadInputError(f"digests are one of {', '.join(sorted(_DIGESTS))}")
+    if options.get("selector", "failover") not in SELECTORS:
+        raise BadInputError(f"selectors are {', '.join(SELECTORS)}")
     algorithms = options.get("chap_algorithms", [])
     if not isinstance(algorithms, list | tuple) or not all(isinstance(each, int) for each in algorithms):
         raise BadInputError("chap_algorithms has to be a list of numbers")
@@ -89,4 +93,6 @@ def session_config(config: WorkerConfig, route: Route) -> SessionConfig:
 def device_options(config: WorkerConfig) -> DeviceOptions:
     """What the multipath device of a worker is told."""
     given: dict[str, Any] = {name: float(config.options[name]) for name in _DEVICE_TIMES if name in config.options}
+    if "selector" in config.options:
+        given["selector"] = config.options["selector"]
     return dataclasses.replace(DeviceOptions(), **given)

@@ -29,6 +29,8 @@ class Ask:
     read_length: int = 0
     delay: float = 0.0
     """Seconds to wait before it is sent."""
+    data: bytes = b""
+    """What is written; then nothing is read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class LunInfo:
         return self.standard.tpgs != 0
 
     @property
+    def explicit_alua(self) -> bool:
+        """True if the target changes access states on order."""
+        return bool(self.standard.tpgs & 2)
+
+    @property
     def access(self) -> Access:
         """Access state of this path; UNKNOWN without ALUA."""
         return alua.access_of(self.groups, self.port_group, self.relative_port)[0]
@@ -130,12 +137,12 @@ _ABORTED = 3
 _NOT_YET = (0x0401, 0x0407, 0x0409, 0x040A)
 
 
-def _ask(cdb: bytes, length: int, hear: Listener | None) -> Script[Answer]:
-    """Ask once, with bounded retries for what passes by itself."""
+def ask(cdb: bytes, length: int = 0, hear: Listener | None = None, data: bytes = b"") -> Script[Answer]:
+    """Ask once, with bounded retries for what passes by itself: in each of these cases the command was not executed."""
     attentions = busy = aborted = 0
     delay = 0.0
     while True:
-        answer = yield Ask(cdb, length, delay)
+        answer = yield Ask(cdb, length, delay, data)
         delay = 0.0
         if answer.status in (Status.BUSY, Status.TASK_SET_FULL) and busy < _BUSY:
             delay = 0.05 * 2**busy
@@ -160,8 +167,13 @@ def _ask(cdb: bytes, length: int, hear: Listener | None) -> Script[Answer]:
             return answer
 
 
-def _wanted(what: str, cdb: bytes, length: int, hear: Listener | None) -> Script[bytes]:
-    answer = yield from _ask(cdb, length, hear)
+def wanted(what: str, cdb: bytes, length: int, hear: Listener | None) -> Script[bytes]:
+    """The data of an answer that has to be GOOD; `what` names the command.
+
+    Raises:
+        UnitError: it is not.
+    """
+    answer = yield from ask(cdb, length, hear)
     if answer.status != Status.GOOD:
         raise UnitError(f"{what}: {explain(answer.status, answer.sense)}")
     return answer.data
@@ -179,10 +191,10 @@ def _unknown(answer: Answer) -> bool:
 
 def _page(page: int, hear: Listener | None) -> Script[bytes]:
     what = f"INQUIRY of VPD page {page:02X}h"
-    data = yield from _wanted(what, commands.inquiry(True, page, 255), 255, hear)
+    data = yield from wanted(what, commands.inquiry(True, page, 255), 255, hear)
     needed = inquiry.page_needs(data)
     if needed > 255:
-        data = yield from _wanted(what, commands.inquiry(True, page, needed), needed, hear)
+        data = yield from wanted(what, commands.inquiry(True, page, needed), needed, hear)
     return data
 
 
@@ -192,7 +204,7 @@ def still_there(hear: Listener | None = None) -> Script[None]:
     Raises:
         UnitError: the unit does not answer GOOD.
     """
-    yield from _wanted("TEST UNIT READY", commands.test_unit_ready(), 0, hear)
+    yield from wanted("TEST UNIT READY", commands.test_unit_ready(), 0, hear)
 
 
 def read_groups(hear: Listener | None = None) -> Script[tuple[alua.PortGroup, ...]]:
@@ -203,11 +215,23 @@ def read_groups(hear: Listener | None = None) -> Script[tuple[alua.PortGroup, ..
     """
     length = 4096
     what = "REPORT TARGET PORT GROUPS"
-    data = yield from _wanted(what, commands.report_target_port_groups(length), length, hear)
+    data = yield from wanted(what, commands.report_target_port_groups(length), length, hear)
     needed = alua.port_groups_need(data)
     if needed > length:
-        data = yield from _wanted(what, commands.report_target_port_groups(needed), needed, hear)
+        data = yield from wanted(what, commands.report_target_port_groups(needed), needed, hear)
     return alua.parse_port_groups(data)
+
+
+def activate_group(group: int, hear: Listener | None = None) -> Script[None]:
+    """SET TARGET PORT GROUPS: have a port group serve, and its ports carry I/O (explicit ALUA; SPC-4, 5.15.2.6).
+
+    Raises:
+        UnitError: refused.
+    """
+    cdb, data = alua.set_port_groups([(group, Access.OPTIMIZED)])
+    answer = yield from ask(cdb, 0, hear, data)
+    if answer.status != Status.GOOD:
+        raise UnitError(f"SET TARGET PORT GROUPS: {explain(answer.status, answer.sense)}")
 
 
 def read_capacity(hear: Listener | None = None) -> Script[parameters.Capacity]:
@@ -216,12 +240,12 @@ def read_capacity(hear: Listener | None = None) -> Script[parameters.Capacity]:
     Raises:
         UnitError: refused. ScsiFormatError: malformed.
     """
-    answer = yield from _ask(commands.read_capacity16(), 32, hear)
+    answer = yield from ask(commands.read_capacity16(), 32, hear)
     if answer.status == Status.GOOD:
         return parameters.parse_capacity16(answer.data)
     if not _unknown(answer):
         raise UnitError(f"READ CAPACITY(16): {explain(answer.status, answer.sense)}")
-    small = yield from _wanted("READ CAPACITY", commands.read_capacity10(), 8, hear)
+    small = yield from wanted("READ CAPACITY", commands.read_capacity10(), 8, hear)
     found = parameters.parse_capacity10(small)
     if found is None:
         raise UnitError(f"READ CAPACITY(16): {explain(answer.status, answer.sense)}")
@@ -234,12 +258,12 @@ def read_mode(hear: Listener | None = None) -> Script[parameters.Mode]:
     Raises:
         UnitError: refused. ScsiFormatError: malformed.
     """
-    answer = yield from _ask(commands.mode_sense_caching(), 252, hear)
+    answer = yield from ask(commands.mode_sense_caching(), 252, hear)
     if answer.status == Status.GOOD:
         return parameters.parse_mode(answer.data)
     if not _unknown(answer):
         raise UnitError(f"MODE SENSE: {explain(answer.status, answer.sense)}")
-    ten = yield from _wanted("MODE SENSE", commands.mode_sense10(parameters.PAGE_CACHING), 512, hear)
+    ten = yield from wanted("MODE SENSE", commands.mode_sense10(parameters.PAGE_CACHING), 512, hear)
     return parameters.parse_mode(ten, ten=True)
 
 
@@ -250,11 +274,11 @@ def list_luns() -> Script[tuple[int, ...]]:
         UnitError: refused. ScsiFormatError: malformed.
     """
     length = 16384
-    data = yield from _wanted("REPORT LUNS", commands.report_luns(length), length, None)
+    data = yield from wanted("REPORT LUNS", commands.report_luns(length), length, None)
     needed = commands.report_luns_needs(data)
     if needed > length:
         needed = min(needed, 1 << 20)
-        data = yield from _wanted("REPORT LUNS", commands.report_luns(needed), needed, None)
+        data = yield from wanted("REPORT LUNS", commands.report_luns(needed), needed, None)
     numbers: list[int] = []
     for field in commands.parse_report_luns(data):
         try:
@@ -293,7 +317,7 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
     """
     optional = _Optional()
     yield from optional.get(still_there(hear))
-    standard = inquiry.parse_standard((yield from _wanted("INQUIRY", commands.inquiry(length=255), 255, hear)))
+    standard = inquiry.parse_standard((yield from wanted("INQUIRY", commands.inquiry(length=255), 255, hear)))
     if not standard.usable:
         return LunInfo(lun, standard, problems=tuple(optional.problems))
     pages = yield from optional.page(inquiry.VPD_SUPPORTED, inquiry.parse_supported_pages, hear)
@@ -340,12 +364,13 @@ async def run(session: Executor, lun: int, script: Script[T], patience: float = 
         IscsiError: the session gave no SCSI status. And what the script raises.
     """
     try:
-        ask = next(script)
+        step = next(script)
         while True:
-            if ask.delay:
-                await asyncio.sleep(ask.delay)
-            done = await session.execute(lun, ask.cdb, None, ask.read_length, patience)
-            ask = script.send(Answer(done.status, bytes(done.sense), bytes(done.data)))
+            if step.delay:
+                await asyncio.sleep(step.delay)
+            out = memoryview(step.data) if step.data else None
+            done = await session.execute(lun, step.cdb, out, step.read_length, patience)
+            step = script.send(Answer(done.status, bytes(done.sense), bytes(done.data)))
     except StopIteration as end:
         value: T = end.value
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from initiator.engine.errand import Errand
@@ -186,14 +186,60 @@ def select(paths: Sequence[DevicePath], now: float) -> list[DevicePath]:
     return chosen
 
 
+Pick = Callable[[Sequence[DevicePath], int], DevicePath]
+"""`(chosen, turn)`: the path for one command among equals; `turn` counts the commands."""
+
+
+def first(chosen: Sequence[DevicePath], turn: int) -> DevicePath:
+    """The path that was added first, as long as it works (failover)."""
+    return chosen[0]
+
+
+def in_turn(chosen: Sequence[DevicePath], turn: int) -> DevicePath:
+    """One path after the other (round-robin)."""
+    return chosen[turn % len(chosen)]
+
+
 def least_busy(chosen: Sequence[DevicePath], turn: int) -> DevicePath:
     """The path with the fewest commands under way; equals take turns."""
     count = len(chosen)
-    if count == 1:
-        return chosen[0]
     best = chosen[turn % count]
     for step in range(1, count):
         path = chosen[(turn + step) % count]
         if path.in_flight < best.in_flight:
             best = path
     return best
+
+
+def soonest(chosen: Sequence[DevicePath], turn: int) -> DevicePath:
+    """The path that will answer first: its usual latency, once for each command under way and once for this one.
+
+    Every 64th command goes to the next path in turn: one that was slow is not looked at again otherwise.
+    """
+    count = len(chosen)
+    if not turn % _EXPLORE:
+        return chosen[turn // _EXPLORE % count]
+    best = chosen[turn % count]
+    least = _service_time(best)
+    for step in range(1, count):
+        path = chosen[(turn + step) % count]
+        time = _service_time(path)
+        if time < least:
+            best, least = path, time
+    return best
+
+
+_EXPLORE = 64
+
+
+def _service_time(path: DevicePath) -> float:
+    return (path.in_flight + 1) * (path.latency_us or 0.0)
+
+
+SELECTORS: Mapping[str, Pick] = {
+    "failover": first,
+    "round-robin": in_turn,
+    "least-queue": least_busy,
+    "least-service-time": soonest,
+}
+"""How commands are shared out among paths that are equally good, by name."""

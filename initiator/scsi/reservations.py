@@ -324,3 +324,20 @@ def build_capabilities(item: Capabilities) -> bytes:
     mask = sum(bit for kind, bit in _MASKS.items() if kind in item.types)
     flags = (4 if item.all_ports else 0) | (1 if item.persist else 0)
     return struct.pack(">HBBHxx", 8, flags, 0x80 | int(item.persisting), mask)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claims:
+    """Who has a logical unit in use, by its persistent reservations."""
+
+    keys: Keys
+    reservation: Reservation | None = None
+    registrations: tuple[Registration, ...] = ()
+    """Who has the keys; empty where the target does not tell (READ FULL STATUS is optional)."""
+
+    def others(self, initiator: str) -> tuple[Registration, ...]:
+        """Registrations of other initiators than the named one. Without READ FULL STATUS each key counts as another's:
+        nobody can say whose it is.
+        """
+        known = self.registrations or tuple(Registration(key, None) for key in self.keys.keys)
+        return tuple(each for each in known if each.initiator != initiator)

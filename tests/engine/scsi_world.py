@@ -161,6 +161,11 @@ class Unit:
         items = [alua.PortGroup(number, access, ports=(number,)) for number, access in self.groups.items()]
         return Status.GOOD, b"", alua.build_port_groups(items)
 
+    def _set_target_port_groups(self, session: FakeSession, task: Task, command: Command) -> Outcome:
+        assert task.data_out is not None
+        self.groups.update(alua.parse_set_port_groups(task.data_out))
+        return Status.GOOD, b"", b""
+
     def _read(self, session: FakeSession, task: Task, command: Command) -> Outcome:
         where = self._range(command)
         if where is None:

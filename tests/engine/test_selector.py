@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initiator.engine.selector import DevicePath, least_busy, select
+from initiator.engine.device import DeviceOptions
+from initiator.engine.selector import SELECTORS, DevicePath, first, in_turn, least_busy, select, soonest
+from initiator.errors import BadInputError
 from initiator.model import Access, PathState, SessionState
 from initiator.scsi.alua import PortGroup
 from initiator.scsi.commands import Op
 from initiator.scsi.sense import Key, Sense
-from tests.engine.disk_rig import Rig, look
+from tests.engine.disk_rig import OPTIONS, Rig, look
 from tests.engine.scsi_world import FakeSession, Unit, check
 
 BLOCK = 512
@@ -89,12 +93,101 @@ def test_equals_take_turns() -> None:
     assert {least_busy(made, turn).name for turn in range(3)} == {"s0", "s1", "s2"}
 
 
+def test_failover_stays_with_the_first_path() -> None:
+    made = paths(*[Access.OPTIMIZED] * 3)
+    made[0].in_flight = 9
+    assert {first(made, turn).name for turn in range(9)} == {"s0"}
+
+
+def test_round_robin_goes_round() -> None:
+    made = paths(*[Access.OPTIMIZED] * 3)
+    made[1].in_flight = 9
+    assert [in_turn(made, turn).name for turn in range(6)] == ["s0", "s1", "s2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("loads", "latencies", "expected"),
+    [
+        ((0, 0), (900.0, 100.0), "s1"),
+        ((0, 5), (900.0, 100.0), "s1"),
+        ((0, 9), (900.0, 100.0), "s0"),
+        ((3, 3), (None, 100.0), "s0"),
+    ],
+)
+def test_the_path_that_answers_soonest_is_taken(
+    loads: tuple[int, ...], latencies: tuple[float | None, ...], expected: str
+) -> None:
+    made = paths(*[Access.OPTIMIZED] * 2)
+    for path, load, latency in zip(made, loads, latencies, strict=True):
+        path.in_flight, path.latency_us = load, latency
+    assert {soonest(made, turn).name for turn in range(1, 64)} == {expected}
+
+
+def test_a_slow_path_is_tried_again_now_and_then() -> None:
+    made = paths(*[Access.OPTIMIZED] * 2)
+    made[0].latency_us, made[1].latency_us = 1e6, 1.0
+    taken = [soonest(made, turn).name for turn in range(256)]
+    assert 0 < taken.count("s0") <= 4
+
+
 # In a disk
 
 
-def alua_rig() -> Rig:
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [("failover", [6, 0]), ("round-robin", [3, 3]), ("least-queue", [3, 3]), ("least-service-time", [0, 6])],
+)
+def test_a_disk_shares_out_as_it_is_told(selector: str, expected: list[int]) -> None:
+    rig = Rig(options=dataclasses.replace(OPTIONS, selector=selector))
+    rig.device.paths[0].latency_us, rig.device.paths[1].latency_us = 1e6, 1.0
+    for _ in range(6):
+        rig.read(0, BLOCK)
+    assert [len(session.pending) for session in rig.sessions] == expected
+
+
+def test_only_known_selectors_are_taken() -> None:
+    assert DeviceOptions().selector in SELECTORS
+    with pytest.raises(BadInputError, match="selector"):
+        DeviceOptions(selector="random")
+
+
+def test_a_group_is_ordered_to_serve_only_when_none_does() -> None:
+    rig = alua_rig(tpgs=3)
+    rig.unit.groups = {1: Access.UNAVAILABLE, 2: Access.NON_OPTIMIZED}
+    rig.unit.report(Sense(Key.UNIT_ATTENTION, 0x2A, 0x06))
+    ends, _ = rig.read(0, BLOCK)
+    rig.settle(10)
+    assert (ends, rig.asked(Op.SET_TARGET_PORT_GROUPS)) == ([0], [])
+    rig.unit.groups = {1: Access.UNAVAILABLE, 2: Access.STANDBY}
+    ends, _ = rig.read(0, BLOCK)
+    rig.settle(2)
+    assert ends == [0]
+    assert rig.unit.groups == {1: Access.UNAVAILABLE, 2: Access.OPTIMIZED}
+    assert len(rig.asked(Op.SET_TARGET_PORT_GROUPS)) == 1
+    assert rig.told("port group 2 was ordered to serve")
+
+
+def test_a_target_that_takes_no_orders_gets_none() -> None:
+    rig = alua_rig(tpgs=1)
+    rig.unit.groups = {1: Access.STANDBY, 2: Access.STANDBY}
+    ends, _ = rig.read(0, BLOCK)
+    rig.settle(20)
+    assert (ends, rig.asked(Op.SET_TARGET_PORT_GROUPS)) == ([], [])
+
+
+def test_a_refused_order_is_told_and_not_repeated_at_once() -> None:
+    rig = alua_rig(tpgs=3)
+    rig.unit.unsupported = {Op.SET_TARGET_PORT_GROUPS.value}
+    rig.unit.groups = {1: Access.STANDBY, 2: Access.STANDBY}
+    rig.read(0, BLOCK)
+    rig.settle(12)
+    assert 1 < len(rig.asked(Op.SET_TARGET_PORT_GROUPS)) < 5
+    assert rig.told("does not serve on order")
+
+
+def alua_rig(tpgs: int = 1) -> Rig:
     unit = Unit()
-    unit.tpgs = 1
+    unit.tpgs = tpgs
     unit.groups = {1: Access.OPTIMIZED, 2: Access.NON_OPTIMIZED}
     return Rig(unit=unit)
 
