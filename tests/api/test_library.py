@@ -12,7 +12,7 @@ import pytest
 from initiator import api
 from initiator.api import Chap, Disk, MiscompareError, Order, Session, Type, blocking, discover
 from initiator.errors import BadInputError, RefusedError
-from initiator.model import SessionState, Severity
+from initiator.model import Severity
 from initiator.practice.faults import parse
 from initiator.practice.target import Target
 from initiator.protocol.errors import AuthError, ConnectionLost, LoginError
@@ -36,7 +36,7 @@ def apply(target: Target, name: str, *args: str) -> None:
 async def test_what_is_written_is_read(target: Target) -> None:
     data = os.urandom(3 * MIB)
     async with Session.login(OPEN, portals(target)[0], initiator=ME) as session:
-        assert session.state is SessionState.LOGGED_IN
+        assert session.state.value == "logged-in"
         assert [(unit.lun, unit.usable) for unit in await session.luns()] == [(0, True), (1, True)]
         await session.write(512, data)
         await session.flush()
@@ -48,7 +48,7 @@ async def test_what_is_written_is_read(target: Target) -> None:
         await disk.write_zeroes(0, 4096)
         await disk.discard(4096, 4096)
         assert await disk.read(0, 8192) == bytes(8192)
-    assert session.state is SessionState.LOGGED_OUT
+    assert session.state.value == "logged-out"
     assert not target.server.sessions
 
 
