@@ -140,6 +140,8 @@ class TcpInfo:
     last_received_ms: int | None = None
     delivery_rate_bytes_s: int | None = None
     snd_cwnd: int | None = None
+    unanswered: int | None = None
+    """How often in a row the timer for the oldest unacknowledged segment has run out (tcpi_retransmits)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

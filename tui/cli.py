@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_lazy("tui.commands.dashboard", "dashboard"), changes=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_reading(commands)
+    _add_health(commands)
     _add_removal(commands)
     _add_sessions(commands)
     _add_data(commands)
@@ -129,6 +130,16 @@ def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
     watch = group.add("watch", "watch", "print changes as they happen, one line each", json=True)
     watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
     watch.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+
+
+def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "health")
+    path = group.add("path", "path", "what carries a path, from its map down to the switch, and how it does", json=True)
+    path.add_argument("name", help="a path by name, id or device; a disk, session, link or target for all its paths")
+    about = "time between the two looks that rates are made of; 0 for one look (1)"
+    path.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=about)
+    lose = group.add("lose", "lose", "what would be lost with a link, a portal, a switch or a controller", json=True)
+    lose.add_argument("name", nargs="?", help="the link, portal, switch or controller (default: each)")
 
 
 def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:

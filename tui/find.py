@@ -55,7 +55,9 @@ def find_any(snapshot: Snapshot, text: str) -> Named:
     everything: list[Named] = [*snapshot.index().values()]
     if not any(text in (item.id, item.name) for item in everything):
         return find_disk(snapshot, text)
-    return _only("object", text, everything, lambda item: text in (item.id, item.name))
+    disks = [disk for disk in snapshot.disks if disk.map is not None and text == disk.name]
+    own = {disk.map for disk in disks if disk.map != text}  # a disk and its map have one name: the disk is meant
+    return _only("object", text, everything, lambda item: text in (item.id, item.name) and item.id not in own)
 
 
 def _only(kind: str, text: str, items: Iterable[T], fits: Callable[[T], bool]) -> T:

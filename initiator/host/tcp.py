@@ -27,6 +27,7 @@ _INET_DIAG_INFO = 2
 _WITHOUT_PEER = (1 << 7) | (1 << 10)
 
 _FIELDS = {
+    "tcpi_retransmits": (2, "=B"),
     "tcpi_rto": (8, "=I"),
     "tcpi_unacked": (24, "=I"),
     "tcpi_last_data_recv": (52, "=I"),
@@ -77,6 +78,7 @@ def _tcp_info(fields: Mapping[str, int]) -> TcpInfo:
         last_received_ms=fields.get("tcpi_last_data_recv"),
         delivery_rate_bytes_s=measured("tcpi_delivery_rate"),
         snd_cwnd=fields.get("tcpi_snd_cwnd"),
+        unanswered=fields.get("tcpi_retransmits"),
     )
 
 

@@ -95,7 +95,7 @@ def sample() -> bytes:
 
 
 def test_every_field_has_its_place() -> None:
-    assert parse_tcp_info(sample()) == TcpInfo("established", 1500, 250, 204_000, 7, 3, 70, 125_000_000, 10)
+    assert parse_tcp_info(sample()) == TcpInfo("established", 1500, 250, 204_000, 7, 3, 70, 125_000_000, 10, 0)
 
 
 def test_an_old_kernel_says_less_and_a_new_one_more() -> None:
