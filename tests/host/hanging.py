@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from initiator.engine.kernel import abort, abort_path, mounted_at
+
 _INIT = 26
 
 
@@ -50,7 +52,9 @@ class HangingMount:
 
     def close(self) -> None:
         """Aborts the connection and unmounts."""
-        Path(f"/sys/fs/fuse/connections/{self._connection()}/abort").write_text("1")
+        mounted = mounted_at(str(self.mountpoint))
+        assert mounted is not None
+        assert abort(abort_path(mounted.dev)), "the connection could not be ended"
         self._thread.join(10)
         os.close(self._fuse)
         deadline = time.monotonic() + 10
@@ -58,11 +62,6 @@ class HangingMount:
             assert ctypes.get_errno() == errno.EBUSY
             assert time.monotonic() < deadline, f"{self.mountpoint} stays busy"
             time.sleep(0.01)
-
-    def _connection(self) -> str:
-        table = Path("/proc/self/mountinfo").read_text().splitlines()
-        (line,) = [line for line in table if line.split()[4] == str(self.mountpoint)]
-        return line.split()[2].partition(":")[2]
 
     def __enter__(self) -> Self:
         return self
