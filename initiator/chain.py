@@ -122,7 +122,7 @@ def lane_of(session: Session, links: Mapping[str, Link], fabric: Fabric = EMPTY)
     leaves = links.get(route.device or "") if route is not None else None
     link = leaves or own
     way = under(link, links, fabric.nics) if link is not None else ()
-    cables = _cables(way)
+    cables = lowest(way)
     network = _network(local, own, fabric.nics)
     neighbours = tuple(fabric.neighbours[cable.name] for cable in cables if cable.name in fabric.neighbours)
     footings, unknown = _footings(session, link, cables, network, neighbours)
@@ -165,7 +165,8 @@ def _lower(link: Link, links: Mapping[str, Link]) -> Iterable[str]:
     return outward or link.lower
 
 
-def _cables(way: tuple[Link, ...]) -> tuple[Link, ...]:
+def lowest(way: tuple[Link, ...]) -> tuple[Link, ...]:
+    """The links of a way that stand on no other one: where the cables are."""
     names = {each.name for each in way}
     return tuple(each for each in way if not names.intersection(each.lower))
 

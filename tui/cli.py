@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_reading(commands)
     _add_health(commands)
+    _add_check(commands)
     _add_removal(commands)
     _add_sessions(commands)
     _add_data(commands)
@@ -140,6 +141,17 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
     path.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=about)
     lose = group.add("lose", "lose", "what would be lost with a link, a portal, a switch or a controller", json=True)
     lose.add_argument("name", nargs="?", help="the link, portal, switch or controller (default: each)")
+
+
+def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "what this host is set up to suffer from one day: best practice, why, and how to mend it"
+    check = _Adder(commands, "check").add("check", "check", text, json=True)
+    check.add_argument("rule", nargs="*", metavar="RULE", help="only these rules or families (see --list)")
+    check.add_argument("--list", action="store_true", help="list the rules instead")
+    check.add_argument("--unknown", action="store_true", help="tell also what could not be answered, and why")
+    check.add_argument("--ignore", action="append", default=[], metavar="RULE", help="leave out a rule or family")
+    severities = ("note", "warn", "bad")
+    check.add_argument("--fail-on", choices=severities, help="exit code 1 if something so severe, or worse, is found")
 
 
 def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -18,6 +18,7 @@ _SG_IO = 0x2285
 _SG_HEADER = struct.Struct("@iiBBHIPPPIIiPBBBBHHiII0P")
 """struct sg_io_hdr, scsi/sg.h; the kernel's layout is the compiler's own."""
 _SG_DXFER_NONE = -1
+_SG_DXFER_FROM_DEV = -3
 _SENSE_BYTES = 96
 _DM_REMOVE = 0xC138FD04
 """DM_DEV_REMOVE, linux/dm-ioctl.h."""
@@ -30,22 +31,39 @@ _STEP = 0.001
 
 def sg_io(fd: int, cdb: bytes, seconds: float) -> tuple[int, int, int, bytes]:
     """Sends one SCSI command without data and gives what came back: SCSI, host and driver status, and sense data."""
+    status, host, driver, sense, _ = _command(fd, cdb, 0, seconds)
+    return status, host, driver, sense
+
+
+def sg_read(path: str, cdb: bytes, length: int, seconds: float) -> tuple[int, int, bytes, bytes]:
+    """Sends one SCSI command that only asks, and gives SCSI and host status, sense data and what was answered."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status, host, _, sense, data = _command(handle, cdb, length, seconds)
+    finally:
+        os.close(handle)
+    return status, host, sense, data
+
+
+def _command(fd: int, cdb: bytes, length: int, seconds: float) -> tuple[int, int, int, bytes, bytes]:
     import ctypes
     import fcntl
 
     command = ctypes.create_string_buffer(cdb, len(cdb))
     sense = ctypes.create_string_buffer(_SENSE_BYTES)
+    data = ctypes.create_string_buffer(length or 1)
+    direction = _SG_DXFER_FROM_DEV if length else _SG_DXFER_NONE
     header = bytearray(
         _SG_HEADER.pack(
-            ord("S"), _SG_DXFER_NONE, len(cdb), _SENSE_BYTES, 0, 0,
-            0, ctypes.addressof(command), ctypes.addressof(sense),
+            ord("S"), direction, len(cdb), _SENSE_BYTES, 0, length,
+            ctypes.addressof(data) if length else 0, ctypes.addressof(command), ctypes.addressof(sense),
             int(seconds * 1000), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         )
     )  # fmt: skip
     fcntl.ioctl(fd, _SG_IO, header)
     fields = _SG_HEADER.unpack(header)
-    status, written, host, driver = fields[13], fields[16], fields[17], fields[18]
-    return status, host, driver, sense.raw[:written]
+    status, written, host, driver, left = fields[13], fields[16], fields[17], fields[18], fields[19]
+    return status, host, driver, sense.raw[:written], data.raw[: length - left] if length else b""
 
 
 def dm_remove(uuid: str, deferred: bool) -> None:
@@ -130,5 +148,5 @@ def write_attribute(fd: int, text: str) -> None:
 
 OPERATIONS = {
     operation.__name__: operation
-    for operation in (sg_io, dm_remove, dm_open_count, open_locked, claim_all, write_attribute)
+    for operation in (sg_io, sg_read, dm_remove, dm_open_count, open_locked, claim_all, write_attribute)
 }

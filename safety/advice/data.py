@@ -1,0 +1,84 @@
+"""What puts the data itself at risk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initiator.model import Severity, Source
+from safety.advice.rule import Answer, Family, Hit, Host, Unsure
+
+FAMILY = Family("data")
+
+
+@FAMILY.rule(
+    "shared-lun",
+    Severity.BAD,
+    "A disk is mounted here while another host is registered with it",
+    "ext4, XFS and the like belong to one host at a time. A second host that mounts the same disk, even for reading,"
+    " destroys it. Registered keys (persistent reservations) say that another host has this disk in use, or had.",
+    "find that host before anything else; if it has nothing to do with this disk any more, remove its key there"
+    " (sg_persist --out --register, or mpathpersist) and unmap the LUN from it on the storage",
+)
+def shared_lun(host: Host) -> Iterator[Answer]:
+    """Registrations of other initiators with disks that have a mounted file system."""
+    mounted = {key for volume in host.volumes for key in volume.disks}
+    names = {session.initiator for session in host.snapshot.sessions}
+    if host.facts.initiator is not None:
+        names.add(host.facts.initiator.name)
+    for disk in host.disks:
+        if disk.id not in mounted:
+            continue
+        asked = host.facts.registrations
+        if asked is None or disk.id not in asked:
+            yield Unsure(disk.name, host.not_asked(disk))
+            continue
+        others = {each.initiator or "an unnamed initiator" for each in asked[disk.id] if each.initiator not in names}
+        if others:
+            yield Hit(disk.name, f"registered: {', '.join(sorted(others))}", about=disk.id)
+
+
+@FAMILY.rule(
+    "write-cache",
+    Severity.NOTE,
+    "The storage keeps writes in a cache before they are safe",
+    "An acknowledged write may only be in the array's memory. That is fine where a battery or flash backs it, and loses"
+    " data where nothing does. Programs that call fsync, and Mooring's removal, flush it.",
+    "ask the storage's maker whether the cache survives a loss of power; if not, switch it off there",
+)
+def write_cache(host: Host) -> Iterator[Answer]:
+    """The caching mode page, as the kernel read it."""
+    for disk in host.disks:
+        if disk.device is None:
+            continue
+        if disk.write_cache is None:
+            yield Unsure(disk.name, "its caching mode page was not read")
+        elif disk.write_cache:
+            yield Hit(disk.name, "write cache enabled (WCE)", about=disk.id)
+
+
+@FAMILY.rule(
+    "digests-off",
+    Severity.WARN,
+    "A path with errors has no digests",
+    "A link that damages packets is caught by TCP's checksum most of the time; what slips through is written to the"
+    " disk. CRC32C digests catch it, and cost next to nothing on today's processors.",
+    "iscsiadm -m node -T TARGET -o update -n node.conn[0].iscsi.DataDigest -v CRC32C (HeaderDigest too), then log in"
+    " again; and replace the cable",
+)
+def digests_off(host: Host) -> Iterator[Answer]:
+    """Errors of the links under each session, and time-outs of its paths."""
+    for session in host.snapshot.sessions:
+        digests = [each.data_digest for each in session.connections]
+        link = host.links.get(session.link or "")
+        real = host.below(link) if link is not None else ()
+        troubles = [f"{each.name}: {each.rx_errors} receive errors" for each in real if each.rx_errors]
+        troubles += [
+            f"{path.name}: {path.timeouts} time-outs"
+            for path in host.snapshot.paths
+            if path.session == session.id and path.timeouts
+        ]
+        if not digests or None in digests:
+            if session.source is Source.KERNEL or troubles:
+                yield Unsure(session.name, "whether it has digests is not known")
+        elif "None" in digests and troubles:
+            yield Hit(session.name, f"DataDigest None; {', '.join(troubles)}", about=session.id)

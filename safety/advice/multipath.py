@@ -1,0 +1,279 @@
+"""Multipath: maps that do not protect, settings that fight each other, paths that are not what they seem."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from initiator.model import Access, Map, Session, Severity, Source
+from safety.advice.rule import WORKING, Answer, Family, Hit, Host, Unsure
+
+FAMILY = Family("multipath")
+
+SLOW_RECOVERY_S = 30
+"""Longer than this a map should not wait for a path before it uses another one."""
+SHORT_RECOVERY_S = 60
+"""A disk with one path has nothing else to use: it has to sit out a switch that restarts."""
+_QUEUEING = re.compile(r"\bqueue_if_no_path\b")
+_LIMIT = re.compile(r"\d+ (?:chk|sec)")
+_GREEDY = frozenset(("off", "no", "greedy"))
+
+
+def _kernel_maps(host: Host) -> list[Map]:
+    return [each for each in host.snapshot.maps if each.source is Source.KERNEL]
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.lstrip("-").isdecimal() else None
+
+
+@FAMILY.rule(
+    "one-path",
+    Severity.WARN,
+    "A map has one path only",
+    "Multipath without a second path protects from nothing: one cable, one port, one switch, and the disk is gone.",
+    "discover and log in over the target's other portal; if there is none, this is what the next cable is for",
+)
+def one_path(host: Host) -> Iterator[Answer]:
+    """Counts what the map has, whether it works or not."""
+    for each in host.snapshot.maps:
+        if each.total == 1 and each.paths:
+            yield Hit(each.name, f"{each.device or each.name} has 1 path", about=each.id)
+        elif each.total == 1:
+            yield Unsure(each.name, "its one path is not of a known session: it may have others that are not iSCSI")
+
+
+@FAMILY.rule(
+    "not-joined",
+    Severity.BAD,
+    "A disk has several devices and no map joins them",
+    "Each path has a device of its own, and the kernel takes them for different disks. Mounting one while another is"
+    " used destroys the file system, and when a path fails nothing moves to the other.",
+    "unmount it, then: systemctl enable --now multipathd; multipath -a DEVICE; multipath -r",
+)
+def not_joined(host: Host) -> Iterator[Answer]:
+    """Several block devices for one identity."""
+    for disk in host.disks:
+        devices = sorted({path.device for path in host.paths(disk) if path.device})
+        if disk.source is not Source.KERNEL or len(devices) < 2 or disk.map is not None:
+            continue
+        if disk.multipath is None:
+            yield Unsure(disk.name, "multipathd does not tell what it does with its paths")
+        else:
+            yield Hit(disk.name, ", ".join(devices), about=disk.id)
+
+
+@FAMILY.rule(
+    "queue-forever",
+    Severity.WARN,
+    "A map queues without limit when it has no path",
+    "Everything that touches the disk then hangs until a path comes back: programs cannot be killed, the host cannot be"
+    " shut down, and memory fills with what could not be written.",
+    "in multipath.conf: no_path_retry 12 (a minute) instead of queue, and no queue_if_no_path in features; then:"
+    " multipathd reconfigure",
+)
+def queue_forever(host: Host) -> Iterator[Answer]:
+    """multipathd's own word for what it does."""
+    for each in _kernel_maps(host):
+        if each.queueing is None and "features" not in each.details:
+            yield Unsure(each.name, "multipathd does not tell whether it queues")
+        elif each.queueing == "on" or (
+            not _LIMIT.match(each.queueing or "")
+            and each.queueing != "off"
+            and _QUEUEING.search(each.details.get("features", ""))
+        ):
+            evidence = f"queueing {each.queueing or 'unknown'}, features {each.details.get('features', 'unknown')}"
+            yield Hit(each.name, evidence, about=each.id)
+
+
+@FAMILY.rule(
+    "timers",
+    Severity.WARN,
+    "The timers of session and map fight each other",
+    "Three clocks decide how long a program waits when a cable is pulled. The ping (noop) notices; recovery_tmo is how"
+    " long the kernel then holds commands back; only after that does multipath use another path, or queue"
+    " (no_path_retry). With several paths recovery has to be short, so that the other path is used at once; with one"
+    " it has to be long.",
+    "node.session.timeo.replacement_timeout: 5 to 20 with multipath, 120 without; node.conn[0].timeo.noop_out_interval"
+    " 5 and noop_out_timeout 5; set with: iscsiadm -m node -o update -n NAME -v VALUE, then log in again",
+)
+def timers(host: Host) -> Iterator[Answer]:
+    """Each kernel session's timers against whether its disks have a map."""
+    mapped = {path.session for path in host.snapshot.paths if path.map is not None}
+    loose = {path.session for path in host.snapshot.paths if path.map is None}
+    for session in host.snapshot.sessions:
+        if session.source is not Source.KERNEL:
+            continue
+        recovery = _whole(session.details.get("recovery_timeout_s"))
+        interval = _whole(session.details.get("ping_interval_s"))
+        patience = _whole(session.details.get("ping_timeout_s"))
+        if recovery is None or interval is None or patience is None:
+            yield Unsure(session.name, "the kernel does not tell its timers")
+            continue
+        wrong = []
+        if session.id in mapped and not 0 <= recovery <= SLOW_RECOVERY_S:
+            wrong.append(f"recovery_tmo {recovery} s holds commands back although there is another path to use")
+        if session.id in loose - mapped and 0 <= recovery < SHORT_RECOVERY_S:
+            wrong.append(f"recovery_tmo {recovery} s fails writes early although there is no other path")
+        if interval == 0 or patience == 0:
+            wrong.append(f"ping every {interval} s, time-out {patience} s: 0 is off, a silent target is never noticed")
+        elif interval + patience > 30:
+            wrong.append(f"ping every {interval} s, time-out {patience} s: a silent target goes unnoticed too long")
+        if wrong:
+            yield Hit(session.name, "; ".join(wrong), about=session.id)
+
+
+@FAMILY.rule(
+    "wwid-mismatch",
+    Severity.BAD,
+    "The paths of one disk do not have one identity",
+    "The identity (WWID) is what says that two paths lead to the same blocks. If a path of a map has another one, the"
+    " storage has given this LUN to another disk, and writes go to both.",
+    "stop using the disk; compare: multipath -ll, and /sys/block/sdX/device/wwid of each path; log out of the wrong"
+    " one",
+)
+def wwid_mismatch(host: Host) -> Iterator[Answer]:
+    """The kernel's identity of each path, against the others of its disk."""
+    for disk in host.disks:
+        paths = [path for path in host.paths(disk) if path.id.startswith("kernel:")]
+        if len(paths) < 2:
+            continue
+        details = [(path, host.facts.luns.get(path.id)) for path in paths] if host.facts.luns is not None else []
+        found = {detail.wwid: path for path, detail in details if detail is not None and detail.wwid is not None}
+        if len(found) > 1:
+            yield Hit(disk.name, ", ".join(f"{path.name}: {wwid}" for wwid, path in found.items()), about=disk.id)
+        elif len([1 for _, detail in details if detail is not None and detail.wwid is not None]) < len(paths):
+            yield Unsure(disk.name, f"not every path tells its identity: {host.facts.why('luns')}")
+
+
+@FAMILY.rule(
+    "find-multipaths",
+    Severity.WARN,
+    "A disk was left out of multipath because it had one path when it appeared",
+    "With find_multipaths on (the default) multipathd takes a disk only once it sees a second path. A disk whose second"
+    " session comes late is mounted from its first path, and then the map can no longer be made.",
+    "multipath -a DEVICE before it is mounted, or find_multipaths greedy in multipath.conf; then: multipath -r",
+)
+def find_multipaths(host: Host) -> Iterator[Answer]:
+    """Single disks whose target has another portal in the records."""
+    if host.facts.multipath == {}:
+        return  # no multipathd, no surprise
+    portals = defaultdict(set)
+    for record in host.facts.records.nodes if host.facts.records else ():
+        portals[record.target].add(record.portal.host)
+    for disk in host.disks:
+        if disk.source is not Source.KERNEL or disk.map is not None or disk.device is None:
+            continue
+        mode = host.facts.multipath.get("find_multipaths") if host.facts.multipath else None
+        if host.facts.records is None or mode is None:
+            source = "records" if host.facts.records is None else "multipath"
+            yield Unsure(disk.name, f"whether it should have a map: {host.facts.why(source)}")
+        elif mode not in _GREEDY and len(portals[disk.target or ""]) > 1:
+            evidence = (
+                f"find_multipaths {mode}; {disk.device} has no map, its target has {len(portals[disk.target or ''])}"
+            )
+            yield Hit(disk.name, f"{evidence} portals in the node records", about=disk.id)
+
+
+@FAMILY.rule(
+    "no-alua",
+    Severity.WARN,
+    "The array has good and less good ports, and nothing here tells them apart",
+    "An ALUA array says which of its controllers owns a disk. Without the handler, I/O goes to both: every second"
+    " command takes the detour, or makes the array move the disk back and forth between its controllers.",
+    'in multipath.conf: hardware_handler "1 alua", prio alua, path_grouping_policy group_by_prio, failback immediate;'
+    " modprobe scsi_dh_alua",
+)
+def no_alua(host: Host) -> Iterator[Answer]:
+    """Paths that announce ALUA and have no handler, or no known state."""
+    for path in host.snapshot.paths:
+        if path.map is None or not path.id.startswith("kernel:"):
+            continue
+        detail = (host.facts.luns or {}).get(path.id)
+        if detail is None or detail.alua is None:
+            yield Unsure(path.name, f"its INQUIRY data cannot be read: {host.facts.why('luns')}")
+        elif detail.alua and detail.handler != "alua":
+            yield Hit(path.name, f"the target announces ALUA; handler {detail.handler or 'none'}", about=path.id)
+        elif detail.alua and path.access is Access.UNKNOWN and path.state in WORKING:
+            yield Unsure(path.name, "the handler has not learnt its state yet")
+
+
+@FAMILY.rule(
+    "session-twice",
+    Severity.WARN,
+    "There is more than one session over the same path",
+    "Two sessions over the same portal and interface look like two paths and fail together. They only use up the"
+    " target's session limit.",
+    "log out of one (mooring logout NAME), and set node.session.nr_sessions to 1 in its record",
+)
+def session_twice(host: Host) -> Iterator[Answer]:
+    """Same initiator side, same target, same portal."""
+    for session in host.snapshot.sessions:
+        if session.portal.host == "unknown":
+            yield Unsure(session.name, "the kernel does not tell its portal")
+    carried = defaultdict(set)
+    for path in host.snapshot.paths:
+        carried[path.session].add(path.disk)
+    ways = defaultdict(list)
+    for session in host.snapshot.sessions:
+        # the engine has a worker for each disk, and each worker sessions of its own
+        disks = frozenset(carried[session.id]) if session.source is Source.ENGINE else None
+        ways[_way(session), disks].append(session)
+    for found in ways.values():
+        if len(found) > 1:
+            session = found[0]
+            count = len(found)
+            evidence = f"{count} sessions to {session.target} at {session.portal}"
+            yield Hit(session.name, evidence, about=session.id)
+
+
+def _way(session: Session) -> tuple[str, str, str, int, str]:
+    interface = session.details.get("interface", "")
+    return session.source, session.target, session.portal.host, session.portal.port, interface
+
+
+@FAMILY.rule(
+    "round-robin-unequal",
+    Severity.WARN,
+    "Round-robin spreads I/O over paths that are not equal",
+    "Round-robin gives each path the same number of requests, however long they take. With one slower path the queue of"
+    " the whole disk waits for it.",
+    'in multipath.conf: path_selector "service-time 0" (or "queue-length 0"); then: multipathd reconfigure',
+)
+def round_robin_unequal(host: Host) -> Iterator[Answer]:
+    """The selector of the map, and the speed and latency of the paths it uses."""
+    for each in _kernel_maps(host):
+        if each.policy is None:
+            yield Unsure(each.name, "multipathd does not tell its path selector")
+            continue
+        if not each.policy.startswith("round-robin"):
+            continue
+        used = [path for path in host.snapshot.paths if path.map == each.id and path.in_use]
+        speeds = {link.speed_mbps for path in used if (link := host.links.get(path.link or "")) and link.speed_mbps}
+        waits = [path.latency_us for path in used if path.latency_us]
+        if len(speeds) > 1:
+            evidence = f"{each.policy} over links of {', '.join(map(str, sorted(speeds)))} Mb/s"
+            yield Hit(each.name, evidence, about=each.id)
+        elif len(waits) > 1 and max(waits) > 2 * min(waits) and max(waits) > 1000:
+            evidence = f"{each.policy} over paths of {min(waits) / 1000:.1f} to {max(waits) / 1000:.1f} ms"
+            yield Hit(each.name, evidence, about=each.id)
+
+
+@FAMILY.rule(
+    "daemon-off",
+    Severity.BAD,
+    "There are maps, and multipathd does not run",
+    "The kernel moves I/O away from a path that fails, but only multipathd brings a path back. Without it each path"
+    " that was ever lost stays lost, until none is left.",
+    "systemctl enable --now multipathd",
+)
+def daemon_off(host: Host) -> Iterator[Answer]:
+    """Maps of the kernel that carry iSCSI paths, and who answers for them."""
+    maps = [each for each in _kernel_maps(host) if each.paths]
+    if not maps:
+        return
+    if host.facts.multipath is None:
+        yield Unsure("multipathd", host.facts.why("multipath"))
+    elif not host.facts.multipath:
+        yield Hit("multipathd", f"nothing answers at its socket; maps: {', '.join(each.name for each in maps)}")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from initiator.host.links import read_links
+from initiator.host.nodes import Records
+from initiator.model import Severity, Snapshot
+from initiator.names import clean
+from safety.advice.catalogue import RULES, Advice, advise, at_least
+from safety.advice.facts import Facts
+from safety.advice.rule import Rule
+from tests.safety import advice_host as host
+from tests.safety import checks_page
+from tests.safety.advice_cases import CASES
+
+by_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+
+
+def about(rule: Rule, pair: tuple[Snapshot, Facts]) -> Advice:
+    return advise(*pair, rules=(rule,))
+
+
+def test_every_rule_has_a_case_and_every_case_a_rule() -> None:
+    assert [rule.id for rule in RULES if rule.id not in CASES] == []
+    assert sorted(CASES) == sorted(rule.id for rule in RULES)
+
+
+@by_rule
+def test_a_rule_fires(rule: Rule) -> None:
+    advice = about(rule, CASES[rule.id].fires.build())
+    assert [found.rule for found in advice.findings]
+    found = next(each for each in advice.findings if CASES[rule.id].subject in each.subject)
+    assert (found.severity, found.title, found.reason) == (rule.severity, rule.title, rule.reason)
+    assert found.evidence
+    assert found.fix
+
+
+@by_rule
+def test_a_rule_is_silent_on_a_well_built_host(rule: Rule) -> None:
+    advice = about(rule, (host.snapshot(), host.facts()))
+    assert advice == Advice((), (), 1000.0)
+
+
+@by_rule
+def test_a_rule_that_cannot_know_says_so(rule: Rule) -> None:
+    advice = about(rule, CASES[rule.id].unknown.build())
+    assert [found.rule for found in advice.findings] == []
+    assert [blank.rule for blank in advice.unknown if blank.reason and blank.subject]
+
+
+@by_rule
+def test_a_rule_teaches(rule: Rule) -> None:
+    texts = (rule.title, rule.reason, rule.fix)
+    assert all(clean(text) == text for text in texts)
+    assert not rule.title.endswith(".")
+    assert rule.reason.endswith(".") or rule.reason.endswith(")")
+    assert len(rule.title) <= 90
+    assert 60 <= len(rule.reason) <= 420
+
+
+def test_a_host_without_iscsi_has_nothing_to_be_told() -> None:
+    nothing = Facts(0.0, records=Records(), daemon={}, fstab=(), units={}, multipath={}, secrets=())
+    assert advise(Snapshot("bare", 0.0), nothing).findings == ()
+
+
+def test_where_nothing_could_be_read_no_rule_fires_for_what_it_needed() -> None:
+    """Unknown is never a finding, and never silence where there was something to ask about."""
+    advice = advise(host.snapshot(), Facts(1000.0))
+    assert advice.findings == ()
+    assert {blank.rule for blank in advice.unknown} >= {
+        "network/one-subnet", "boot/fstab-netdev", "security/chap-weak", "data/shared-lun", "multipath/no-alua",
+    }  # fmt: skip
+
+
+def test_the_worst_comes_first_and_nothing_twice() -> None:
+    snapshot, facts = CASES["data/write-cache"].fires.build()
+    facts = dataclasses.replace(facts, secrets=CASES["security/same-secret"].fires.facts["secrets"], daemon={})
+    findings = advise(snapshot, facts).findings
+    assert [found.severity for found in findings] == [Severity.BAD, Severity.WARN, Severity.NOTE]
+    assert len(set(findings)) == len(findings)
+
+
+def test_findings_are_as_bad_as_the_worst_of_them() -> None:
+    findings = about(RULES[0], CASES[RULES[0].id].fires.build()).findings
+    assert at_least(findings, Severity.BAD)
+    note = tuple(dataclasses.replace(found, severity=Severity.NOTE) for found in findings)
+    assert not at_least(note, Severity.WARN)
+    assert at_least(note, Severity.NOTE)
+    assert not at_least((), Severity.NOTE)
+
+
+def test_a_loopback_session_needs_no_advice_on_cables() -> None:
+    found, _ = read_links()
+    lo = next(link for link in found if link.kind == "loopback")
+    sessions = tuple(host.session(number, link=lo.id) for number in host.NUMBERS)
+    paths = tuple(host.path(number, link=lo.id) for number in host.NUMBERS)
+    advice = advise(host.snapshot(sessions=sessions, paths=paths, links=(lo,)), host.facts())
+    assert [each for each in advice.findings if each.family == "network"] == []
+
+
+def test_the_page_has_every_rule_as_it_is() -> None:
+    page = checks_page.PAGE.read_text(encoding="utf-8")
+    assert checks_page.filled(page) == page, "run: python -m tests.safety.checks_page"
