@@ -128,7 +128,8 @@ def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--csv", action="store_true", help="print one kind as comma-separated values")
     show = group.add("show", "show", "every detail of one thing", json=True)
     show.add_argument("name", help="name or id; a disk also by WWID, device or mount point")
-    watch = group.add("watch", "watch", "print changes as they happen, one line each", json=True)
+    group = _Adder(commands, "watching")
+    watch = group.add("watch", "watch", "print changes and alerts as they happen, one line each", json=True)
     watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
     watch.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
 

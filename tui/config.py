@@ -62,12 +62,35 @@ class Removal:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Alerts:
+    """What is worth disturbing somebody, and how."""
+
+    least: Literal["degraded", "at-risk", "down"] = "degraded"
+    """What is less bad than this is not told."""
+    raise_s: float = 1.0
+    """Seconds that something has to be worse before it is told; what is down is told at once."""
+    clear_s: float = 10.0
+    """Seconds that something has to be better before that is told."""
+    paths: bool = False
+    """Tell of each path too; a disk speaks for its paths."""
+    toast: bool = True
+    """Show a message on the dashboard."""
+    bell: bool = True
+    """Ring the terminal's bell on the dashboard."""
+    journal: bool = False
+    """Write a line to the system's journal (journald)."""
+    hook: str = ""
+    """A program by its full path, with arguments, that is run for each alert; it gets the alert as JSON."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set. A field of a section is a key below `[section]`."""
 
     dashboard: Dashboard = dataclasses.field(default_factory=Dashboard)
     host: Host = dataclasses.field(default_factory=Host)
     removal: Removal = dataclasses.field(default_factory=Removal)
+    alerts: Alerts = dataclasses.field(default_factory=Alerts)
     keys: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """By the name of an action: the keys that do it instead of its usual ones; none takes them away."""
 

@@ -1,19 +1,15 @@
-"""Commands that only read: list, show, watch."""
+"""Commands that read once: list, show."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from datetime import datetime
 from typing import Any
 
 from initiator.errors import BadInputError
 from initiator.fabric import Fabric
 from initiator.health import assess
 from initiator.losses import losses
-from initiator.model import Event, Session, Snapshot
-from initiator.names import clean
+from initiator.model import Session, Snapshot
 from tui.commands.common import emit, snapshot
 from tui.exits import Exit
 from tui.export import SHEETS, as_json, csv_list, human_fields, human_list, snapshot_json
@@ -71,31 +67,3 @@ def _fabric(found: Snapshot) -> Fabric:
     from initiator.host.fabric import FabricReader
 
     return FabricReader(ask_routes=None, ask_neighbours=None).read(found)
-
-
-def watch(arguments: argparse.Namespace) -> int:
-    """`mooring watch`: one line for each change until interrupted."""
-    from initiator import inventory
-
-    if arguments.interval <= 0:
-        raise BadInputError(f"--interval {arguments.interval} is not above zero")
-    end = time.monotonic() + arguments.seconds if arguments.seconds is not None else None
-    old = snapshot()
-    try:
-        while end is None or time.monotonic() < end:
-            time.sleep(arguments.interval if end is None else max(0.0, min(arguments.interval, end - time.monotonic())))
-            new = snapshot()
-            for event in inventory.diff(old, new):
-                _print_event(event, as_lines=arguments.json)
-            old = new
-    except KeyboardInterrupt:
-        pass
-    return Exit.DONE
-
-
-def _print_event(event: Event, *, as_lines: bool) -> None:
-    if as_lines:
-        print(json.dumps({"schema": 1, **as_json(event)}), flush=True)
-    else:
-        moment = datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
-        print(f"{moment}  {event.severity.upper():4}  {clean(event.text)}", flush=True)

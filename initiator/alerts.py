@@ -1,0 +1,156 @@
+"""When a verdict is worth disturbing somebody: a pure state machine with hysteresis, one for each thing.
+
+A worse verdict is told when it has lasted `raise_s` seconds (`down` at once), a better one when it has lasted `clear_s`
+seconds. So a fault shows without delay, and what comes and goes is told once and not each time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable
+
+from initiator.judgement import RANK, Judgement, Verdict
+from initiator.model import Event, Severity
+
+RAISE_S = 1.0
+CLEAR_S = 10.0
+
+
+class State(enum.StrEnum):
+    """Where one thing is, beside what was told of it."""
+
+    STEADY = "steady"
+    """It is as it was told."""
+    WORSENING = "worsening"
+    """It is worse than told, and may be so for a moment only."""
+    RECOVERING = "recovering"
+    """It is better than told, and may be so for a moment only."""
+
+
+class Seen(enum.IntEnum):
+    """A verdict beside the one that was told last."""
+
+    BETTER = -1
+    SAME = 0
+    WORSE = 1
+
+
+TABLE: dict[tuple[State, Seen], tuple[State, bool]] = {
+    (State.STEADY, Seen.SAME): (State.STEADY, False),
+    (State.STEADY, Seen.WORSE): (State.WORSENING, True),
+    (State.STEADY, Seen.BETTER): (State.RECOVERING, True),
+    (State.WORSENING, Seen.SAME): (State.STEADY, False),
+    (State.WORSENING, Seen.WORSE): (State.WORSENING, False),
+    (State.WORSENING, Seen.BETTER): (State.RECOVERING, True),
+    (State.RECOVERING, Seen.SAME): (State.STEADY, False),
+    (State.RECOVERING, Seen.WORSE): (State.WORSENING, True),
+    (State.RECOVERING, Seen.BETTER): (State.RECOVERING, False),
+}
+"""Which state follows, and whether its time begins anew. When that is up, the verdict is told and STEADY follows."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Alert:
+    """One thing that somebody should know."""
+
+    at: float
+    """Unix time."""
+    kind: str
+    subject: str
+    name: str
+    verdict: Verdict
+    was: Verdict
+    """What was told of it before."""
+    reason: str
+
+    @property
+    def severity(self) -> Severity:
+        """How much it matters."""
+        if self.verdict is Verdict.OK:
+            return Severity.NOTE
+        return Severity.BAD if self.verdict in (Verdict.DOWN, Verdict.AT_RISK) else Severity.WARN
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        word = {Verdict.OK: "is well again", Verdict.AT_RISK: "is at risk"}.get(self.verdict, f"is {self.verdict}")
+        return f"{self.kind.capitalize()} {self.name} {word}: {self.reason}."
+
+    def event(self) -> Event:
+        """The same as an entry of the event list."""
+        return Event(self.at, "alert", self.subject, self.text, self.severity)
+
+
+@dataclasses.dataclass(slots=True)
+class _Thing:
+    told: Verdict = Verdict.OK
+    state: State = State.STEADY
+    since: float = 0.0
+
+
+class Alerts:
+    """Follows the judgements of one host.
+
+    Args:
+        raise_s: How long a worse verdict has to last.
+        clear_s: How long a better one has to last.
+        least: What is less bad than this counts as ok.
+        kinds: Of which kinds of things alerts are made. A disk speaks for its paths.
+        wall: Unix time, for the alerts.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float],
+        raise_s: float = RAISE_S,
+        clear_s: float = CLEAR_S,
+        least: Verdict = Verdict.DEGRADED,
+        kinds: Iterable[str] = ("disk", "link"),
+    ) -> None:
+        self._wall = wall
+        self._raise_s = raise_s
+        self._clear_s = clear_s
+        self._least = RANK.index(least)
+        self._kinds = frozenset(kinds)
+        self._things: dict[str, _Thing] = {}
+
+    def see(self, judgements: Iterable[Judgement], at: float) -> tuple[Alert, ...]:
+        """Takes in what is judged now, and gives what is to be told.
+
+        Args:
+            judgements: Of everything; what is not among them any more is forgotten.
+            at: Monotonic seconds, the same clock in each call.
+        """
+        before, self._things = self._things, {}
+        found = []
+        for judgement in judgements:
+            if judgement.kind in self._kinds:
+                thing = self._things[judgement.subject] = before.get(judgement.subject) or _Thing()
+                alert = self._see(thing, judgement, at)
+                if alert is not None:
+                    found.append(alert)
+        return tuple(found)
+
+    def _see(self, thing: _Thing, judgement: Judgement, at: float) -> Alert | None:
+        rank = RANK.index(judgement.verdict)
+        verdict = judgement.verdict if rank >= self._least else Verdict.OK
+        thing.state, anew = TABLE[thing.state, _beside(verdict, thing.told)]
+        if anew:
+            thing.since = at
+        if at - thing.since < self._patience(thing.state, verdict):
+            return None
+        if thing.state is State.STEADY:
+            return None
+        was, thing.told, thing.state = thing.told, verdict, State.STEADY
+        return Alert(self._wall(), judgement.kind, judgement.subject, judgement.name, verdict, was, judgement.reason)
+
+    def _patience(self, state: State, verdict: Verdict) -> float:
+        if state is State.RECOVERING:
+            return self._clear_s
+        return 0.0 if verdict is Verdict.DOWN else self._raise_s
+
+
+def _beside(verdict: Verdict, told: Verdict) -> Seen:
+    now, then = RANK.index(verdict), RANK.index(told)
+    return Seen((now > then) - (now < then))

@@ -1,0 +1,76 @@
+"""Looks at a host again and again, and tells what it is, what changed, how it does, and what somebody should know.
+
+One place for the dashboard, `mooring watch` and `mooring record`: reading, fabric, recent past, verdicts, alerts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from initiator.alerts import Alert, Alerts
+from initiator.changes import diff
+from initiator.fabric import EMPTY, Fabric
+from initiator.health import assess
+from initiator.judgement import SETTLE, Health, Trends
+from initiator.model import Event, Snapshot
+from initiator.monitor import Monitor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What one look gave."""
+
+    snapshot: Snapshot
+    fabric: Fabric
+    trends: Trends
+    health: Health
+    events: tuple[Event, ...]
+    """What changed since the look before."""
+    alerts: tuple[Alert, ...]
+
+
+class Lookout:
+    """Keeps what one look needs of the one before.
+
+    Args:
+        read: Reads the host.
+        fabric: Reads what lies around its paths; None leaves that unknown.
+        alerts: Makes alerts of verdicts; None makes none.
+        probes: What probes find wrong now, by session id.
+        settle_s: How long a path that came back has to hold.
+        differ: Makes events of two snapshots.
+        monotonic: A clock for durations.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Snapshot],
+        fabric: Callable[[Snapshot], Fabric] | None = None,
+        alerts: Alerts | None = None,
+        probes: Callable[[], Mapping[str, str]] | None = None,
+        settle_s: float = SETTLE,
+        differ: Callable[[Snapshot, Snapshot], Sequence[Event]] = diff,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._fabric = fabric
+        self._alerts = alerts
+        self._probes = probes
+        self._differ = differ
+        self._clock = monotonic
+        self._monitor = Monitor(settle_s)
+        self._last: Snapshot | None = None
+
+    def look(self) -> Look:
+        """Reads once and judges. Takes as long as reading takes; raises what reading raises."""
+        snapshot = self._read()
+        fabric = self._fabric(snapshot) if self._fabric is not None else EMPTY
+        at = self._clock()
+        trends = self._monitor.see(snapshot, at, self._probes() if self._probes is not None else None)
+        health = assess(snapshot, fabric, trends)
+        events = tuple(self._differ(self._last, snapshot)) if self._last is not None else ()
+        alerts = self._alerts.see(health.judgements.values(), at) if self._alerts is not None else ()
+        self._last = snapshot
+        return Look(snapshot, fabric, trends, health, events, alerts)

@@ -1,0 +1,138 @@
+"""Alerts: told once, at once when it is bad, and not again for what comes and goes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from initiator.alerts import CLEAR_S, RAISE_S, TABLE, Alert, Alerts, Seen, State
+from initiator.judgement import RANK, Judgement, Verdict
+from initiator.model import Severity
+
+
+def judged(verdict: Verdict, kind: str = "disk", subject: str = "d1") -> Judgement:
+    return Judgement(kind, subject, "data", verdict, f"because it is {verdict}")
+
+
+def told(alerts: Alerts, verdict: Verdict, at: float) -> list[Verdict]:
+    return [each.verdict for each in alerts.see([judged(verdict)], at)]
+
+
+@pytest.fixture
+def alerts() -> Alerts:
+    return Alerts(lambda: 1_000.0)
+
+
+def test_what_is_down_is_told_at_once_and_only_once(alerts: Alerts) -> None:
+    assert told(alerts, Verdict.OK, 0) == []
+    assert told(alerts, Verdict.DOWN, 1) == [Verdict.DOWN]
+    assert told(alerts, Verdict.DOWN, 2) == []
+
+
+def test_what_is_degraded_has_to_last(alerts: Alerts) -> None:
+    assert told(alerts, Verdict.DEGRADED, 0) == []
+    assert told(alerts, Verdict.OK, 0.5) == []
+    assert told(alerts, Verdict.DEGRADED, 1) == []
+    assert told(alerts, Verdict.DEGRADED, 1 + RAISE_S) == [Verdict.DEGRADED]
+
+
+def test_what_flaps_is_told_once(alerts: Alerts) -> None:
+    said = [
+        verdict
+        for second in range(60)
+        for verdict in told(alerts, Verdict.DOWN if second % 2 else Verdict.OK, float(second))
+    ]
+    assert said == [Verdict.DOWN]
+    assert told(alerts, Verdict.OK, 60) == []
+    assert told(alerts, Verdict.OK, 60 + CLEAR_S) == [Verdict.OK]
+
+
+def test_getting_worse_is_told_again_and_a_half_recovery_too(alerts: Alerts) -> None:
+    told(alerts, Verdict.AT_RISK, 0)
+    assert told(alerts, Verdict.AT_RISK, RAISE_S) == [Verdict.AT_RISK]
+    assert told(alerts, Verdict.DOWN, 2) == [Verdict.DOWN]
+    assert told(alerts, Verdict.DEGRADED, 3) == []
+    assert told(alerts, Verdict.DEGRADED, 3 + CLEAR_S) == [Verdict.DEGRADED]
+
+
+def test_the_words_of_an_alert(alerts: Alerts) -> None:
+    (alert,) = alerts.see([judged(Verdict.DOWN)], 0)
+    assert alert == Alert(1_000.0, "disk", "d1", "data", Verdict.DOWN, Verdict.OK, "because it is down")
+    assert (alert.text, alert.severity) == ("Disk data is down: because it is down.", Severity.BAD)
+    event = alert.event()
+    assert (event.at, event.kind, event.subject, event.text, event.severity) == (
+        1_000.0, "alert", "d1", alert.text, Severity.BAD,
+    )  # fmt: skip
+    alerts.see([judged(Verdict.OK)], 1)
+    (again,) = alerts.see([judged(Verdict.OK)], 1 + CLEAR_S)
+    assert (again.severity, again.was) == (Severity.NOTE, Verdict.DOWN)
+    assert again.text.startswith("Disk data is well again")
+
+
+def test_only_what_is_wanted() -> None:
+    quiet = Alerts(lambda: 0.0, least=Verdict.AT_RISK, kinds=("link",))
+    assert quiet.see([judged(Verdict.DOWN), judged(Verdict.DEGRADED, "link", "l1")], 0) == ()
+    assert quiet.see([judged(Verdict.DEGRADED, "link", "l1")], 100) == ()
+    assert [each.subject for each in quiet.see([judged(Verdict.DOWN, "link", "l1")], 101)] == ["l1"]
+
+
+def test_what_is_gone_is_forgotten(alerts: Alerts) -> None:
+    assert told(alerts, Verdict.DOWN, 0) == [Verdict.DOWN]
+    assert alerts.see([], 1) == ()
+    assert told(alerts, Verdict.DOWN, 2) == [Verdict.DOWN]
+
+
+def test_the_table_is_whole() -> None:
+    assert set(TABLE) == {(state, seen) for state in State for seen in Seen}
+
+
+@given(st.lists(st.tuples(st.sampled_from(Verdict), st.floats(0.0, 5.0)), min_size=1, max_size=60))
+def test_two_alerts_of_one_thing_differ_and_recoveries_are_apart(
+    steps: list[tuple[Verdict, float]],
+) -> None:
+    alerts = Alerts(lambda: 0.0)
+    at = 0.0
+    said: list[tuple[float, Alert]] = []
+    for verdict, passed in steps:
+        at += passed
+        said += [(at, each) for each in alerts.see([judged(verdict)], at)]
+    before = Verdict.OK
+    last = 0.0
+    for when, alert in said:
+        assert alert.was is before
+        assert alert.verdict is not before
+        if RANK.index(alert.verdict) < RANK.index(before):
+            assert when - last >= CLEAR_S
+        before, last = alert.verdict, when
+
+
+class Following(RuleBasedStateMachine):
+    """What was told last follows what is, after its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alerts = Alerts(lambda: 0.0)
+        self.at = 0.0
+        self.now = Verdict.OK
+        self.told = Verdict.OK
+        self.since = 0.0
+
+    @rule(verdict=st.sampled_from(Verdict), passed=st.floats(0.01, 20.0))
+    def see(self, verdict: Verdict, passed: float) -> None:
+        self.at += passed
+        if verdict is not self.now:
+            self.now, self.since = verdict, self.at
+        for alert in self.alerts.see([judged(verdict)], self.at):
+            self.told = alert.verdict
+
+    @invariant()
+    def what_lasts_is_told(self) -> None:
+        if self.at - self.since >= CLEAR_S:
+            assert self.told is self.now
+        if self.now is Verdict.DOWN:
+            assert self.told is Verdict.DOWN
+
+
+TestFollowing = Following.TestCase
