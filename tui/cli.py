@@ -283,6 +283,11 @@ def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:
     fault = inner.add("fault", "fault", about, json=True, changes="practice")
     fault.add_argument("name", nargs="?", help="the fault")
     fault.add_argument("args", nargs="*", help="its arguments")
+    about = "lose data for real, on the bare disk: what logging out under a mounted volume does"
+    inner.add("disaster", "disaster", about, json=True, changes="practice")
+    busy = inner.add("busy", "busy", "have a program sit in a volume, which forbids its removal", changes="practice")
+    busy.add_argument("disk", nargs="?", default="data", help="the disk with the volume (data)")
+    busy.add_argument("--end", action="store_true", help="end that program")
     inner.add("status", "status", "what the range is made of and which faults are on", json=True)
     about = "remove the disks safely, stop the target, delete the files"
     inner.add("stop", "stop", about, json=True, changes="practice")

@@ -73,14 +73,19 @@ def log_in(book: Recorder, built: configs.RangeConfig, engine: EngineClient, say
 def attach(book: Recorder, built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:
     """Make every disk a block device, over every portal."""
     for target in built.targets:
-        for lun, name in sorted(target.luns.items()):
-            disk = built.disk(name)
-            volumes.write_token(disk)
+        for _, name in sorted(target.luns.items()):
+            volumes.write_token(built.disk(name))
             say(f"attaching {name} over {len(built.portals)} portals")
-            book.add(Kind.ATTACH, name, wwid=disk.wwid, target=target.name, lun=lun)
-            engine.call("attach", timeout=60.0, lun=lun, name=name, **_login_args(built, target))
-            device = volumes.identify(disk, engine)
-            book.done(Kind.ATTACH, name, **device.details())
+            attach_one(book, built, name, engine)
+
+
+def attach_one(book: Recorder, built: configs.RangeConfig, name: str, engine: EngineClient) -> None:
+    """Make one disk a block device, over every portal."""
+    disk = built.disk(name)
+    target, lun = next((each, lun) for each in built.targets for lun, disk in each.luns.items() if disk == name)
+    book.add(Kind.ATTACH, name, wwid=disk.wwid, target=target.name, lun=lun)
+    engine.call("attach", timeout=60.0, lun=lun, name=name, **_login_args(built, target))
+    book.done(Kind.ATTACH, name, **volumes.identify(disk, engine).details())
 
 
 def make_volumes(book: Recorder, built: configs.RangeConfig, engine: EngineClient, say: Say) -> None:

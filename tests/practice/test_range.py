@@ -16,7 +16,9 @@ from initiator.engine.client import EngineClient, EngineError
 from initiator.errors import BadInputError, RefusedError
 from initiator.model import DiskState, SessionState
 from initiator.practice import range as ranges
+from initiator.practice import sitter
 from initiator.practice.control import NotRunningError
+from initiator.practice.disaster import disaster
 from initiator.practice.process import TargetProcess
 from initiator.practice.range import RangeInfo
 from initiator.practice.record import Kind, Recorder, RecordError
@@ -192,6 +194,28 @@ def test_the_whole_range(whole: RangeInfo) -> None:
     file = Path(whole.disks[0].file)
     take_down(whole)
     assert not file.exists()
+
+
+@pytest.mark.root
+@pytest.mark.timeout(180)
+def test_what_was_not_synced_is_lost_and_a_sitter_is_found_and_ended(whole: RangeInfo) -> None:
+    book = ranges.recorder()
+    for _ in range(2):  # it leaves the disk as it found it
+        loss = disaster(book, lambda text: None)
+        assert loss.synced_kept
+        assert loss.arrived < loss.written == 16 << 20
+        assert "Input/output error" in loss.said
+        logs = next(disk for disk in EngineClient().snapshot().disks if disk.name == "logs")
+        assert (logs.state, logs.volumes) == (DiskState.ATTACHED, ())
+    pid = sitter.sit(book, "data")
+    assert os.readlink(f"/proc/{pid}/cwd") == whole.disks[0].mountpoint
+    with pytest.raises(RefusedError, match="sits"):
+        sitter.sit(book, "vault")
+    assert sitter.rise(book)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not sitter.rise(book)
+    with pytest.raises(BadInputError, match="there is: data, vault"):
+        sitter.sit(book, "logs")
 
 
 @pytest.mark.root

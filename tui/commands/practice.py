@@ -106,6 +106,33 @@ def status(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
+def disaster(arguments: argparse.Namespace) -> int:
+    """`mooring practice disaster`."""
+    from initiator.practice import disaster as disasters
+
+    loss = disasters.disaster(ranges.recorder(), say)
+    if arguments.json:
+        emit({"schema": 1, **as_json(loss)})
+        return Exit.DONE
+    print(f"The file that was synced: {'whole' if loss.synced_kept else 'lost'}.")
+    print(f"The letter: {loss.written} bytes were written and reported as done; {loss.arrived} are on the disk.")
+    print(f"The first word of it came afterwards, to whoever asked: {clean(loss.said)}.")
+    return Exit.DONE
+
+
+def busy(arguments: argparse.Namespace) -> int:
+    """`mooring practice busy [DISK] [--end]`."""
+    from initiator.practice import sitter
+
+    if arguments.end:
+        ended = sitter.rise(ranges.recorder())
+        print("the program has ended" if ended else "no program sits in a practice volume")
+        return Exit.DONE
+    pid = sitter.sit(ranges.recorder(), arguments.disk)
+    print(f"process {pid} sits in the volume of {clean(arguments.disk)}")
+    return Exit.DONE
+
+
 def stop(arguments: argparse.Namespace) -> int:
     """`mooring practice stop`."""
     if ranges.record() is None:
@@ -123,6 +150,10 @@ def _end() -> int:
     Stops at the first thing that does not go, says what, and leaves the rest as it is, to be ended later.
     """
     try:
+        from initiator.practice import sitter
+
+        if sitter.rise(ranges.recorder()):
+            say("the program that sat in a volume has ended")
         for line in ranges.cleanup_dead():
             say(line)
         for disk in ranges.attached():
