@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_removal(commands)
     _add_sessions(commands)
     _add_data(commands)
+    _add_trace(commands)
     _add_practice(commands)
     _add_words(commands)
     return parser
@@ -268,6 +269,18 @@ def _add_data(commands: _Commands[argparse.ArgumentParser]) -> None:
             parser.add_argument("--confirm", metavar="TARGET", required=True, help="the target's name once more")
         else:
             parser.add_argument("file", help="the new file; holes stay holes")
+
+
+def _add_trace(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "trace")
+    text = "record what goes over the wire as pcapng for Wireshark; CHAP values are blanked"
+    trace = group.add("trace", "trace", text, json=True)
+    trace.add_argument("name", help="a session of the engine, or a target's name together with --portal")
+    trace.add_argument("--portal", help="log in here in this process, look at the logical units, log out")
+    trace.add_argument("--output", metavar="FILE", required=True, help="a new file; it holds what was read and written")
+    trace.add_argument("--for", dest="seconds", type=float, default=10.0, metavar="SECONDS", help="of a session (10)")
+    trace.add_argument("--limit", default="256M", metavar="SIZE", help="the file grows no further (256M)")
+    _add_chap(trace)
 
 
 def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:

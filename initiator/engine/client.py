@@ -17,6 +17,9 @@ Methods of the engine (`EngineClient.call`), their parameters and what they give
 - `flush{disk}` -> `{status, sense, explain, paths}`: SYNCHRONIZE CACHE now, status 0 is GOOD.
 - `offline{disk}` -> `{disk, evidence: [text]}`; its loop device has to be gone before.
 - `online{disk}` -> Disk: the undo of `offline`.
+- `trace{session, seconds, limit}` with one descriptor (`EngineClient.trace`) -> `{}`: what goes over the session is
+  written there as pcapng; the descriptor is closed after `seconds` or about `limit` bytes. Code `traced` while another
+  trace of the session runs.
 - `cleanup{disk}` -> `{disk, evidence: [text]}`: takes away what a dead engine left; refuses while it is in use. A disk
   in state `dead` is found by a fresh engine too, so `ensure` first.
 
@@ -104,18 +107,33 @@ class EngineClient:
             EngineError: the engine refused or failed, with its code.
         """
         limit = self.timeout if timeout is None else timeout
-        deadline = time.monotonic() + limit
         with self._connect(limit) as connection, _patience(method, limit):
             connection.sendall(rpc.encode(rpc.request(1, method, params)))
-            lines = rpc.Lines()
-            while True:
-                connection.settimeout(max(0.001, deadline - time.monotonic()))
-                data = connection.recv(1 << 18)
-                if not data:
-                    raise EngineSilent(f"the engine ended before it answered {method!r}", fix="mooring engine status")
-                for message in lines.feed(data):
-                    if message.get("id") == 1:
-                        return rpc.unwrap(message)
+            return rpc.unwrap(self._answer(connection, method, limit))
+
+    @staticmethod
+    def _answer(connection: socket.socket, method: str, limit: float) -> rpc.Message:
+        deadline = time.monotonic() + limit
+        lines = rpc.Lines()
+        while True:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            data = connection.recv(1 << 18)
+            if not data:
+                raise EngineSilent(f"the engine ended before it answered {method!r}", fix="mooring engine status")
+            for message in lines.feed(data):
+                if message.get("id") == 1:
+                    return message
+
+    def trace(self, session: str, fd: int, seconds: float, limit: int) -> None:
+        """Have a session recorded as pcapng into a descriptor; the engine closes its copy at the end.
+
+        Raises: as `call`.
+        """
+        params = {"session": session, "seconds": seconds, "limit": limit}
+        message = {**rpc.request(1, "trace", params), "fds": 1}
+        with self._connect(self.timeout) as connection, _patience("trace", self.timeout):
+            socket.send_fds(connection, [rpc.encode(message)], [fd])
+            rpc.unwrap(self._answer(connection, "trace", self.timeout))
 
     def snapshot(self, timeout: float | None = None) -> EngineReport:
         """Everything the engine holds.

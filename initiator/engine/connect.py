@@ -9,7 +9,8 @@ import socket
 from collections.abc import Callable
 
 from initiator.model import Portal
-from initiator.protocol.errors import ConnectionLost, RedirectError, RemoteProtocolError
+from initiator.protocol.dialogue import Dialogue
+from initiator.protocol.errors import ConnectionLost, IscsiError, RedirectError, RemoteProtocolError
 from initiator.protocol.login import LoginConfig, LoginMachine, LoginResult
 from initiator.protocol.pdu import BHS_BYTES, OPCODE_MASK, TARGET_OPS, Pdu, decode, frame_length, looks_like, padded
 
@@ -37,13 +38,26 @@ class Connected:
     stored: Portal
 
 
-async def connect(portal: Portal, config: Callable[[], LoginConfig], patience: float) -> Connected:
+Make = Callable[[int, int, int], socket.socket]
+"""Makes a socket from family, type and protocol."""
+
+
+async def connect(
+    portal: Portal,
+    config: Callable[[], LoginConfig],
+    patience: float,
+    *,
+    make: Make = socket.socket,
+    listen: Callable[[Dialogue], None] | None = None,
+) -> Connected:
     """Connect to a portal, log in, and follow redirects.
 
     Args:
         portal: Where to begin.
         config: Makes the configuration of one login; each login needs fresh random numbers.
         patience: Seconds for all of it.
+        make: Makes the sockets; a trace has its own.
+        listen: Told what was said in each login, once that has ended in one way or the other.
 
     Raises:
         LoginError: the target refused (its `retry` says whether another try makes sense).
@@ -51,11 +65,11 @@ async def connect(portal: Portal, config: Callable[[], LoginConfig], patience: f
         ConnectionLost: nothing listens, the connection broke, or the time was up; the text names the stage.
     """
     stored = portal
-    attempt = _Attempt(portal)
+    attempt = _Attempt(portal, make, listen)
     try:
         async with asyncio.timeout(patience):
             for _ in range(MAX_REDIRECTS):
-                attempt = _Attempt(portal)
+                attempt = _Attempt(portal, make, listen)
                 try:
                     sock, result = await attempt.run(config())
                 except RedirectError as redirect:
@@ -81,8 +95,10 @@ async def connect(portal: Portal, config: Callable[[], LoginConfig], patience: f
 class _Attempt:
     """One login at one portal. `stage` says where it is, for the text of a time-out."""
 
-    def __init__(self, portal: Portal) -> None:
+    def __init__(self, portal: Portal, make: Make, listen: Callable[[Dialogue], None] | None) -> None:
         self.portal = portal
+        self._make = make
+        self._listen = listen
         self.stage = "the TCP connect"
         self._loop = asyncio.get_running_loop()
         self._heard = False
@@ -118,7 +134,7 @@ class _Attempt:
         found = await self._loop.getaddrinfo(self.portal.host, self.portal.port, type=socket.SOCK_STREAM)
         failure: OSError = ConnectionRefusedError("the host has no address")
         for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+            sock = self._make(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
             with contextlib.ExitStack() as stack:
                 stack.callback(sock.close)
                 try:
@@ -132,13 +148,29 @@ class _Attempt:
         raise failure
 
     async def _log_in(self, sock: socket.socket, config: LoginConfig) -> LoginResult:
-        machine = LoginMachine(config)
+        dialogue = Dialogue(str(self.portal))
+        try:
+            result = await self._talk(sock, LoginMachine(config), dialogue)
+        except IscsiError as error:
+            dialogue.failed(error)
+            raise
+        else:
+            dialogue.agreed(result)
+            return result
+        finally:
+            if self._listen is not None:
+                self._listen(dialogue)
+
+    async def _talk(self, sock: socket.socket, machine: LoginMachine, dialogue: Dialogue) -> LoginResult:
         machine.start()
         while not machine.done:
             self.stage = machine.stage
             for request in machine.to_send():
                 await self._loop.sock_sendall(sock, request.encode())
-            machine.receive(await self._receive(sock))
+                dialogue.sent(request)
+            answer = await self._receive(sock)
+            dialogue.received(answer)
+            machine.receive(answer)
         return machine.result
 
     async def _receive(self, sock: socket.socket) -> Pdu:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _EVENTS = 300
 _NUMBER = "engine.number"
+_LONGEST_TRACE_S = 86400
 
 
 class Methods:
@@ -105,6 +106,22 @@ class Methods:
         self.disks.save()
         self.tell(member.subject, f"the worker for {member.title} reported back", Severity.NOTE)
         return member
+
+    async def trace(self, params: dict[str, Any], fds: list[int]) -> Any:
+        """Have a session's worker write what goes over it into the descriptor that came along; see `Stack.trace`."""
+        try:
+            seconds, limit = params.get("seconds"), params.get("limit")
+            if len(fds) != 1 or not isinstance(seconds, int | float) or not isinstance(limit, int):
+                raise BadInputError("a trace needs one descriptor, seconds and a limit in bytes")
+            if not 0 < seconds <= _LONGEST_TRACE_S or limit <= 0:
+                raise BadInputError(f"a trace takes up to {_LONGEST_TRACE_S} seconds")
+            member, route = self._session(_text(params, "session"))
+            return await member.call(
+                "trace", 10.0, fds=tuple(fds), number=route.number, seconds=float(seconds), limit=limit
+            )
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     # Reading.
 

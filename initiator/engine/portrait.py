@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from initiator.engine.attached import Route, Unit, WorkerConfig, default_name, disk_id
@@ -68,7 +69,17 @@ def session(config: WorkerConfig, route: Route, source: EngineSession, luns: Ite
         luns=tuple(info.lun for info in luns),
         reason=_clean(source.reason),
         reconnects=source.reconnects,
+        details=_details(source),
     )
+
+
+def _details(source: EngineSession) -> dict[str, str]:
+    """What has gone through, over all connections of the session and over the one it has now."""
+    total, now = source.counters, source.connection_counters
+    return {
+        name.name: f"{getattr(total, name.name)} ({getattr(now, name.name)} over this connection)"
+        for name in dataclasses.fields(total)
+    }
 
 
 def _connections(route: Route, source: EngineSession) -> tuple[Connection, ...]:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import logging
+import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from initiator.engine import oneshot
@@ -17,9 +21,11 @@ from initiator.engine.connect import Connected, connect
 from initiator.engine.drain import Drain
 from initiator.engine.liveness import TICK, Liveness
 from initiator.engine.session_config import Completed, SessionConfig
+from initiator.engine.tap import Trace, retap
 from initiator.engine.transport import Transport
 from initiator.engine.waiting import Waiting, fail, outcome_unknown, sort_lost
 from initiator.model import SessionState, Severity
+from initiator.protocol.dialogue import Dialogue
 from initiator.protocol.errors import ConnectionLost, IscsiError, LocalProtocolError, LoginError
 from initiator.protocol.keys import Params
 from initiator.protocol.session import (
@@ -36,6 +42,8 @@ from initiator.protocol.session import (
 )
 
 _WAITING_FOR_LOGOUT = 0x0C
+
+log = logging.getLogger(__name__)
 
 
 class EngineSession:
@@ -54,6 +62,7 @@ class EngineSession:
         rtt_us: Round trip of the last ping, in microseconds.
         local_address: Our end of the connection as (host, port), or None while there is none.
         peer_address: The target's end.
+        dialogue: What was said in the last login, for people; empty before the first.
         on_state: Told after `state`, `reason` or `suspect` has changed.
         on_event: Told what a person may want to know.
         on_lost: If set, gets the unanswered tasks when the connection breaks; otherwise they wait and are sent again.
@@ -73,6 +82,7 @@ class EngineSession:
         self.local_address: tuple[str, int] | None = None
         self.peer_address: tuple[str, int] | None = None
         self.notes: tuple[str, ...] = ()
+        self.dialogue: tuple[str, ...] = ()
         self.on_state: Callable[[Any], None] | None = None
         self.on_event: Callable[[Any, str, Severity], None] | None = None
         self.on_lost: Callable[[Any, Sequence[Task]], None] | None = None
@@ -90,6 +100,14 @@ class EngineSession:
         self._logged_out: asyncio.Future[LoggedOut] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._ended = False
+        self._trace: Trace | None = None
+        self._counted = Counters()
+        """What was counted when the present connection was made."""
+
+    @property
+    def connection_counters(self) -> Counters:
+        """What has gone through over the present connection, or the last one."""
+        return self.counters.since(self._counted)
 
     @property
     def isid(self) -> bytes:
@@ -104,6 +122,26 @@ class EngineSession:
     def tcp_info(self) -> bytes | None:
         """The kernel's `struct tcp_info` of the connection, or None while there is none."""
         return None if self._transport is None else self._transport.tcp_info()
+
+    @property
+    def traced(self) -> bool:
+        """True while it is recorded."""
+        return self._trace is not None
+
+    def record(self, trace: Trace | None) -> None:
+        """Record everything that goes over this session's connections from now on, or stop that."""
+        self._trace = trace
+        transport = self._transport
+        if transport is not None and not transport.closed:
+            transport.swap(partial(retap, trace=trace, clean=lambda: not transport.core.inside_pdu))
+
+    def _heard(self, dialogue: Dialogue) -> None:
+        """Keep what was said in a login; the log has it once, however often the same is said."""
+        lines = tuple(dialogue.lines)
+        if lines != self.dialogue:
+            self.dialogue = lines
+            for line in lines:
+                log.info("%s: %s", self.config.target, line)
 
     # Commands
 
@@ -214,7 +252,9 @@ class EngineSession:
     # Connecting
 
     async def _connect(self) -> Connected:
-        return await connect(self._stored_portal, self.config.login, self.config.login_timeout)
+        make = socket.socket if self._trace is None else self._trace.make
+        config = self.config
+        return await connect(self._stored_portal, config.login, config.login_timeout, make=make, listen=self._heard)
 
     def _established(self, connected: Connected) -> None:
         """A fresh connection: everything of the old one is gone, so that nothing can mix (7.15)."""
@@ -225,6 +265,7 @@ class EngineSession:
         self.peer_address = connected.sock.getpeername()[:2]
         self._wait = result.params.default_time2wait
         self._drain = None
+        self._counted = dataclasses.replace(self.counters)
         core = FullFeature(
             result.params,
             result,

@@ -14,9 +14,11 @@ from initiator.engine import options, portrait
 from initiator.engine.attached import Route, Takeover, WorkerConfig, disk_id
 from initiator.engine.device import Device
 from initiator.engine.export import DeviceExport, must_be
+from initiator.engine.pcapng import Writer
 from initiator.engine.probe import LunInfo, examine, list_luns, run
 from initiator.engine.report import EngineReport
 from initiator.engine.session import EngineSession
+from initiator.engine.tap import Outlet, Trace
 from initiator.engine.worker import Refusal, Tell
 from initiator.errors import MooringError, RefusedError
 from initiator.model import Disk, Path, SessionState, Severity
@@ -28,6 +30,9 @@ from initiator.scsi.sense import Sense
 _LOOK_AGAIN = 10.0
 """Seconds between two looks at which LUNs there are, and at sessions that were given up."""
 _RETRY = 1.0
+_TRACE_STEP = 0.1
+_TRACE_FAREWELL = 5.0
+"""Seconds that the reader of a trace may take for the last of it."""
 _RESETS = range(0x2900, 0x2905)
 _NEXUS_LOSS = 0x2907
 
@@ -162,6 +167,37 @@ class TargetStack:
         await asyncio.gather(*(self.logout(number) for number in self.numbers))
         if self._export is not None:
             self._export.device.close()
+
+    def trace(self, number: int, fd: int, seconds: float, limit: int) -> None:
+        """See `Stack.trace`."""
+        way = self._ways.get(number)
+        outlet = Outlet(fd)
+        try:
+            if way is None:
+                raise RefusedError(f"there is no session {number}", code="not-found")
+            if way.session.traced:
+                raise RefusedError("this session is being traced already", code="traced", fix="wait for its end")
+            trace = Trace(Writer(outlet, limit))
+        except (MooringError, OSError):
+            outlet.close()
+            raise
+        way.session.record(trace)
+        self._start(self._end_trace(way, trace, outlet, seconds))
+
+    async def _end_trace(self, way: _Way, trace: Trace, outlet: Outlet, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        try:
+            while not trace.over and loop.time() < until and way.route.number in self._ways:
+                await asyncio.sleep(min(_TRACE_STEP, until - loop.time()))
+                trace.close()
+            way.session.record(None)
+            while trace.broken is None and not outlet.empty and loop.time() < until + _TRACE_FAREWELL:
+                await asyncio.sleep(_TRACE_STEP)
+                trace.close()
+        finally:
+            way.session.record(None)
+            outlet.close()
 
     # The disk.
 

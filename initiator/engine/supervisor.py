@@ -147,6 +147,8 @@ class Supervisor:
         if method == "adopt":
             self._links[link] = await self._methods.adopt(link, params, fds)
             return {}
+        if method == "trace":
+            return await self._methods.trace(params, fds)
         for fd in fds:
             os.close(fd)
         return await self._methods.call(method, params)

@@ -128,6 +128,11 @@ class Transport:
         self.close()
         self._on_lost(error)
 
+    def swap(self, replace: Callable[[socket.socket], socket.socket]) -> None:
+        """Use another object for the same connection; its descriptor stays the same."""
+        if self._fd >= 0:
+            self._sock = replace(self._sock)
+
     def tcp_info(self) -> bytes | None:
         """The kernel's `struct tcp_info` of the connection, or None if it is gone."""
         if self._fd < 0:

@@ -84,6 +84,13 @@ class Stack(Protocol):
             MooringError: it is not there, or (code `identity`) another one is.
         """
 
+    def trace(self, number: int, fd: int, seconds: float, limit: int) -> None:
+        """Record a session as pcapng into a descriptor, for some seconds or up to about `limit` bytes; then close it.
+
+        Raises:
+            RefusedError: there is no such session, or it is recorded already.
+        """
+
     async def flush(self) -> dict[str, Any]:
         """SYNCHRONIZE CACHE on the opened disk: status, sense, explain, paths."""
 
@@ -149,6 +156,7 @@ class Worker:
             "flush": self._flush,
             "report": self._report,
             "remember": self._remember,
+            "trace": self._trace,
             "quit": self._quit,
         }
 
@@ -280,6 +288,11 @@ class Worker:
 
     async def _report(self, params: dict[str, Any], fds: list[int]) -> Any:
         return report.to_json(self._stack.report() if self._stack is not None else EngineReport(0.0))
+
+    async def _trace(self, params: dict[str, Any], fds: list[int]) -> Any:
+        (fd,) = fds
+        self._sessions.trace(int(params["number"]), fd, float(params["seconds"]), int(params["limit"]))
+        return {}
 
     async def _remember(self, params: dict[str, Any], fds: list[int]) -> Any:
         self._record = report.from_json(Attachment, params["attachment"])

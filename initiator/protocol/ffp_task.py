@@ -194,6 +194,11 @@ class Counters:
     timeouts: int = 0
     rejects: int = 0
 
+    def since(self, earlier: Counters) -> Counters:
+        """What was counted after `earlier`."""
+        names = (field.name for field in dataclasses.fields(self))
+        return Counters(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pong:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from initiator.engine import fuse_abi
 from initiator.engine.attached import Route, Takeover, Unit, WorkerConfig, default_name, disk_id
 from initiator.engine.report import EngineReport
 from initiator.engine.worker import Export, Refusal, Tell, main
-from initiator.errors import MooringError
+from initiator.errors import MooringError, RefusedError
 from initiator.model import Disk, DiskState, PathState, Session, SessionState, Source
 from initiator.model import Path as DiskPath
 from tests.engine.memory import MemoryBackend
@@ -98,6 +99,10 @@ class MemoryStack:
         if "write_error" in self._options:
             self._export.errors["write"] = int(self._options["write_error"])
         return self._export
+
+    def trace(self, number: int, fd: int, seconds: float, limit: int) -> None:
+        os.close(fd)
+        raise RefusedError("there is no wire to trace", code="traced")
 
     async def flush(self) -> dict[str, Any]:
         return {"status": 0, "sense": "", "explain": "GOOD", "paths": []}

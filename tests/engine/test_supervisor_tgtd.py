@@ -102,6 +102,29 @@ def test_from_discovery_to_the_last_byte_in_the_backing_file(real_engine: Engine
     assert hashlib.sha256(dumped.stdout).digest() == hashlib.sha256(data).digest()
 
 
+def test_a_session_of_a_worker_is_traced_while_its_disk_is_in_use(real_engine: Engine, tgtd: Tgtd) -> None:
+    engine = real_engine
+    tgtd.add_lun(tgtd.add_target(TARGET), size=SIZE)
+    disk = attach(engine, tgtd)
+    session = engine.client.snapshot().sessions[0]
+    reader, pipe = os.pipe()
+    try:
+        engine.client.trace(session.id, pipe, 0.5, 1 << 30)
+        with pytest.raises(EngineError, match="already"):
+            engine.client.trace(session.id, pipe, 0.5, 1 << 30)
+    finally:
+        os.close(pipe)
+    run("dd", f"of={disk.device}", "if=/dev/urandom", "bs=64k", "count=16", "oflag=direct", "status=none")
+    with open(reader, "rb") as file:  # until the worker has closed its end
+        data = file.read()
+    assert data.startswith(b"\x0a\x0d\x0d\x0a")
+    assert session.portal.port.to_bytes(2, "big") in data
+    with pytest.raises(EngineError):
+        engine.client.trace("engine:s:99", 0, 1.0, 1)
+    assert all(each.reconnects == 0 for each in engine.client.snapshot().sessions)
+    detach(str(disk.device))
+
+
 @pytest.mark.check(18)
 def test_a_killed_worker_logs_in_again_with_the_same_isids(real_engine: Engine, tgtd: Tgtd) -> None:
     engine = real_engine
