@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_reading(commands)
     _add_health(commands)
+    _add_probe(commands)
     _add_check(commands)
     _add_removal(commands)
     _add_sessions(commands)
@@ -132,7 +133,17 @@ def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "watching")
     watch = group.add("watch", "watch", "print changes and alerts as they happen, one line each", json=True)
     watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
+    watch.add_argument("--probes", action="store_true", help="probe each kernel session by one beside it, too")
     watch.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+
+
+def _add_probe(commands: _Commands[argparse.ArgumentParser]) -> None:
+    about = "measure each kernel session's way to its target by a session beside it that never writes"
+    probe = _Adder(commands, "watching").add("probe", "probe", about, json=True)
+    probe.add_argument("name", nargs="?", help="a session or target (default: every session of the kernel)")
+    probe.add_argument("--interval", type=float, metavar="SECONDS", help="time between two measurements (0.5)")
+    probe.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+    probe.add_argument("--link", metavar="NAME", help="leave through this interface instead of the session's own")
 
 
 def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:

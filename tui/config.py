@@ -84,6 +84,16 @@ class Alerts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Probes:
+    """Sessions of Mooring's own beside those of the kernel, to see a dying path before the kernel does."""
+
+    on: bool = False
+    """Each takes a place at its target; they never write, and make way for the kernel's."""
+    interval_s: float = 0.5
+    """Seconds from one measurement to the next."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set. A field of a section is a key below `[section]`."""
 
@@ -91,6 +101,7 @@ class Config:
     host: Host = dataclasses.field(default_factory=Host)
     removal: Removal = dataclasses.field(default_factory=Removal)
     alerts: Alerts = dataclasses.field(default_factory=Alerts)
+    probes: Probes = dataclasses.field(default_factory=Probes)
     keys: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """By the name of an action: the keys that do it instead of its usual ones; none takes them away."""
 

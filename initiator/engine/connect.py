@@ -56,7 +56,7 @@ async def connect(
         portal: Where to begin.
         config: Makes the configuration of one login; each login needs fresh random numbers.
         patience: Seconds for all of it.
-        make: Makes the sockets; a trace has its own.
+        make: Makes the sockets; a trace has its own, and a probe binds them to one link.
         listen: Told what was said in each login, once that has ended in one way or the other.
 
     Raises:

@@ -189,7 +189,12 @@ def _unknown(answer: Answer) -> bool:
         return False
 
 
-def _page(page: int, hear: Listener | None) -> Script[bytes]:
+def read_page(page: int, hear: Listener | None = None) -> Script[bytes]:
+    """INQUIRY of one page of vital product data, all of it.
+
+    Raises:
+        UnitError: refused.
+    """
     what = f"INQUIRY of VPD page {page:02X}h"
     data = yield from wanted(what, commands.inquiry(True, page, 255), 255, hear)
     needed = inquiry.page_needs(data)
@@ -303,7 +308,7 @@ class _Optional:
 
     def page(self, page: int, parse: Callable[[bytes], T], hear: Listener | None) -> Script[T | None]:
         def script() -> Script[T]:
-            return parse((yield from _page(page, hear)))
+            return parse((yield from read_page(page, hear)))
 
         return (yield from self.get(script()))
 

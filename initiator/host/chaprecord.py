@@ -11,6 +11,9 @@ from initiator.host import database
 from initiator.host.nodes import DATABASES, NodeRecord
 from initiator.model import Portal
 
+_LARGEST = 1 << 16
+"""Bytes of a record; open-iscsi writes some thousand."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credentials:
@@ -53,3 +56,20 @@ def _settings(prefix: str, chap: Credentials) -> dict[str, str]:
     if chap.target_user is not None and chap.target_secret is not None:
         settings |= {f"{prefix}.username_in": chap.target_user, f"{prefix}.password_in": chap.target_secret}
     return settings
+
+
+def read_node(path: str) -> Credentials | None:
+    """The credentials in one node record; None where it has none or may not be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.partition("=") for line in file.read(_LARGEST).splitlines() if "=" in line]
+    except OSError:
+        return None
+    settings = {name.strip(): value.strip() for name, _, value in lines}
+    prefix = "node.session.auth"
+    user, secret = settings.get(f"{prefix}.username"), settings.get(f"{prefix}.password")
+    if settings.get(f"{prefix}.authmethod") != "CHAP" or not user or not secret:
+        return None
+    return Credentials(
+        user, secret, settings.get(f"{prefix}.username_in") or None, settings.get(f"{prefix}.password_in") or None
+    )

@@ -207,7 +207,7 @@ def test_watch_prints_changes_and_alerts(monkeypatch: pytest.MonkeyPatch, capsys
     states = [PathState.ACTIVE, *[PathState.FAILED] * 8]
 
     @contextlib.contextmanager
-    def host(_: object) -> Iterator[tuple[Lookout, Callable[[], int]]]:
+    def host(*_: object) -> Iterator[tuple[Lookout, Callable[[], int]]]:
         yield lookout(iter(states), clock), lambda: 0
 
     real = watching.looks

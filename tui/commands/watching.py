@@ -1,23 +1,28 @@
-"""Commands that look again and again: watch."""
+"""Commands that look again and again: watch, probe."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
+import queue
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from initiator.engine.prober import Found
 from initiator.errors import BadInputError, MooringError
 from initiator.lookout import Look, Lookout
 from initiator.model import Event, Severity
 from initiator.names import clean
+from initiator.probing import Probes, wanted
 from tui import config
 from tui.alerting import Sinks, alert_json, machine
+from tui.commands.common import snapshot
 from tui.exits import Exit, say
-from tui.export import as_json
+from tui.export import as_json, human_latency
+from tui.find import find_sessions
 
 PULSE = 0.25
 """Seconds from one cheap look at the sessions' states to the next: what it sees brings the next look forward."""
@@ -28,8 +33,14 @@ def watch(arguments: argparse.Namespace) -> int:
     settings = _settings()
     sinks = Sinks(settings.alerts, lambda text: say(f"mooring: {text}"))
     try:
-        with host_lookout(settings) as (lookout, pulse), contextlib.suppress(KeyboardInterrupt):
+        with (
+            _probes(settings, asked=arguments.probes) as probes,
+            host_lookout(settings, probes) as (lookout, pulse),
+            contextlib.suppress(KeyboardInterrupt),
+        ):
             for look in looks(lookout, pulse, arguments.interval, arguments.seconds):
+                if probes is not None:
+                    probes.want(wanted(look.snapshot))
                 for event in look.events:
                     _print(event, as_json(event), as_lines=arguments.json)
                 for alert in look.alerts:
@@ -38,6 +49,54 @@ def watch(arguments: argparse.Namespace) -> int:
     finally:
         sinks.close(patience=2.0)
     return Exit.DONE
+
+
+def probe(arguments: argparse.Namespace) -> int:
+    """`mooring probe [NAME]`: one line for each measurement until interrupted."""
+    found = snapshot()
+    chosen = {each.id for each in find_sessions(found, arguments.name)} if arguments.name else None
+    device = arguments.link
+    if device is not None and device not in {link.name for link in found.links}:
+        raise BadInputError(f"there is no link {clean(device)!r}", fix="mooring list links")
+    asked = tuple(each for each in wanted(found, device=device) if chosen is None or each.session in chosen)
+    if not asked:
+        raise BadInputError(
+            "there is no session of the kernel over TCP to probe", fix="the engine's own sessions ping by themselves"
+        )
+    names = {session.id: session.name for session in found.sessions}
+    interval = arguments.interval or _settings().probes.interval_s
+    told: queue.Queue[Found] = queue.Queue()
+    end = None if arguments.seconds is None else time.monotonic() + arguments.seconds
+    with Probes(heard=told.put, interval=interval) as probes, contextlib.suppress(KeyboardInterrupt):
+        probes.want(asked)
+        while end is None or time.monotonic() < end:
+            with contextlib.suppress(queue.Empty):
+                _print_found(told.get(timeout=PULSE), names, as_lines=arguments.json)
+    return Exit.DONE
+
+
+def _print_found(found: Found, names: Mapping[str, str], *, as_lines: bool) -> None:
+    if as_lines:
+        print(json.dumps({"schema": 1, **as_json(found)}), flush=True)
+        return
+    parts = [
+        found.reason,
+        f"round trip {human_latency(found.rtt_us)}" if found.rtt_us is not None else None,
+        f"ready after {human_latency(found.ready_us)}" if found.ready_us is not None else None,
+        found.access,
+    ]
+    name = clean(names.get(found.session, found.session))
+    print(f"{_clock(found.at)}  {found.state:9}  {name}  {clean(', '.join(filter(None, parts)), 300)}", flush=True)
+
+
+@contextlib.contextmanager
+def _probes(settings: config.Config, *, asked: bool) -> Iterator[Probes | None]:
+    """The probes, where they are on."""
+    if not (asked or settings.probes.on):
+        yield None
+        return
+    with Probes(interval=settings.probes.interval_s) as probes:
+        yield probes
 
 
 def _settings() -> config.Config:
@@ -51,7 +110,9 @@ def _settings() -> config.Config:
 
 
 @contextlib.contextmanager
-def host_lookout(settings: config.Config) -> Iterator[tuple[Lookout, Callable[[], Hashable]]]:
+def host_lookout(
+    settings: config.Config, probes: Probes | None = None
+) -> Iterator[tuple[Lookout, Callable[[], Hashable]]]:
     """A lookout on this host, and something cheap that differs when states have changed."""
     from initiator.engine.client import EngineClient
     from initiator.host.fabric import FabricReader
@@ -60,11 +121,15 @@ def host_lookout(settings: config.Config) -> Iterator[tuple[Lookout, Callable[[]
     from initiator.inventory import Inventory
 
     with Inventory(engine=EngineClient(), tcp=kernel_connections) as inventory:
-        alerts = machine(settings.alerts, time.time)
-        yield (
-            Lookout(inventory.read, FabricReader().read, alerts, settle_s=settings.removal.settle_s),
-            SessionPulse().look,
+        kernel = SessionPulse()
+        lookout = Lookout(
+            inventory.read,
+            FabricReader().read,
+            machine(settings.alerts, time.time),
+            probes.wrong if probes is not None else None,
+            settings.removal.settle_s,
         )
+        yield lookout, lambda: (kernel.look(), tuple(probes.wrong()) if probes is not None else ())
 
 
 def looks(
@@ -103,7 +168,10 @@ def _print(event: Event, line: dict[str, Any], *, as_lines: bool) -> None:
     if as_lines:
         print(json.dumps({"schema": 1, **line}), flush=True)
         return
-    moment = datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
     word = {Severity.BAD: "ALERT", Severity.WARN: "ALERT"}.get(event.severity, "CLEAR")
     head = word if event.kind == "alert" else f"{event.severity.upper():5}"
-    print(f"{moment}  {head}  {clean(event.text)}", flush=True)
+    print(f"{_clock(event.at)}  {head}  {clean(event.text)}", flush=True)
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
