@@ -214,8 +214,9 @@ def test_what_was_not_synced_is_lost_and_a_sitter_is_found_and_ended(whole: Rang
     assert sitter.rise(book)
     assert not Path(f"/proc/{pid}").exists()
     assert not sitter.rise(book)
-    with pytest.raises(BadInputError, match="there is: data, vault"):
+    with pytest.raises(BadInputError, match="no volume") as refused:
         sitter.sit(book, "logs")
+    assert refused.value.fix == "there is: data, vault"
 
 
 @pytest.mark.root
