@@ -20,13 +20,14 @@ from initiator.host.run import HelperFailed, run, run_helper
 from initiator.host.tcp import read_tcp
 from initiator.host.usage import living_superblocks
 from initiator.inventory import Inventory
-from initiator.model import Disk, Snapshot
+from initiator.model import Snapshot
 from initiator.names import clean
 from initiator.places import runtime_dir
 from safety import claims
 from safety.claims import DeviceClaim
 from safety.evidence import read_facts
 from safety.facts import Facts
+from safety.scope import Extent
 from safety.world import Busy, Claim, Ends, LoopState, StepError, Unreadable
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ class Host:
         """The host as it is now."""
         return self._inventory.read()
 
-    def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:
+    def facts(self, snapshot: Snapshot, extent: Extent) -> Facts:
         """What the guards need beyond the snapshot."""
-        return read_facts(Path("/"), disk, own_journal=self._own_journal)
+        return read_facts(Path("/"), extent, own_journal=self._own_journal)
 
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts of every namespace."""

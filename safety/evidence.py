@@ -13,11 +13,12 @@ from initiator.errors import MooringError
 from initiator.host import mounts as mounts_
 from initiator.host.mounts import Mount
 from initiator.host.usage import Kind, Opener, Usage, read_usage
-from initiator.model import Disk, Problem, Source
+from initiator.model import Problem, Source
 from safety.facts import Export, Facts, LoopUse, Memory, Other, SystemUse, User
 from safety.facts_kernel import KernelFacts
 from safety.identity import Identity
 from safety.places import journal_dir, open_removals
+from safety.scope import Extent
 
 _HOW = {
     Kind.FILE: "open file",
@@ -32,17 +33,18 @@ _PASSING_S = 0.15
 _SYSTEM = ("/", "/usr", "/etc", "/var", "/boot", "/boot/efi", "/run", "/lib", "/bin", "/sbin")
 
 
-def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Facts:
-    """One reading of everything that can use a disk.
+def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -> Facts:
+    """One reading of everything that can use the disks of a removal.
 
     Args:
         root: Where `proc` and `sys` are.
-        disk: The disk; one without a device number has no uses on this host.
+        extent: What is removed; a disk without a device number has no uses on this host, and who uses one that only
+            loses paths does not matter.
         own_journal: The journal of the asking runner, which is no other removal.
     """
-    kernel, kernel_problems, devs = _kernel(root, disk)
-    usage = _settled_usage(root, devs)
-    others, journal_problems = _others(disk, own_journal)
+    kernel, kernel_problems = _kernel(root, extent)
+    usage = _settled_usage(root, _devices(extent, kernel))
+    others, journal_problems = _others(extent, own_journal)
     live = root == Path("/")
     return Facts(
         mounts=usage.mounts,
@@ -60,14 +62,20 @@ def read_facts(root: Path, disk: Disk, *, own_journal: Path | None = None) -> Fa
     )
 
 
-def _kernel(root: Path, disk: Disk) -> tuple[KernelFacts | None, tuple[Problem, ...], set[str]]:
-    """What only a disk of the kernel's initiator has, and the devices that can be open."""
-    if disk.source is not Source.KERNEL:
-        return None, (), {disk.dev} if disk.dev is not None else set()
+def _kernel(root: Path, extent: Extent) -> tuple[KernelFacts | None, tuple[Problem, ...]]:
+    """What only disks and sessions of the kernel's initiator have."""
+    held = {part.disk.source for part in extent.parts} | {session.source for session in extent.sessions}
+    if Source.KERNEL not in held:
+        return None, ()
     from safety import evidence_kernel
 
-    facts, problems = evidence_kernel.read_kernel_facts(root, disk)
-    return facts, problems, evidence_kernel.device_numbers(root, disk)
+    return evidence_kernel.read_kernel_facts(root, extent)
+
+
+def _devices(extent: Extent, kernel: KernelFacts | None) -> set[str]:
+    """`major:minor` of the disks that leave the host, and of every path that goes."""
+    own = {part.disk.dev for part in extent.parts if part.whole and part.disk.dev is not None}
+    return own | {path.dev for path in (kernel.paths if kernel else ()) if path.dev is not None}
 
 
 def _is_checker(opener: Opener) -> bool:
@@ -110,9 +118,10 @@ def _system(mounts: Iterable[Mount], live: bool) -> Iterator[SystemUse]:
                 yield SystemUse(what, found.dev)
 
 
-def _others(disk: Disk, own: Path | None) -> tuple[tuple[Other, ...], tuple[Problem, ...]]:
+def _others(extent: Extent, own: Path | None) -> tuple[tuple[Other, ...], tuple[Problem, ...]]:
+    keys = {Identity.of(part.disk).key() for part in extent.parts}
     try:
-        entries = open_removals(journal_dir(), Identity.of(disk).key(), but=own)
+        entries = open_removals(journal_dir(), keys, but=own)
     except (MooringError, OSError) as error:
         return (), (Problem("journal", "the journals of other removals", str(error)),)
     return tuple(Other(entry.path.name, entry.running, entry.reason) for entry in entries), ()

@@ -1,4 +1,4 @@
-"""Reads what the guards need to know of a disk of the kernel's initiator, at the edge."""
+"""Reads what the guards need to know of disks of the kernel's initiator, at the edge."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from initiator.host.multipathd import Daemon, Multipathd
 from initiator.host.nodes import Records, read_records
 from initiator.host.scsipaths import ScsiSession, read_paths, read_traffic
 from initiator.host.stacks import Array, VolumeGroup, read_array, read_groups, uses_lvm
-from initiator.model import BlockNode, Disk, Problem
+from initiator.model import BlockNode, Problem
 from safety.facts_kernel import KernelFacts, Record
+from safety.scope import Extent
 
 _ISCSID = "@ISCSIADM_ABSTRACT_NAMESPACE"
 _PATIENCE = 2.0
 PATH = "kernel:p:"
 """How ids of paths of the kernel begin."""
+SESSION = "kernel:s:"
+"""And those of its sessions."""
 
 
-def read_kernel_facts(root: Path, disk: Disk) -> tuple[KernelFacts, tuple[Problem, ...]]:
-    """One reading of everything that concerns a disk of the kernel; what could not be read is a problem."""
+def read_kernel_facts(root: Path, extent: Extent) -> tuple[KernelFacts, tuple[Problem, ...]]:
+    """One reading of everything that concerns paths and sessions of the kernel; what could not be read is a problem."""
     found = read_paths(root)
     problems = list(found.problems)
-    own = {path.removeprefix(PATH) for path in disk.paths}
+    own = {each.removeprefix(PATH) for each in extent.path_ids}
     paths = tuple(path for path in found.paths if path.hctl in own)
-    sids = {path.sid for path in paths}
+    named = {each.id.removeprefix(SESSION) for each in extent.sessions}
+    sids = {path.sid for path in paths} | {each.sid for each in found.sessions if str(each.sid) in named}
     sessions = tuple(each for each in found.sessions if each.sid in sids)
     nodes, block_problems = blockreader.read_block(root)
     records = read_records(root)
     problems += block_problems
-    devs = {path.dev for path in paths if path.dev} | ({disk.dev} if disk.dev else set())
+    devs = {path.dev for path in paths if path.dev} | {part.disk.dev for part in extent.parts if part.disk.dev}
     traffic = ((path.hctl, read_traffic(path.hctl, root)) for path in paths)
     return (
         KernelFacts(
@@ -50,13 +54,6 @@ def read_kernel_facts(root: Path, disk: Disk) -> tuple[KernelFacts, tuple[Proble
         ),
         tuple(problems),
     )
-
-
-def device_numbers(root: Path, disk: Disk) -> set[str]:
-    """`major:minor` of the disk and of all its paths."""
-    own = {path.removeprefix(PATH) for path in disk.paths}
-    found = {path.dev for path in read_paths(root).paths if path.hctl in own and path.dev}
-    return found | ({disk.dev} if disk.dev else set())
 
 
 def _startup(records: Records, session: ScsiSession) -> str | None:

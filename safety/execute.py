@@ -14,7 +14,7 @@ from initiator.host.run import Stuck
 from initiator.names import clean
 from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record
 from safety.plan import Plan, Step
-from safety.sequence import Phase, check_needs
+from safety.sequence import Phase, check_turn
 from safety.steps import KINDS
 from safety.verdict import verdict
 from safety.work import Work
@@ -79,7 +79,7 @@ class Run:
         try:
             text, places = verdict(self._work)
         except MooringError as error:
-            name = self.plan.identity.name
+            name = self.plan.name
             text, places = f"{name} is safe to pull. Which links still carry other sessions is not known: {error}", {}
         return self._end(Outcome.DONE, text, "done", places)
 
@@ -92,7 +92,7 @@ class Run:
         flushes = [step for step in self.plan.steps if step.phase is Phase.FLUSH]
         proven = all(self.mark(step.id) is Mark.VERIFIED for step in flushes)
         text = (
-            f"The machine was restarted in the middle of the removal of {self.plan.identity.name}. "
+            f"The machine was restarted in the middle of the removal of {self.plan.name}. "
             f"That everything had been flushed is {'proven' if proven else 'not proven'}."
         )
         fix = "undo attaches and mounts it again; then remove it again"
@@ -102,12 +102,12 @@ class Run:
         """One step: allowed by the sequence, standing already or done now, and proven."""
         if self.stop_asked():
             raise StepError("The runner was asked to stop.", code="asked", fix="resume, or undo")
-        check_needs(step.phase, self._proven_phases(proven))
-        kind = KINDS[step.kind]
+        check_turn(step, self.plan.steps, [one.id for one in proven])
+        kind, work = KINDS[step.kind], self._work.on(step.disks)
         resumed = not self._work.fresh and self.mark(step.id) is not None
-        shown = kind.standing(self._work, step) if resumed else None
+        shown = kind.standing(work, step) if resumed else None
         if shown is None:
-            kind.precheck(self._work, step)
+            kind.precheck(work, step)
             self._write(step, Mark.STARTED, "")
             shown = self._apply(step)
         self._write(step, Mark.VERIFIED, shown)
@@ -118,28 +118,19 @@ class Run:
         When nobody answers whether it happened, only a state that shows its effect counts; what no state can show
         (a flush) stays unknown.
         """
-        kind = KINDS[step.kind]
+        kind, work = KINDS[step.kind], self._work.on(step.disks)
         try:
-            kind.apply(self._work, step)
+            kind.apply(work, step)
         except Stuck:
             raise
         except OutcomeUnknownError as error:
             reason = str(error)
-            self._work.note(f"{reason} Looking for what shows it.")
+            work.note(f"{reason} Looking for what shows it.")
             try:
-                self._work.until(lambda: None if kind.standing(self._work, step) else reason, step.deadline_s)
+                work.until(lambda: None if kind.standing(work, step) else reason, step.deadline_s)
             except NotProven:
                 raise error from None
-        return kind.verify(self._work, step)
-
-    def _proven_phases(self, proven: Iterable[Step]) -> set[Phase]:
-        done = {step.id for step in proven}
-        return {
-            phase
-            for phase in Phase
-            if any(step.phase is phase for step in self.plan.steps)
-            and all(step.id in done for step in self.plan.steps if step.phase is phase)
-        }
+        return kind.verify(work, step)
 
     def _failed(self, step: Step, error: MooringError) -> Outcome:
         """Write down why a step stopped the removal, and what that makes of it."""
@@ -172,7 +163,7 @@ class Run:
         if not any(record.step == step.id and record.mark is Mark.STARTED for record in self.journal.records):
             return True
         try:
-            return KINDS[step.kind].untouched(self._work, step)
+            return KINDS[step.kind].untouched(self._work.on(step.disks), step)
         except MooringError:
             return False
 
@@ -187,7 +178,7 @@ class Run:
                 continue
             try:
                 self._write(step, Mark.UNDOING, "")
-                self._write(step, Mark.UNDONE, KINDS[step.kind].undo(self._work, step))
+                self._write(step, Mark.UNDONE, KINDS[step.kind].undo(self._work.on(step.disks), step))
             except JournalError:
                 raise
             except MooringError as error:
@@ -195,7 +186,7 @@ class Run:
                 unknown = isinstance(error, OutcomeUnknownError) and not isinstance(error, Stuck)
                 outcome = Outcome.UNKNOWN if unknown else Outcome.STOPPED
                 return self._end(outcome, str(error), error.code, {"step": step.id, "fix": error.fix})
-        return self._end(Outcome.UNDONE, f"{self.plan.identity.name} is back as it was.", "undone")
+        return self._end(Outcome.UNDONE, f"{self.plan.name} is back as it was.", "undone")
 
     def _to_undo(self, step: Step) -> bool:
         """Whether it was begun, ever, and not taken back since; a restart unmounts what no step had come to yet."""

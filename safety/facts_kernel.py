@@ -1,16 +1,18 @@
-"""What the guards and the plan need to know of a disk of the kernel's initiator, as plain values."""
+"""What the guards and the plan need to know of disks of the kernel's initiator, as plain values."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from initiator.host.scsipaths import ScsiPath, ScsiSession, Traffic
 from initiator.host.stacks import Array, VolumeGroup
+from initiator.model import Path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """How one of the disk's sessions is logged in to again, and whether that happens at boot."""
+    """How one of the sessions is logged in to again, and whether that happens at boot."""
 
     sid: int
     startup: str | None
@@ -22,14 +24,14 @@ class KernelFacts:
     """One reading."""
 
     paths: tuple[ScsiPath, ...] = ()
-    """The paths of the disk."""
+    """The paths that go, of all disks."""
     others: tuple[ScsiPath, ...] = ()
-    """Every other logical unit of its sessions."""
+    """Every other logical unit of their sessions."""
     sessions: tuple[ScsiSession, ...] = ()
-    """The sessions of its paths."""
+    """The sessions of these paths, and those that were named."""
     every_session: tuple[ScsiSession, ...] = ()
     traffic: tuple[tuple[str, Traffic], ...] = ()
-    """By H:C:T:L, for the paths of the disk."""
+    """By H:C:T:L, for the paths that go."""
     records: tuple[Record, ...] = ()
     boot: tuple[str, ...] = ()
     """Names of targets that this host boots from."""
@@ -40,9 +42,14 @@ class KernelFacts:
     multipathd: str = "absent"
     """`running`, `absent`, or why it does not tell."""
     groups: tuple[VolumeGroup, ...] = ()
-    """Volume groups with a physical volume on the disk or on something above it."""
+    """Volume groups with a physical volume on one of the disks or on something above it."""
     arrays: tuple[Array, ...] = ()
-    """Arrays with a member on the disk or on something above it."""
+    """Arrays with a member on one of the disks or on something above it."""
+
+    def of(self, paths: Iterable[Path]) -> tuple[ScsiPath, ...]:
+        """What the kernel says of these paths."""
+        wanted = {path.id.rpartition("kernel:p:")[2] for path in paths}
+        return tuple(each for each in self.paths if each.hctl in wanted)
 
     def record(self, sid: int) -> Record | None:
         """The record of a session."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from initiator.model import DiskState, PathState, SessionState, Source
 from safety.findings import Finding, Level
 from safety.identity import Identity, missing
-from safety.scene import Scene
+from safety.scene import Scene, Unit
 
 WORKING = frozenset({PathState.ACTIVE, PathState.STANDBY})
 READERS = frozenset({"mounts", "block", "swaps", "engine", "usage", "exports", "system", "journal"})
@@ -32,7 +32,7 @@ def permitted(scene: Scene) -> Iterator[Finding]:
 
 def readable(scene: Scene) -> Iterator[Finding]:
     """What could not be read may hide a use of the disk."""
-    readers = _KERNEL_READERS if scene.disk.source is Source.KERNEL else READERS
+    readers = _KERNEL_READERS if scene.facts.kernel is not None else READERS
     for problem in (*scene.snapshot.problems, *scene.facts.problems):
         if problem.source in readers:
             yield Finding(
@@ -49,7 +49,7 @@ def readable(scene: Scene) -> Iterator[Finding]:
         text = f"{many} cannot be examined, not even by root; if the disk is in use there, the removal stops."
         seen = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
         yield Finding(Level.NOTE, "unexamined", "processes", text, f"{seen}: {unseen[0].reason}")
-    if scene.disk.source is Source.ENGINE and scene.snapshot.engine != "running":
+    if any(each.source is Source.ENGINE for each in scene.sessions) and scene.snapshot.engine != "running":
         yield Finding(
             Level.BLOCK,
             "engine-silent",
@@ -62,7 +62,12 @@ def readable(scene: Scene) -> Iterator[Finding]:
 
 def attached(scene: Scene) -> Iterator[Finding]:
     """Only an attached, living disk can be taken away step by step."""
-    disk = scene.disk
+    for unit in scene.units:
+        yield from _attached(unit)
+
+
+def _attached(unit: Unit) -> Iterator[Finding]:
+    disk = unit.disk
     evidence = f"state {disk.state}, device {disk.device or 'none'}"
     subject = disk.id
     if disk.state is DiskState.AVAILABLE:
@@ -75,14 +80,19 @@ def attached(scene: Scene) -> Iterator[Finding]:
         text = "Nothing serves the disk any more, so what it has not written yet cannot be saved."
         fix = "unmount it, then let Mooring clean up what the dead engine left: mooring engine status"
         yield Finding(Level.BLOCK, "dead", subject, text, disk.reason or evidence, fix)
-    elif disk.device is None or scene.node is None:
+    elif disk.device is None or unit.node is None:
         text = "The disk is attached, but the kernel does not list its block device."
         yield Finding(Level.BLOCK, "device-unknown", subject, text, evidence, "mooring show " + disk.name)
 
 
 def identity(scene: Scene) -> Iterator[Finding]:
     """It has to be certain which disk this is, and that the kernel's device is this disk."""
-    disk, node = scene.disk, scene.node
+    for unit in scene.units:
+        yield from _identity(scene, unit)
+
+
+def _identity(scene: Scene, unit: Unit) -> Iterator[Finding]:
+    disk, node = unit.disk, unit.node
     fix = "look at both: mooring list; mooring show " + disk.name
     for name in missing(Identity.of(disk)):
         text = f"It is not certain which disk this is: its {name} is not known."
@@ -106,39 +116,41 @@ def identity(scene: Scene) -> Iterator[Finding]:
 
 def paths(scene: Scene) -> Iterator[Finding]:
     """Without a working path nothing can be flushed; with one only, a failure stops the removal part-way."""
-    disk = scene.disk
-    if disk.device is None:
-        return
-    known = {session.id for session in scene.sessions}
-    for path in scene.paths:
-        if path.session not in known:
-            text = f"The session of path {path.name} is not listed."
-            yield Finding(Level.BLOCK, "session-unknown", path.id, text, f"session {path.session}", "mooring list")
-    working = [path for path in scene.paths if path.state in WORKING]
-    seen = ", ".join(f"{path.name} {path.state}" for path in scene.paths) or "it has no path"
-    if not working:
-        text = "No path of the disk works: what it has not written yet cannot be written."
-        yield Finding(Level.BLOCK, "no-path", disk.id, text, seen, "bring a path back (cable, portal, target) first")
-    elif len(working) == 1:
-        text = "Only one path works; if it fails during the removal, the removal stops part-way."
-        level = Level.NOTE if len(scene.paths) == 1 else Level.WARN
-        yield Finding(level, "last-path", disk.id, text, seen, "bring the other paths back first, if you can")
+    for unit in scene.whole:
+        if unit.disk.device is not None:
+            yield from _paths(scene, unit)
     for session in scene.sessions:
-        if session.state is not SessionState.LOGGED_IN and disk.source is Source.ENGINE:
+        if session.state is not SessionState.LOGGED_IN and session.source is Source.ENGINE:
             text = f"Session {session.name} is not logged in; its logout cannot be proven by the target's answer."
             seen = f"state {session.state}" + (f": {session.reason}" if session.reason else "")
             yield Finding(Level.WARN, "session-failed", session.id, text, seen, "bring its portal back first")
 
 
+def _paths(scene: Scene, unit: Unit) -> Iterator[Finding]:
+    disk = unit.disk
+    known = {session.id for session in scene.sessions}
+    for path in unit.paths:
+        if path.session not in known:
+            text = f"The session of path {path.name} is not listed."
+            yield Finding(Level.BLOCK, "session-unknown", path.id, text, f"session {path.session}", "mooring list")
+    working = [path for path in unit.paths if path.state in WORKING]
+    seen = ", ".join(f"{path.name} {path.state}" for path in unit.paths) or "it has no path"
+    if not working:
+        text = "No path of the disk works: what it has not written yet cannot be written."
+        yield Finding(Level.BLOCK, "no-path", disk.id, text, seen, "bring a path back (cable, portal, target) first")
+    elif len(working) == 1:
+        text = "Only one path works; if it fails during the removal, the removal stops part-way."
+        level = Level.NOTE if len(unit.paths) == 1 else Level.WARN
+        yield Finding(level, "last-path", disk.id, text, seen, "bring the other paths back first, if you can")
+
+
 def neighbours(scene: Scene) -> Iterator[Finding]:
     """A logout takes away every disk of the session. Sessions of the kernel that have more than one disk stay."""
-    if scene.disk.source is Source.KERNEL:
-        return
-    own = {session.id for session in scene.sessions}
     disks = {disk.id: disk for disk in scene.snapshot.disks}
-    names = {session.id: session.name for session in scene.sessions}
+    names = {session.id: session.name for session in scene.sessions if session.source is Source.ENGINE}
+    going = {unit.disk.id for unit in scene.units}
     for path in scene.snapshot.paths:
-        if path.session not in own or path.disk == scene.disk.id:
+        if path.session not in names or path.disk in going:
             continue
         other = disks.get(path.disk)
         seen = f"LUN {path.lun} of session {names[path.session]}"

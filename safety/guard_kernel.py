@@ -1,4 +1,4 @@
-"""Guards for disks of the kernel's initiator: the disk, its paths, its map and its sessions."""
+"""Guards for disks of the kernel's initiator: the disks, their paths, maps and sessions."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from collections.abc import Iterator
 from initiator.model import MapState, Source
 from safety.facts_kernel import KernelFacts
 from safety.findings import Finding, Level
-from safety.scene import Scene
+from safety.scene import Scene, Unit
 
 _ON = frozenset({"running", "absent"})
 
 
 def known(scene: Scene) -> Iterator[Finding]:
     """Without a reading of its paths and sessions nothing can be said."""
-    if scene.disk.source is Source.KERNEL and scene.facts.kernel is None:
-        text = "The kernel's own iSCSI holds this disk, and what it says of it was not read."
+    if scene.facts.kernel is not None:
+        return
+    held = [unit.disk.name for unit in scene.units if unit.kernel]
+    held += [session.name for session in scene.sessions if session.source is Source.KERNEL]
+    for name in held:
+        text = f"The kernel's own iSCSI holds {name}, and what it says of it was not read."
         fix = "run it on the host itself, as root"
-        yield Finding(Level.BLOCK, "kernel-session", scene.disk.id, text, "no reading of its paths", fix)
+        yield Finding(Level.BLOCK, "kernel-session", name, text, "no reading of its paths", fix)
 
 
 def kind(scene: Scene) -> Iterator[Finding]:
     """Tapes, changers and the like have no file systems that could be written back."""
-    if scene.facts.kernel is not None and scene.disk.kind != "disk":
-        text = f"This is no disk but a {scene.disk.kind}."
-        fix = "stop what uses it, then log out of its session"
-        yield Finding(Level.BLOCK, "not-a-disk", scene.disk.id, text, f"peripheral device type: {scene.disk.kind}", fix)
+    for unit in scene.units:
+        if unit.kernel and unit.disk.kind != "disk":
+            text = f"{unit.disk.name} is no disk but a {unit.disk.kind}."
+            seen = f"peripheral device type: {unit.disk.kind}"
+            fix = "stop what uses it, then log out of its session"
+            yield Finding(Level.BLOCK, "not-a-disk", unit.disk.id, text, seen, fix)
 
 
 def sessions(scene: Scene) -> Iterator[Finding]:
@@ -87,44 +93,49 @@ def paths(scene: Scene) -> Iterator[Finding]:
             seen = f"device {path.kname}, number {path.dev}, sequence number {path.diskseq}"
             yield Finding(Level.BLOCK, "path-no-device", path.hctl, text, seen, "wait for the kernel to make it")
     listed = {f"kernel:p:{path.hctl}" for path in facts.paths}
-    if listed != set(scene.disk.paths):
-        text = "The paths of the disk changed while they were read."
-        seen = ", ".join(sorted(listed.symmetric_difference(scene.disk.paths)))
-        yield Finding(Level.BLOCK, "paths-changed", scene.disk.id, text, seen, "try again")
-    if len({path.wwid for path in facts.paths}) > 1:
-        text = "The paths of the disk do not lead to the same logical unit."
-        seen = ", ".join(f"{path.hctl}: {path.wwid}" for path in facts.paths)
-        yield Finding(Level.BLOCK, "identity-twice", "paths", text, seen, "multipath -ll; look at the target")
+    planned = {path.id for unit in scene.units if unit.kernel for path in unit.paths}
+    if listed != planned:
+        text = "The paths changed while they were read."
+        seen = ", ".join(sorted(listed.symmetric_difference(planned)))
+        yield Finding(Level.BLOCK, "paths-changed", "paths", text, seen, "try again")
+    for unit in scene.units:
+        own = facts.of(unit.paths)
+        if len({path.wwid for path in own}) > 1:
+            text = f"The paths of {unit.disk.name} do not lead to the same logical unit."
+            seen = ", ".join(f"{path.hctl}: {path.wwid}" for path in own)
+            yield Finding(Level.BLOCK, "identity-twice", "paths", text, seen, "multipath -ll; look at the target")
 
 
 def joined(scene: Scene) -> Iterator[Finding]:
     """It has to be certain whether the kernel joins the paths, and that the map is sound."""
-    facts, disk = scene.facts.kernel, scene.disk
-    if facts is None:
-        return
+    facts = scene.facts.kernel
+    for unit in scene.units:
+        if unit.kernel and facts is not None:
+            yield from _joined(scene, facts, unit)
+
+
+def _joined(scene: Scene, facts: KernelFacts, unit: Unit) -> Iterator[Finding]:
+    disk = unit.disk
     if disk.multipath is None:
-        text = "It is not certain whether multipath joins the paths of this disk."
+        text = f"It is not certain whether multipath joins the paths of {disk.name}."
         fix = "look at: multipath -ll; systemctl status multipathd"
         yield Finding(Level.BLOCK, "multipath-unknown", disk.id, text, f"multipathd: {facts.multipathd}", fix)
-    if disk.map is None:
-        if len(facts.paths) > 1:
-            text = (
-                "Several devices are this one disk and no map joins them: writes through one are unknown to the others."
-            )
-            seen = ", ".join(path.kname or path.hctl for path in facts.paths)
-            yield Finding(Level.BLOCK, "no-map", disk.id, text, seen, "start multipathd, or log out of the other paths")
-        return
-    yield from _map(scene, facts)
+    if disk.map is not None:
+        yield from _map(scene, facts, unit)
+    elif len(unit.paths) + len(unit.kept) > 1:
+        text = "Several devices are this one disk and no map joins them: writes through one are unknown to the others."
+        seen = ", ".join(path.device or path.name for path in (*unit.paths, *unit.kept))
+        yield Finding(Level.BLOCK, "no-map", disk.id, text, seen, "start multipathd, or log out of the other paths")
 
 
-def _map(scene: Scene, facts: KernelFacts) -> Iterator[Finding]:
-    disk = scene.disk
+def _map(scene: Scene, facts: KernelFacts, unit: Unit) -> Iterator[Finding]:
+    disk = unit.disk
     if facts.multipathd not in _ON:
         text = "multipathd does not tell what it does with the map."
         fix = "look at: systemctl status multipathd"
         yield Finding(Level.BLOCK, "multipathd-silent", disk.id, text, facts.multipathd, fix)
-    kname = scene.node.kname if scene.node else None
-    for path in facts.paths:
+    kname = unit.node.kname if unit.node else None
+    for path in facts.of(unit.paths):
         if path.holders != (kname,):
             text = f"Path {path.kname or path.hctl} is not held by the map alone."
             seen = f"held by {', '.join(path.holders) or 'nothing'}, the map is {kname}"
@@ -157,7 +168,7 @@ def other_units(scene: Scene) -> Iterator[Finding]:
         stay = facts.stays(each.sid)
         if stay:
             name = names.get(f"kernel:s:{each.sid}", each.target)
-            text = f"Session {name} carries other disks too: only this one is deleted, and the session stays."
+            text = f"Session {name} carries other disks too: only what is planned is deleted, and the session stays."
             seen = ", ".join(f"LUN {path.lun} ({path.kname or path.kind})" for path in stay)
             yield Finding(Level.NOTE, "session-stays", name, text, seen)
         elif facts.record(each.sid) is None or facts.record(each.sid).startup is None:  # type: ignore[union-attr]
@@ -194,12 +205,15 @@ def daemons(scene: Scene) -> Iterator[Finding]:
 def traffic(scene: Scene) -> Iterator[Finding]:
     """Commands under way on a disk that nothing seen uses come from somebody unseen."""
     facts = scene.facts.kernel
-    if facts is None or scene.mounts or scene.above or scene.facts.users:
+    if facts is None or scene.facts.users:
         return
-    if any(area.dev in scene.devs for area in scene.snapshot.swaps):
-        return
-    for hctl, each in facts.traffic:
-        if each.in_flight:
-            text = f"Commands are under way on path {hctl}, though nothing is seen to use the disk."
-            seen = f"{each.in_flight} in flight"
-            yield Finding(Level.BLOCK, "in-flight", hctl, text, seen, "find who reads or writes, or try again")
+    used = {mount.dev for mount in scene.mounts} | {node.dev for node in scene.above}
+    used |= {area.dev for area in scene.snapshot.swaps if area.dev is not None}
+    counters = dict(facts.traffic)
+    for unit in scene.whole:
+        for path in () if used & unit.devs else facts.of(unit.paths):
+            each = counters.get(path.hctl)
+            if each is not None and each.in_flight:
+                text = f"Commands are under way on path {path.hctl}, though nothing is seen to use the disk."
+                seen = f"{each.in_flight} in flight"
+                yield Finding(Level.BLOCK, "in-flight", path.hctl, text, seen, "find who reads or writes, or try again")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from initiator.host import block
 from initiator.host.mounts import is_under
-from initiator.model import Source
 from safety.facts_kernel import KernelFacts
 from safety.findings import Finding, Level
 from safety.guard_use import swapped_off
@@ -32,7 +32,7 @@ def groups(scene: Scene) -> Iterator[Finding]:
         if outside:
             text = f"The volume group {group.name} also has physical volumes on other disks."
             seen = f"physical volumes on {', '.join(outside)}"
-            fix = f"move its data off this disk (pvmove, vgreduce), or vgchange -an {group.name} and vgexport it"
+            fix = _together(scene, outside) or "move its data off this disk: pvmove, vgreduce"
             yield Finding(Level.BLOCK, "vg-spans", group.name, text, seen, fix)
         else:
             what = ", ".join(group.active) or "nothing of it is active"
@@ -62,7 +62,8 @@ def arrays(scene: Scene) -> Iterator[Finding]:
         if outside:
             text = f"The array {array.kname} also has members on other disks; without this one it would be degraded."
             seen = f"members {', '.join(array.members)}; {state}"
-            fix = f"mdadm /dev/{array.kname} --fail and --remove the member, or stop the array"
+            fix = _together(scene, [nodes[name].dev if name in nodes else "" for name in outside])
+            fix = fix or f"mdadm /dev/{array.kname} --fail and --remove the member, or stop the array"
             yield Finding(Level.BLOCK, "md-spans", array.kname, text, seen, fix)
         elif array.degraded is None or array.state is None:
             text = f"The state of the array {array.kname} cannot be read."
@@ -104,7 +105,7 @@ def spanning(scene: Scene) -> Iterator[Finding]:
             places = [mount.mountpoint for mount in scene.mounts if mount.dev == number]
             text = f"The file system at {', '.join(places) or 'an unseen place'} also lies on other disks."
             seen = f"devices {', '.join(behind)}"
-            fix = "btrfs device remove, or unmount it and remove all its disks together by hand"
+            fix = _together(scene, outside) or "btrfs device remove"
             yield Finding(Level.BLOCK, "fs-spans", number, text, seen, fix)
 
 
@@ -126,10 +127,23 @@ def owners(scene: Scene) -> Iterator[Finding]:
                 yield Finding(Level.BLOCK, "owner", mount.mountpoint, text, f"it lies under {place}", fix)
 
 
+def _together(scene: Scene, outside: Iterable[str]) -> str:
+    """How to take away all disks that something lies on; empty where one of them is not known."""
+    names = [unit.disk.name for unit in scene.units]
+    for dev in outside:
+        for disk in scene.snapshot.disks:
+            if disk.dev is not None and dev in block.above(scene.snapshot.block, (disk.dev,)):
+                names.append(disk.name)
+                break
+        else:
+            return ""
+    return f"remove them together: mooring remove {' '.join(dict.fromkeys(names))}"
+
+
 def own_devices(scene: Scene, facts: KernelFacts) -> set[str]:
-    """Device numbers of the disk, of its paths and of all that stands on it."""
+    """Device numbers of the disks, of their paths and of all that stands on them."""
     return {*scene.devs, *(path.dev for path in facts.paths if path.dev)}
 
 
 def _facts(scene: Scene) -> KernelFacts | None:
-    return scene.facts.kernel if scene.disk.source is Source.KERNEL else None
+    return scene.facts.kernel

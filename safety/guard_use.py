@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from initiator.host.mounts import Mount, below, is_under
-from initiator.model import Source, Swap
+from initiator.model import Swap
 from safety.findings import Finding, Level
 from safety.scene import Scene
 
@@ -94,7 +94,7 @@ def overlays(scene: Scene) -> Iterator[Finding]:
 
 def invisible(scene: Scene) -> Iterator[Finding]:
     """A file system can live on without a mount that anybody sees: unmounted lazily, or in a hidden namespace."""
-    names = {node.kname: node for node in (scene.node, *scene.parts, *scene.above) if node is not None}
+    names = {node.kname: node for node in scene.nodes}
     for kname in scene.facts.superblocks:
         node = names.get(kname)
         if node is None:
@@ -136,8 +136,8 @@ def swapped_off(scene: Scene) -> tuple[Swap, ...]:
     Twice as much, as programs go on while the kernel reads it back.
     """
     memory = scene.facts.memory
-    own = tuple(area for area in scene.snapshot.swaps if area.dev in scene.devs)
-    if scene.disk.source is not Source.KERNEL or memory is None:
+    own = tuple(area for area in scene.snapshot.swaps if area.dev in scene.kernel_devs)
+    if memory is None:
         return ()
     return own if memory.available_bytes > 2 * sum(area.used_bytes for area in own) else ()
 
@@ -145,8 +145,9 @@ def swapped_off(scene: Scene) -> tuple[Swap, ...]:
 def above(scene: Scene) -> Iterator[Finding]:
     """Devices built on the disk that no step of the plan closes."""
     on_file = {use.dev for use in scene.facts.loops}
+    engine = {dev for unit in scene.whole if not unit.kernel for dev in unit.devs}
     for node in scene.above:
-        if node.dev in on_file or (scene.disk.source is Source.KERNEL and node.kind in CLOSED):
+        if node.dev in on_file or (node.dev not in engine and node.kind in CLOSED):
             continue
         what, fix = _ABOVE.get(node.kind, ("a device", "take down what is built on it"))
         name = node.dm_name or node.kname
@@ -176,7 +177,7 @@ def users(scene: Scene) -> Iterator[Finding]:
 def exports(scene: Scene) -> Iterator[Finding]:
     """What the kernel serves to other machines is used by them, and no process of this host shows it."""
     places = [mount.mountpoint for mount in scene.own_mounts]
-    nodes = {f"/dev/{node.kname}" for node in (scene.node, *scene.parts, *scene.above) if node is not None}
+    nodes = {f"/dev/{node.kname}" for node in scene.nodes}
     nodes |= {f"/dev/mapper/{node.dm_name}" for node in scene.above if node.dm_name}
     for export in scene.facts.exports:
         if export.path in nodes or any(is_under(export.path, place) for place in places):
@@ -192,8 +193,9 @@ def exports(scene: Scene) -> Iterator[Finding]:
 
 def system(scene: Scene) -> Iterator[Finding]:
     """The disk that this host or Mooring runs from is never removed; there is no way round this guard."""
+    devs = {dev for unit in scene.units for dev in unit.devs}  # a disk that keeps paths is no ground to try things on
     for use in scene.facts.system:
-        if use.dev in scene.devs:
+        if use.dev in devs:
             text = f"This host needs the disk: {use.what} is on it."
             fix = "there is no safe way to remove it while this system runs"
             yield Finding(Level.BLOCK, "system-disk", use.what, text, f"{use.what} is on device {use.dev}", fix)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from initiator.model import Snapshot
-from safety import guard_disk, guard_kernel, guard_stack, guard_use
+from safety import guard_disk, guard_kernel, guard_path, guard_stack, guard_use
 from safety.facts import Facts
 from safety.findings import Finding, Level, blocks, in_order
-from safety.scene import Scene, find_disk, view
+from safety.scene import Scene, view
+from safety.scope import Scope
 
 __all__ = ["GUARDS", "Facts", "Finding", "Level", "blocks", "check", "examine"]
 
@@ -42,6 +43,9 @@ GUARDS: tuple[Guard, ...] = (
     guard_stack.swaps,
     guard_stack.owners,
     guard_disk.paths,
+    guard_path.engine,
+    guard_path.last_path,
+    guard_path.carried,
     guard_kernel.sessions,
     guard_kernel.twice,
     guard_kernel.paths,
@@ -59,26 +63,27 @@ _STANDING = {
     guard_disk.attached,
     guard_disk.paths,
     guard_disk.only_one,
+    guard_path.last_path,
     guard_kernel.paths,
     guard_kernel.joined,
     guard_kernel.traffic,
 }
 
 
-def check(snapshot: Snapshot, facts: Facts, disk_id: str) -> tuple[Finding, ...]:
-    """What speaks against removing a disk, the worst first.
+def check(snapshot: Snapshot, facts: Facts, scope: Scope) -> tuple[Finding, ...]:
+    """What speaks against a removal, the worst first.
 
     Raises:
-        BadInputError: there is no such disk.
+        BadInputError: there is no such thing.
     """
-    return examine(view(snapshot, facts, find_disk(snapshot, disk_id)))
+    return examine(view(snapshot, facts, scope.on(snapshot)))
 
 
 def examine(scene: Scene, *, resuming: bool = False) -> tuple[Finding, ...]:
     """As `check`, for a scene that was worked out already.
 
     Args:
-        scene: The disk and what stands on it.
+        scene: What is removed and what stands on it.
         resuming: Leave out the guards that the begun removal itself would trip: that it is offline by now, and that
             a removal of it was begun. The steps check what they need of it themselves.
     """

@@ -319,9 +319,9 @@ class Unfinished:
 
     path: Path
     disk: str
-    """Name of the disk, as the person knew it; empty if the journal cannot say."""
-    key: str
-    """`Identity.key()` of the disk."""
+    """Name of the disk, or of whatever is removed, as the person knew it; empty if the journal cannot say."""
+    keys: tuple[str, ...]
+    """`Plan.keys`: what it has locked; empty if the journal cannot say."""
     since: float
     """Unix time of the first record."""
     running: bool
@@ -341,7 +341,7 @@ def unfinished(folder: Path, *, alive: Callable[[Record], bool] | None = None) -
         try:
             records = read(path)
         except JournalError as error:
-            found.append(Unfinished(path, "", "", 0.0, False, f"The journal cannot be read: {error}"))
+            found.append(Unfinished(path, "", (), 0.0, False, f"The journal cannot be read: {error}"))
             continue
         entry = _unfinished(path, records, alive or runner_alive)
         if entry is not None:
@@ -362,9 +362,10 @@ def _unfinished(path: Path, records: tuple[Record, ...], alive: Callable[[Record
     begun = any(record.step in changing for record in records)
     if not begun and not running:
         return None
-    identity = plan.get("plan", {}).get("identity", {})
+    name = str(plan.get("plan", {}).get("name", ""))
+    keys = tuple(str(key) for key in plan.get("keys", ()))
     reason = last.text if last.kind is Kind.END else ("It is under way." if running else "Its runner died.")
-    return Unfinished(path, str(identity.get("name", "")), str(plan.get("key", "")), records[0].at, running, reason)
+    return Unfinished(path, name, keys, records[0].at, running, reason)
 
 
 def runner_alive(run: Record) -> bool:

@@ -14,14 +14,14 @@ from safety.world_kernel import Door, PathClaim, Route
 
 
 def routes(work: Work) -> tuple[Route, ...]:
-    """The paths of the plan."""
-    given = work.plan.attach["routes"]
+    """The paths of these disks in the plan."""
+    given = [route for member in work.disks for route in member.attach["routes"]]
     return tuple(Route.from_json({key: each[key] for key in each if key != "sid"}) for each in given)
 
 
 def doors(work: Work) -> tuple[Door, ...]:
-    """The sessions of the plan."""
-    return tuple(Door.from_json(each) for each in work.plan.attach["doors"])
+    """The sessions of these disks in the plan."""
+    return tuple(dict.fromkeys(Door.from_json(each) for member in work.disks for each in member.attach["doors"]))
 
 
 def look(work: Work) -> Paths:
@@ -43,7 +43,7 @@ def present(paths: Paths, route: Route) -> ScsiPath | None:
 
 
 def running(work: Work) -> tuple[Route, ...]:
-    """The paths of the plan that are there and not offline: somebody could open them."""
+    """Those of these paths that are there and not offline: somebody could open them."""
     paths = look(work)
     found = ((route, present(paths, route)) for route in routes(work))
     return tuple(route for route, path in found if path is not None and path.state != "offline")
@@ -65,7 +65,7 @@ def leads_to(session: ScsiSession, door: Door) -> bool:
 
 def map_node(work: Work) -> BlockNode | None:
     """The multipath map of the plan as it is now, under whatever name and number; None if it has none or it is gone."""
-    joined = work.plan.attach["map"]
+    joined = work.member.attach["map"]
     if joined is None:
         return None
     return next((node for node in work.world.kernel.nodes() if node.dm_uuid == joined["uuid"]), None)
@@ -74,7 +74,7 @@ def map_node(work: Work) -> BlockNode | None:
 def ground(work: Work) -> BlockNode | None:
     """The device that carries the disk now: its map, or its only path."""
     nodes = work.world.kernel.nodes()
-    joined = work.plan.attach["map"]
+    joined = work.member.attach["map"]
     if joined is not None:
         return next((node for node in nodes if node.dm_uuid == joined["uuid"]), None)
     names = {path.kname for path in look(work).paths if path.wwid == wwid(work)}
@@ -87,31 +87,33 @@ def wwid(work: Work) -> str | None:
 
 
 def stack(work: Work) -> tuple[BlockNode, ...]:
-    """The devices of the disk and all that stands on them now."""
+    """The devices of the disks and all that stands on them now."""
     nodes = work.world.kernel.nodes()
     paths = look(work)
     own = {path.dev for route in routes(work) if (path := present(paths, route)) is not None and path.dev}
-    joined = work.plan.attach["map"]
-    own |= {node.dev for node in nodes if joined is not None and node.dm_uuid == joined["uuid"]}
+    joined = {member.attach["map"]["uuid"] for member in work.disks if member.attach["map"] is not None}
+    own |= {node.dev for node in nodes if node.dm_uuid in joined}
     every = above(nodes, own)
     return tuple(node for node in nodes if node.dev in every)
 
 
 def confirm(work: Work) -> None:
-    """Make sure that what the plan calls the disk still is the disk.
+    """Make sure that what the plan calls the disks still are the disks.
 
     Raises:
         StepError: a path of the plan is gone or another one, or its size changed.
     """
     paths = look(work)
-    for route in routes(work):
-        found = present(paths, route)
-        if found is None:
-            text = f"Path {route.hctl} is gone or another one: it was {route.kname}, sequence number {route.diskseq}."
-            raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")
-        if found.size_bytes != work.identity.size_bytes:
-            text = f"Path {route.hctl} has {found.size_bytes} bytes now, the plan was for {work.identity.size_bytes}."
-            raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")
+    for one in work.each():
+        size = one.identity.size_bytes
+        for route in routes(one):
+            found = present(paths, route)
+            if found is None:
+                text = f"Path {route.hctl} is gone or another one: it was {route.kname}, number {route.diskseq}."
+                raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")
+            if found.size_bytes != size:
+                text = f"Path {route.hctl} has {found.size_bytes} bytes now, the plan was for {size}."
+                raise StepError(text, code="identity-changed", fix="look at it again, then make a new plan")
 
 
 def behind(work: Work) -> str | None:
@@ -146,8 +148,8 @@ def handed_over(work: Work) -> str | None:
 
 
 def proven(work: Work, *kinds: str) -> bool:
-    """Whether the journal has proof of every step of these kinds."""
-    return all(work.verified(step.id) for step in work.plan.steps if step.kind in kinds)
+    """Whether the journal has proof of every step of these kinds for these disks."""
+    return all(work.verified(step.id) for step in work.steps(*kinds))
 
 
 def claims(work: Work, wanted: Iterable[Route]) -> tuple[PathClaim, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from initiator import places
@@ -76,12 +77,13 @@ class DiskLock:
         self.release()
 
 
-def open_removals(folder: Path, key: str, *, but: Path | None = None) -> list[Unfinished]:
-    """The removals of the disk with this key that are under way or unfinished, and journals that nobody can read.
+def open_removals(folder: Path, keys: Collection[str], *, but: Path | None = None) -> list[Unfinished]:
+    """The removals of disks with these keys that are under way or unfinished, and journals that nobody can read.
 
     Args:
         folder: The folder of the journals.
-        key: `Identity.key()` of the disk.
+        keys: `Identity.key()` of the disks.
         but: A journal to leave out: the asker's own.
     """
-    return [entry for entry in unfinished(folder) if entry.key in ("", key) and entry.path != but]
+    known = unfinished(folder)
+    return [entry for entry in known if (not entry.keys or set(keys) & set(entry.keys)) and entry.path != but]

@@ -9,20 +9,22 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from initiator.errors import MooringError
-from initiator.model import Snapshot, Source
-from safety import plan_engine, plan_kernel
+from initiator.model import Snapshot
+from safety import plan_common, plan_engine, plan_kernel
 from safety.facts import Facts
 from safety.findings import Finding, blocks
 from safety.guards import examine
 from safety.identity import Identity
 from safety.plan_common import deepest_first
-from safety.scene import find_disk, view
+from safety.scene import Scene, Unit, view
+from safety.scope import Reach, Scope
 from safety.sequence import Phase, check_order
-from safety.step import Options, Step
+from safety.step import Options, Step, in_sequence
+from safety.touched import TouchedSession, touched
 
-__all__ = ["SCHEMA", "Options", "Plan", "PlanError", "Step", "deepest_first", "make"]
+__all__ = ["SCHEMA", "Member", "Options", "Plan", "PlanError", "Step", "deepest_first", "make"]
 
-SCHEMA = 1
+SCHEMA = 2
 _PASSING = frozenset({"memory-pressure"})
 """Findings that come and go by themselves and change nothing in what will be done."""
 
@@ -35,24 +37,68 @@ class PlanError(MooringError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """One disk of a plan."""
+
+    identity: Identity
+    whole: bool
+    """Whether it leaves the host; False if it only loses paths."""
+    attach: Mapping[str, Any]
+    """What it takes to have it again as it was: the parameters of the engine's `attach` (target, lun, portals, name,
+    initiator, chap_user), or the kernel's paths and sessions (`safety.plan_kernel.attach`)."""
+
+    @property
+    def id(self) -> str:
+        """Id of the disk in the snapshot."""
+        return self.identity.disk
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the same field names."""
+        return {"identity": self.identity.to_json(), "whole": self.whole, "attach": dict(self.attach)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError: fields are missing or of the wrong kind.
+        """
+        return cls(Identity.from_json(data["identity"]), data["whole"], dict(data["attach"]))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that will be done to remove one disk, in order, and all that speaks for or against it.
+    """Everything that will be done, in order, and all that speaks for or against it.
 
     `steps` is complete even when the plan is blocked, so that a person sees what would be done.
     """
 
-    identity: Identity
+    scope: Scope
+    members: tuple[Member, ...]
+    """The disks; none if only sessions without any end."""
     findings: tuple[Finding, ...]
     steps: tuple[Step, ...]
+    touched: tuple[TouchedSession, ...]
+    """Every session that loses a path or ends: how far this reaches."""
     options: Options
-    attach: Mapping[str, Any]
-    """What it takes to have the disk again: the parameters of the engine's `attach` (target, lun, portals, name,
-    initiator, chap_user), or the kernel's paths and sessions (`safety.plan_kernel.attach`)."""
     host: str
     made_at: float
     """Unix time of the snapshot that it was made from."""
     digest: str
-    """SHA-256 over identity, steps, findings and options: the same while the situation is the same."""
+    """SHA-256 over scope, disks, steps, findings and options: the same while the situation is the same."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls that which is removed."""
+        return self.scope.name
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The words under which it is locked: one for each disk, and one for what else was named."""
+        own = [member.identity.key() for member in self.members]
+        if self.scope.reach not in (Reach.DISKS, Reach.PATH):
+            own.append(hashlib.sha256("\n".join(self.scope.subjects).encode()).hexdigest()[:20])
+        return tuple(sorted(set(own)))
 
     @property
     def blocked(self) -> bool:
@@ -83,11 +129,13 @@ class Plan:
             "made_at": self.made_at,
             "digest": self.digest,
             "blocked": self.blocked,
-            "identity": self.identity.to_json(),
+            "name": self.name,
+            "scope": self.scope.to_json(),
+            "disks": [member.to_json() for member in self.members],
+            "touched": [each.to_json() for each in self.touched],
             "findings": [finding.to_json() for finding in self.findings],
             "steps": [_step_json(step) for step in self.steps],
             "options": dataclasses.asdict(self.options),
-            "attach": dict(self.attach),
         }
 
     @classmethod
@@ -102,71 +150,87 @@ class Plan:
             if data["schema"] != SCHEMA:
                 raise PlanError(f"The plan has format {data['schema']!r}; this Mooring reads {SCHEMA}.")
             plan = cls(
-                identity=Identity.from_json(data["identity"]),
+                scope=Scope.from_json(data["scope"]),
+                members=tuple(Member.from_json(item) for item in data["disks"]),
                 findings=tuple(Finding.from_json(item) for item in data["findings"]),
                 steps=tuple(_step_from_json(item) for item in data["steps"]),
+                touched=tuple(TouchedSession.from_json(item) for item in data["touched"]),
                 options=Options(**data["options"]),
-                attach=dict(data["attach"]),
                 host=str(data["host"]),
                 made_at=float(data["made_at"]),
                 digest=str(data["digest"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"This is not a plan: {error!r}") from error
-        if plan.digest != _digest(plan.identity, plan.steps, plan.findings, plan.options, plan.attach):
+        if plan.name != data.get("name") or plan.digest != _digest(plan):
             raise PlanError("The plan was changed after it was made.")
-        check_order(step.phase for step in plan.steps)
+        check_order(plan.steps)
         return plan
 
 
-def make(snapshot: Snapshot, facts: Facts, disk_id: str, options: Options | None = None) -> Plan:
-    """Plan the removal of one disk.
+def make(snapshot: Snapshot, facts: Facts, scope: Scope, options: Options | None = None) -> Plan:
+    """Plan a removal.
 
     Args:
         snapshot: The host as it is.
         facts: What the guards need beyond it, read at the same time.
-        disk_id: Id of the disk in the snapshot.
+        scope: What to be rid of.
         options: What the person chose.
 
     Raises:
-        BadInputError: there is no such disk.
+        BadInputError: there is no such thing.
     """
     chosen = options or Options()
-    scene = view(snapshot, facts, find_disk(snapshot, disk_id))
-    identity = Identity.of(scene.disk)
-    findings = examine(scene)
-    route = plan_kernel if scene.disk.source is Source.KERNEL else plan_engine
-    steps = route.steps(scene, identity, chosen)
-    check_order(step.phase for step in steps)
-    attach = route.attach(scene)
-    digest = _digest(identity, steps, findings, chosen, attach)
-    return Plan(identity, findings, steps, chosen, attach, snapshot.host, snapshot.taken_at, digest)
+    scene = view(snapshot, facts, scope.on(snapshot))
+    steps = in_sequence(_steps(scene, scope, chosen))
+    check_order(steps)
+    members = tuple(Member(Identity.of(unit.disk), unit.whole, _attach(scene, unit)) for unit in scene.units)
+    reached = touched(scene, steps)
+    plan = Plan(scope, members, examine(scene), steps, reached, chosen, snapshot.host, snapshot.taken_at, "")
+    return dataclasses.replace(plan, digest=_digest(plan))
 
 
-def _digest(
-    identity: Identity,
-    steps: tuple[Step, ...],
-    findings: tuple[Finding, ...],
-    options: Options,
-    attach: Mapping[str, Any],
-) -> str:
+def _steps(scene: Scene, scope: Scope, options: Options) -> list[Step]:
+    """Every step, also where a guard forbids the removal."""
+    members = tuple(unit.disk.id for unit in scene.units)
+    made = [
+        plan_common.identify(scene, scope),
+        plan_common.lock(scene, scope),
+        *plan_kernel.stops(scene),
+        *plan_common.unmounts(scene, options),
+        *plan_kernel.closes(scene),
+    ]
+    for unit in scene.units:
+        made += (plan_kernel if unit.kernel else plan_engine).steps(scene, unit, options)
+    made += [*plan_kernel.logouts(scene), *plan_engine.logouts(scene), plan_common.watch(members, options)]
+    return made
+
+
+def _attach(scene: Scene, unit: Unit) -> dict[str, Any]:
+    return plan_kernel.attach(scene, unit) if unit.kernel else plan_engine.attach(scene, unit)
+
+
+def _digest(plan: Plan) -> str:
     matter = {
-        "identity": identity.to_json(),
-        "steps": [_step_json(step) for step in steps],
+        "scope": plan.scope.to_json(),
+        "disks": [member.to_json() for member in plan.members],
+        "touched": [each.to_json() for each in plan.touched],
+        "steps": [_step_json(step) for step in plan.steps],
         "findings": sorted(
-            [str(finding.level), finding.code, finding.subject] for finding in findings if finding.code not in _PASSING
+            [str(one.level), one.code, one.subject] for one in plan.findings if one.code not in _PASSING
         ),
-        "options": dataclasses.asdict(options),
-        "attach": dict(attach),
+        "options": dataclasses.asdict(plan.options),
     }
     return hashlib.sha256(json.dumps(matter, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _step_json(step: Step) -> dict[str, Any]:
     fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-    return {**fields, "phase": str(step.phase), "params": dict(step.params), "changing": step.changing}
+    more = {"phase": str(step.phase), "params": dict(step.params), "disks": list(step.disks)}
+    return {**fields, **more, "changing": step.changing}
 
 
 def _step_from_json(data: Mapping[str, Any]) -> Step:
     fields = {field.name: data[field.name] for field in dataclasses.fields(Step)}
-    return Step(**{**fields, "phase": Phase(fields["phase"]), "params": dict(fields["params"])})
+    more = {"phase": Phase(fields["phase"]), "params": dict(fields["params"]), "disks": tuple(fields["disks"])}
+    return Step(**{**fields, **more})

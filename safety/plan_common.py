@@ -2,83 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from initiator.host.mounts import Mount
-from initiator.model import Session
+from initiator.model import BlockNode, Session
+from safety import stand
+from safety.facts_kernel import KernelFacts
 from safety.identity import Identity
-from safety.scene import Scene
+from safety.scene import Scene, Unit
+from safety.scope import Reach, Scope
 from safety.sequence import Phase
 from safety.step import Options, Step
 
+_WHAT = {Reach.SESSION: "session", Reach.TARGET: "target", Reach.LINK: "link", Reach.PATH: "path"}
 
-def identify(kind: str, identity: Identity) -> Step:
-    """Know the disk."""
-    device = identity.device or "the device"
+
+def members(scene: Scene) -> tuple[str, ...]:
+    """Ids of all disks of a removal."""
+    return tuple(unit.disk.id for unit in scene.units)
+
+
+def identify(scene: Scene, scope: Scope) -> Step:
+    """Know the disks."""
+    known = [Identity.of(unit.disk) for unit in scene.units]
+    devices = ", ".join(one.device or one.name for one in known)
+    what = f"the disk {scope.name}" if scope.reach is Reach.DISKS and len(known) == 1 else _named(scope, known)
+    same = ", ".join(f"{one.wwid or 'its identification'}, {one.size_bytes} bytes" for one in known)
     return Step(
         id="identify",
-        kind=kind,
+        kind="identify",
         phase=Phase.IDENTIFY,
-        title=f"Know the disk {identity.name}",
-        command=f"read the identification, size and sequence number of {device} and ask every guard",
-        proof=f"{identity.wwid or 'its identification'}, {identity.size_bytes} bytes, as planned; no guard says no",
+        title=f"Know {what}",
+        command=f"read the identification, size and sequence number of {devices} and ask every guard"
+        if known
+        else "read what the sessions carry and ask every guard",
+        proof=f"{same}, as planned; no guard says no" if known else "the sessions carry nothing; no guard says no",
         undo="",
         deadline_s=30.0,
         expected_s=0.3,
+        disks=members(scene),
     )
 
 
-def lock(identity: Identity) -> Step:
-    """Nobody else removes it."""
+def _named(scope: Scope, known: list[Identity]) -> str:
+    if scope.reach is Reach.DISKS:
+        return f"the {len(known)} disks {scope.name}"
+    many = f", with {len(known)} disk{'s' if len(known) != 1 else ''}" if scope.reach is not Reach.PATH else ""
+    return f"the {_WHAT[scope.reach]} {scope.name}{many}"
+
+
+def lock(scene: Scene, scope: Scope) -> Step:
+    """Nobody else removes them."""
+    keys = [Identity.of(unit.disk).key() for unit in scene.units]
+    what = "the disk" if len(keys) == 1 else f"the {len(keys)} disks" if keys else scope.name
     return Step(
         id="lock",
         kind="lock",
         phase=Phase.LOCK,
-        title="Lock the disk and open the journal",
-        command=f"flock(LOCK_EX) on the lock file of disk {identity.key()}",
+        title=f"Lock {what} and open the journal",
+        command="flock(LOCK_EX) on the lock file of " + (f"disk {', '.join(keys)}" if keys else scope.name),
         proof="this runner alone holds the lock",
         undo="",
         deadline_s=5.0,
         expected_s=0.0,
+        disks=members(scene),
     )
 
 
-def claim(kind: str, what: str, until: str, identity: Identity) -> Step:
+def claim(kind: str, what: str, until: str, unit: Unit) -> Step:
     """Nobody else builds on it."""
-    device = identity.device or "the device"
+    device = unit.disk.device or "the device"
     return Step(
         id="claim",
         kind=kind,
         phase=Phase.CLAIM,
         title=f"Claim {what}",
         command=f'open("{device}", O_RDONLY|O_EXCL), kept open until {until}',
-        proof=f"the open succeeded, on the device with sequence number {identity.diskseq}",
+        proof=f"the open succeeded, on the device with sequence number {unit.disk.diskseq}",
         undo="close it",
         deadline_s=30.0,
         expected_s=0.1,
+        disks=(unit.disk.id,),
     )
 
 
-def fsync(kind: str, identity: Identity, options: Options) -> Step:
+def fsync(kind: str, unit: Unit, options: Options) -> Step:
     """The page cache of the device itself."""
     return Step(
         id="fsync",
         kind=kind,
         phase=Phase.FLUSH,
-        title=f"Write back what {identity.device or 'the device'} has in memory",
+        title=f"Write back what {unit.disk.device or 'the device'} has in memory",
         command="fsync on the claimed descriptor",
         proof="it returned without error",
         undo="",
         deadline_s=options.flush_deadline_s,
         expected_s=0.5,
+        disks=(unit.disk.id,),
     )
 
 
-def logout(kind: str, session: Session, number: int) -> Step:
+def logout(kind: str, session: Session, scene: Scene) -> Step:
     """One session; the caller says by which command, and what takes it back."""
     return Step(
-        id=f"logout-{number}",
+        id="logout-#",
         kind=kind,
         phase=Phase.LOGOUT,
         title=f"Log out from {session.portal}",
@@ -90,59 +118,51 @@ def logout(kind: str, session: Session, number: int) -> Step:
         params={
             "session": session.id,
             "name": session.name,
+            "target": session.target,
             "portal": str(session.portal),
             "link": session.link,
             "connections": _ends(session),
         },
+        disks=tuple(unit.disk.id for unit in scene.units_over(session)),
     )
 
 
-def watch(kind: str, options: Options) -> Step:
+def watch(disks: tuple[str, ...], options: Options) -> Step:
     """Nothing may come back."""
     return Step(
         id="watch",
-        kind=kind,
+        kind="watch",
         phase=Phase.WATCH,
         title="Watch that nothing comes back",
         command=f"read sessions, block devices and mounts again for {options.watch_s:g} s",
-        proof="no session, no device and no mount of the disk came back",
+        proof="no session, no device and no mount of the disk came back" if disks else "no session came back",
         undo="",
         deadline_s=options.watch_s + 30.0,
         expected_s=options.watch_s,
         params={"seconds": options.watch_s},
+        disks=disks,
     )
 
 
-def unmounts(
-    kind: str, scene: Scene, options: Options, more: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Step, ...]:
-    """One step for each mount in the own namespace, deepest first.
-
-    Args:
-        kind: The kind of these steps.
-        scene: The disk and what stands on it.
-        options: What the person chose.
-        more: Further parameters, by the device number in mountinfo.
-    """
+def unmounts(scene: Scene, options: Options) -> Iterator[Step]:
+    """One step for each mount in the own namespace, deepest first over all disks."""
     order = deepest_first(scene.own_mounts, scene.facts.mounts)
-    return tuple(
-        _unmount(kind, mount, number, len(order), scene, options, (more or {}).get(mount.dev, {}))
-        for number, mount in enumerate(order, 1)
-    )
+    groups = [scene.on(mount.dev) for mount in order]
+    for number, (mount, group) in enumerate(zip(order, groups, strict=True)):
+        yield _unmount(mount, group, scene, options, last=group not in groups[number + 1 :])
 
 
-def _unmount(
-    kind: str, mount: Mount, number: int, total: int, scene: Scene, options: Options, more: Mapping[str, Any]
-) -> Step:
+def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Options, *, last: bool) -> Step:
     here = mount.mountpoint
+    kernel = any(unit.kernel for unit in group)
     return Step(
-        id=f"unmount-{number}",
-        kind=kind,
+        id="unmount-#",
+        kind="unmount-kernel" if kernel else "unmount",
         phase=Phase.DISMOUNT,
         title=f"Unmount {here}",
         command=f'syncfs("{here}"), then umount2("{here}", UMOUNT_NOFOLLOW)',
         proof=f"syncfs reported no error; no mount namespace lists {mount.dev}"
-        + (f" at {here}" if number < total else " any more, and its superblock is gone"),
+        + (" any more, and its superblock is gone" if last else f" at {here}"),
         undo=f"mount again at {here} with {mount.options}",
         deadline_s=options.unmount_deadline_s,
         expected_s=1.0,
@@ -150,17 +170,40 @@ def _unmount(
             "mountpoint": here,
             "mount_id": mount.mount_id,
             "dev": mount.dev,
-            "devs": sorted(scene.devs),
+            "devs": sorted({dev for unit in group for dev in unit.devs}),
             "fstype": mount.fstype,
             "source": mount.source,
             "root": mount.root,
             "options": mount.options,
             "super_options": mount.super_options,
             "propagation": mount.propagation,
-            "last": number == total,
-            **more,
+            "last": last,
+            **(_stand(scene, mount) if kernel else {}),
         },
+        disks=tuple(unit.disk.id for unit in group),
     )
+
+
+def _stand(scene: Scene, mount: Mount) -> dict[str, Any]:
+    """What a mounted device is, and the kernel names under which the kernel's log speaks of it."""
+    under = {mount.dev, *scene.facts.filesystem_devs.get(mount.dev, ())}
+    found = [node for node in scene.nodes if node.dev in under]
+    if not found:
+        return {}
+    return {"stand": place(scene, found[0]), "knames": sorted({node.kname for node in found})}
+
+
+def place(scene: Scene, node: BlockNode) -> dict[str, Any] | None:
+    """How a device of the stack is found again when the disks came back; None where nothing is known of it."""
+    unit = next((unit for unit in scene.whole if node.dev in unit.devs), None)
+    if unit is None or unit.node is None:
+        return None
+    return {**stand.describe(node, unit.node, uuids(scene.facts.kernel)), "disk": unit.disk.id}
+
+
+def uuids(facts: KernelFacts | None) -> dict[str, str]:
+    """UUIDs of arrays, by kernel name."""
+    return {array.kname: array.uuid for array in (facts.arrays if facts else ()) if array.uuid is not None}
 
 
 def deepest_first(own: tuple[Mount, ...], everything: tuple[Mount, ...]) -> tuple[Mount, ...]:

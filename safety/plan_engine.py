@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from initiator.host.mounts import Mount
-from initiator.model import Disk, Session
+from initiator.model import Source
 from safety import plan_common
-from safety.identity import Identity
-from safety.scene import Scene
+from safety.scene import Scene, Unit
 from safety.sequence import Phase
 from safety.step import Options, Step
 
 
-def steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...]:
-    """Every step, also where a guard forbids the removal."""
-    device = identity.device or "the device"
+def steps(scene: Scene, unit: Unit, options: Options) -> tuple[Step, ...]:
+    """From its claim to its offline."""
+    disk = unit.disk
+    device = disk.device or "the device"
+    fuse = _fuse_mount(scene, unit)
+    own = (disk.id,)
     return (
-        plan_common.identify("identify", identity),
-        plan_common.lock(identity),
-        *plan_common.unmounts("unmount", scene, options),
-        plan_common.claim("claim", device, "it is detached", identity),
-        plan_common.fsync("fsync", identity, options),
-        *_engine_steps(scene, identity, options),
-        *(_logout(session, number) for number, session in enumerate(scene.sessions, 1)),
-        plan_common.watch("watch", options),
-    )
-
-
-def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...]:
-    device = identity.device or "the device"
-    fuse = _fuse_mount(scene)
-    return (
+        plan_common.claim("claim", device, "it is detached", unit),
+        plan_common.fsync("fsync", unit, options),
         Step(
             id="flush",
             kind="flush",
             phase=Phase.FLUSH,
             title="Have the target write its cache to stable storage",
-            command=f"SYNCHRONIZE CACHE to LUN {identity.lun} of {identity.target}",
+            command=f"SYNCHRONIZE CACHE to LUN {disk.lun} of {disk.target}",
             proof="the target answered GOOD",
             undo="",
             deadline_s=options.flush_deadline_s,
             expected_s=0.5,
+            disks=own,
         ),
         Step(
             id="detach",
@@ -54,6 +45,7 @@ def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[S
             undo="bring the device back from the engine",
             deadline_s=options.flush_deadline_s,
             expected_s=0.2,
+            disks=own,
         ),
         Step(
             id="release",
@@ -61,37 +53,42 @@ def _engine_steps(scene: Scene, identity: Identity, options: Options) -> tuple[S
             phase=Phase.OFFLINE,
             title="Release the claim",
             command="close the claimed descriptor",
-            proof=f"{device} has no backing file any more; its sequence number was {identity.diskseq} until then",
+            proof=f"{device} has no backing file any more; its sequence number was {disk.diskseq} until then",
             undo="bring the device back from the engine",
             deadline_s=60.0,
             expected_s=0.2,
+            disks=own,
         ),
         Step(
             id="offline",
             kind="offline",
             phase=Phase.OFFLINE,
             title="Close the engine's gate",
-            command=f"SYNCHRONIZE CACHE once more, then engine: offline {identity.disk}",
+            command=f"SYNCHRONIZE CACHE once more, then engine: offline {disk.id}",
             proof="the engine takes no command for the disk, and its FUSE mount and connection are gone",
-            undo=f"engine: online {identity.disk}",
+            undo=f"engine: online {disk.id}",
             deadline_s=60.0,
             expected_s=0.5,
             params={"fuse_dev": fuse and fuse.dev, "fuse_point": fuse and fuse.mountpoint},
+            disks=own,
         ),
     )
 
 
-def _logout(session: Session, number: int) -> Step:
-    return dataclasses.replace(
-        plan_common.logout("logout", session, number),
-        command=f"engine: logout {session.id} ({session.target})",
-        undo="log in and attach again",
-    )
+def logouts(scene: Scene) -> Iterator[Step]:
+    """One for each session of the engine."""
+    for session in scene.sessions:
+        if session.source is Source.ENGINE:
+            yield dataclasses.replace(
+                plan_common.logout("logout", session, scene),
+                command=f"engine: logout {session.id} ({session.target})",
+                undo="log in and attach again" if scene.units_over(session) else "log in again",
+            )
 
 
-def _fuse_mount(scene: Scene) -> Mount | None:
+def _fuse_mount(scene: Scene, unit: Unit) -> Mount | None:
     """The FUSE mount that holds the file the disk's loop device is made of."""
-    backing = scene.node.backing_file if scene.node else None
+    backing = unit.node.backing_file if unit.node else None
     if backing is None:
         return None
     best: Mount | None = None
@@ -102,15 +99,15 @@ def _fuse_mount(scene: Scene) -> Mount | None:
     return best if best is not None and best.fstype.startswith("fuse") else None
 
 
-def attach(scene: Scene) -> dict[str, Any]:
+def attach(scene: Scene, unit: Unit) -> dict[str, Any]:
     """Parameters with which the engine attaches the disk again."""
-    disk: Disk = scene.disk
-    users = [session.chap_user for session in scene.sessions if session.chap_user]
-    initiators = [session.initiator for session in scene.sessions if session.initiator]
+    disk, sessions = unit.disk, scene.sessions_of(unit)
+    users = [session.chap_user for session in sessions if session.chap_user]
+    initiators = [session.initiator for session in sessions if session.initiator]
     return {
         "target": disk.target,
         "lun": disk.lun,
-        "portals": list(dict.fromkeys(str(session.portal) for session in scene.sessions)),
+        "portals": list(dict.fromkeys(str(session.portal) for session in sessions)),
         "name": disk.name,
         "initiator": initiators[0] if initiators else None,
         "chap_user": users[0] if users else None,

@@ -1,4 +1,4 @@
-"""The steps that remove a disk of the kernel's initiator, in their order."""
+"""The steps that remove disks and paths of the kernel's initiator, in their order."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from initiator.model import BlockNode, Session
-from safety import plan_common, stand
+from initiator.model import BlockNode, Session, Source
+from safety import plan_common
 from safety.facts_kernel import KernelFacts
 from safety.guard_use import swapped_off
-from safety.identity import Identity
-from safety.scene import Scene
+from safety.scene import Scene, Unit
 from safety.sequence import Phase
 from safety.step import Options, Step
 from safety.world_kernel import Door, Route
@@ -22,41 +21,53 @@ _DELETE_S = 90.0
 """A path that just died can hold a delete for half a minute."""
 
 
-def steps(scene: Scene, identity: Identity, options: Options) -> tuple[Step, ...]:
-    """Every step, also where a guard forbids the removal."""
-    facts = scene.facts.kernel or _NOTHING
-    routes = [Route.of(path) for path in facts.paths]
-    leaving = [session for session in scene.sessions if not facts.stays(_sid(session))]
-    return (
-        plan_common.identify("identify-kernel", identity),
-        plan_common.lock(identity),
-        *_startups(leaving, facts),
-        *_swaps(scene),
-        *plan_common.unmounts("unmount-kernel", scene, options, _stands(scene, facts)),
-        *_closes(scene, facts),
-        *_claims(scene, identity, routes, options),
-        *_flushes(identity, routes, options),
-        *(_offline(route, number) for number, route in enumerate(routes, 1)),
-        *(_delete(route, number) for number, route in enumerate(routes, 1)),
-        *(_logout(session, facts, number) for number, session in enumerate(leaving, 1)),
-        plan_common.watch("watch-kernel", options),
-    )
+def stops(scene: Scene) -> Iterator[Step]:
+    """What is done once for all disks before the unmounts: stop what brings them back, and their swap."""
+    yield from _startups(scene, scene.facts.kernel or _NOTHING)
+    yield from _swaps(scene)
 
 
-def attach(scene: Scene) -> dict[str, Any]:
-    """What it takes to have the disk again: its paths, how each session is reached, and its map."""
+def steps(scene: Scene, unit: Unit, options: Options) -> tuple[Step, ...]:
+    """From the claim of a disk, or of those of its paths that go, to their deletion."""
     facts = scene.facts.kernel or _NOTHING
-    node = scene.node
-    joined = scene.disk.map is not None and node is not None
-    users = [session.chap_user for session in scene.sessions if session.chap_user]
+    routes = [Route.of(path) for path in facts.of(unit.paths)]
+    made = [
+        *(_leave(unit, route) for route in routes if not unit.whole),
+        *_claims(unit, routes, options),
+        *_flushes(unit, routes, options),
+        *(_offline(route) for route in routes),
+        *(_delete(route) for route in routes),
+    ]
+    return tuple(dataclasses.replace(step, disks=(unit.disk.id,)) for step in made)
+
+
+def logouts(scene: Scene) -> Iterator[Step]:
+    """One for each session that carries nothing else."""
+    facts = scene.facts.kernel or _NOTHING
+    for session in _leaving(scene, facts):
+        yield _logout(session, scene, facts)
+
+
+def attach(scene: Scene, unit: Unit) -> dict[str, Any]:
+    """What it takes to have the paths again: which they are, how each session is reached, and the map."""
+    facts = scene.facts.kernel or _NOTHING
+    node, sessions = unit.node, scene.sessions_of(unit)
+    joined = unit.disk.map is not None and node is not None
+    users = [session.chap_user for session in sessions if session.chap_user]
     return {
-        "target": scene.disk.target,
-        "lun": scene.disk.lun,
-        "routes": [{**dataclasses.asdict(Route.of(path)), "sid": path.sid} for path in facts.paths],
-        "doors": [dataclasses.asdict(_door(session, facts)) for session in scene.sessions],
+        "target": unit.disk.target,
+        "lun": unit.disk.lun,
+        "routes": [{**dataclasses.asdict(Route.of(path)), "sid": path.sid} for path in facts.of(unit.paths)],
+        "doors": [dataclasses.asdict(_door(session, facts)) for session in sessions],
         "map": {"uuid": node.dm_uuid, "name": node.dm_name, "kname": node.kname} if joined and node else None,
         "chap_user": users[0] if users else None,
     }
+
+
+def _leaving(scene: Scene, facts: KernelFacts) -> tuple[Session, ...]:
+    """The sessions of the kernel that are logged out."""
+    own = (session for session in scene.sessions if session.source is Source.KERNEL)
+    return tuple(session for session in own if not facts.stays(_sid(session)))
 
 
 def _sid(session: Session) -> int:
@@ -70,17 +81,15 @@ def _door(session: Session, facts: KernelFacts) -> Door:
     return Door(sid, session.target, portal.host, portal.port, seen.interface if seen is not None else "default")
 
 
-def _startups(sessions: Iterable[Session], facts: KernelFacts) -> Iterator[Step]:
+def _startups(scene: Scene, facts: KernelFacts) -> Iterator[Step]:
     """One for each session that will be logged out and would be logged in again by itself."""
-    number = 0
-    for session in sessions:
+    for session in _leaving(scene, facts):
         door = _door(session, facts)
         record = facts.record(door.sid)
         if record is None or record.startup in (None, "manual"):
             continue
-        number += 1
         yield Step(
-            id=f"startup-{number}",
+            id="startup-#",
             kind="startup",
             phase=Phase.STOP,
             title=f"Keep {session.name} from being logged in to at boot",
@@ -91,13 +100,14 @@ def _startups(sessions: Iterable[Session], facts: KernelFacts) -> Iterator[Step]
             deadline_s=30.0,
             expected_s=0.3,
             params={"door": dataclasses.asdict(door), "was": record.startup},
+            disks=tuple(unit.disk.id for unit in scene.units_over(session)),
         )
 
 
 def _swaps(scene: Scene) -> Iterator[Step]:
-    for number, area in enumerate(swapped_off(scene), 1):
+    for area in swapped_off(scene):
         yield Step(
-            id=f"swapoff-{number}",
+            id="swapoff-#",
             kind="swapoff",
             phase=Phase.DISMOUNT,
             title=f"Switch swap off in {area.path}",
@@ -107,45 +117,28 @@ def _swaps(scene: Scene) -> Iterator[Step]:
             deadline_s=600.0,
             expected_s=1.0,
             params={"path": area.path, "kind": area.kind, "stand": _stand_of(scene, area.dev)},
+            disks=_group(scene, area.dev or ""),
         )
 
 
-def _stands(scene: Scene, facts: KernelFacts) -> dict[str, dict[str, Any]]:
-    """For each mounted device number: what it is, and the kernel names under which the kernel's log speaks of it."""
-    found = {}
-    for mount in scene.own_mounts:
-        under = {mount.dev, *scene.facts.filesystem_devs.get(mount.dev, ())}
-        nodes = [node for node in _every(scene) if node.dev in under]
-        if nodes and scene.node is not None:
-            stand_ = stand.describe(nodes[0], scene.node, _uuids(facts))
-            found[mount.dev] = {"stand": stand_, "knames": sorted({node.kname for node in nodes})}
-    return found
-
-
 def _stand_of(scene: Scene, dev: str | None) -> dict[str, Any] | None:
-    node = next((node for node in _every(scene) if node.dev == dev), None)
-    if node is None or scene.node is None:
-        return None
-    return stand.describe(node, scene.node, _uuids(scene.facts.kernel or _NOTHING))
+    under = {dev, *scene.facts.filesystem_devs.get(dev or "", ())}
+    node = next((node for node in scene.nodes if node.dev in under), None)
+    return plan_common.place(scene, node) if node is not None else None
 
 
-def _every(scene: Scene) -> tuple[BlockNode, ...]:
-    return (*((scene.node,) if scene.node else ()), *scene.parts, *scene.above)
+def _group(scene: Scene, dev: str) -> tuple[str, ...]:
+    return tuple(unit.disk.id for unit in scene.on(dev))
 
 
-def _uuids(facts: KernelFacts) -> dict[str, str]:
-    return {array.kname: array.uuid for array in facts.arrays if array.uuid is not None}
-
-
-def _closes(scene: Scene, facts: KernelFacts) -> Iterator[Step]:
-    """From the top down; a volume group as a whole, when the first of its volumes has its turn."""
+def closes(scene: Scene) -> Iterator[Step]:
+    """What stands on the disks, from the top down; a volume group as a whole, when its first volume has its turn."""
+    facts = scene.facts.kernel or _NOTHING
     done: set[str] = set()
-    number = 0
     for node in top_down(scene.above):
         made = _close(node, scene, facts, done)
         if made is not None:
-            number += 1
-            yield dataclasses.replace(made, id=f"close-{number}")
+            yield made
 
 
 _Closing = tuple[str, str, str, str, dict[str, Any]]
@@ -176,7 +169,7 @@ def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) ->
         return None
     kind, title, command, undo, params = made
     return Step(
-        id="close",
+        id="close-#",
         kind=kind,
         phase=Phase.DISMOUNT,
         title=title,
@@ -186,6 +179,7 @@ def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) ->
         deadline_s=_TOOL_S,
         expected_s=1.0,
         params=params,
+        disks=_group(scene, node.dev),
     )
 
 
@@ -206,7 +200,7 @@ def _close_group(node: BlockNode, facts: KernelFacts, done: set[str]) -> _Closin
 
 def _close_array(node: BlockNode, scene: Scene, facts: KernelFacts) -> _Closing:
     array = next((array for array in facts.arrays if array.kname == node.kname), None)
-    nodes = {each.kname: each for each in _every(scene)}
+    nodes = {each.kname: each for each in scene.nodes}
     members = [nodes[each].dev for each in (array.members if array else ()) if each in nodes]
     return (
         "close-md",
@@ -232,37 +226,55 @@ def top_down(nodes: Iterable[BlockNode]) -> tuple[BlockNode, ...]:
     return tuple(order)
 
 
-def _claims(scene: Scene, identity: Identity, routes: list[Route], options: Options) -> tuple[Step, ...]:
-    device = identity.device or "the device"
+def _leave(unit: Unit, route: Route) -> Step:
+    left = ", ".join(path.name for path in unit.kept)
+    return Step(
+        id="leave-#",
+        kind="leave-map",
+        phase=Phase.DISMOUNT,
+        title=f"Have the map {unit.disk.name} let go of path {route.hctl} ({route.kname})",
+        command=f"multipathd: del path {route.kname}",
+        proof=f"the map does not hold {route.kname}, and still holds {left}",
+        undo=f"multipathd: add path {route.kname}",
+        deadline_s=30.0,
+        expected_s=0.5,
+        params={"route": dataclasses.asdict(route)},
+    )
+
+
+def _claims(unit: Unit, routes: list[Route], options: Options) -> tuple[Step, ...]:
     given = [dataclasses.asdict(route) for route in routes]
     names = ", ".join(f"/dev/{route.kname}" for route in routes)
     each = f"open O_RDONLY|O_EXCL and flock(LOCK_EX) on {names}; open state and delete of each"
-    if scene.disk.map is None:
+    if unit.disk.map is None or not unit.whole:
+        what = (unit.disk.device or "the device") if unit.whole else names
+        numbers = ", ".join(str(route.diskseq) for route in routes)
         return (
             Step(
                 id="claim",
                 kind="claim-paths",
                 phase=Phase.CLAIM,
-                title=f"Claim {device}",
+                title=f"Claim {what}",
                 command=f"{each}, kept open until it is deleted",
-                proof=f"the open succeeded, on the device with sequence number {identity.diskseq}",
+                proof=f"the open succeeded, on the device with sequence number {numbers}",
                 undo="close them",
                 deadline_s=30.0,
                 expected_s=0.2,
                 params={"routes": given},
             ),
         )
-    uuid = scene.node.dm_uuid if scene.node else None
+    uuid = unit.node.dm_uuid if unit.node else None
+    name = unit.disk.name
     return (
-        plan_common.claim("claim-map", f"the map {identity.name}", "its paths are claimed", identity),
+        plan_common.claim("claim-map", f"the map {name}", "its paths are claimed", unit),
         dataclasses.replace(
-            plan_common.fsync("fsync-map", identity, options), phase=Phase.MAP, undo="nothing was changed by it"
+            plan_common.fsync("fsync-map", unit, options), phase=Phase.MAP, undo="nothing was changed by it"
         ),
         Step(
             id="hand-over",
             kind="hand-over",
             phase=Phase.MAP,
-            title=f"Hand the claim on the map {identity.name} over to its paths",
+            title=f"Hand the claim on the map {name} over to its paths",
             command=f"DM_DEV_REMOVE with DM_DEFERRED_REMOVE, close the claim, {each}; multipathd del path",
             proof="the map is gone, and every path of it is claimed",
             undo="release the paths; multipathd makes the map again",
@@ -273,7 +285,7 @@ def _claims(scene: Scene, identity: Identity, routes: list[Route], options: Opti
     )
 
 
-def _flushes(identity: Identity, routes: list[Route], options: Options) -> tuple[Step, ...]:
+def _flushes(unit: Unit, routes: list[Route], options: Options) -> tuple[Step, ...]:
     given = [dataclasses.asdict(route) for route in routes]
     return (
         Step(
@@ -282,7 +294,7 @@ def _flushes(identity: Identity, routes: list[Route], options: Options) -> tuple
             phase=Phase.FLUSH,
             title="Have the target write its cache to stable storage",
             command="fsync, then SYNCHRONIZE CACHE(10) by SG_IO on each claimed path",
-            proof=f"the target answered GOOD for LUN {identity.lun} of {identity.target}",
+            proof=f"the target answered GOOD for LUN {unit.disk.lun} of {unit.disk.target}",
             undo="",
             deadline_s=options.flush_deadline_s,
             expected_s=0.5,
@@ -303,9 +315,9 @@ def _flushes(identity: Identity, routes: list[Route], options: Options) -> tuple
     )
 
 
-def _offline(route: Route, number: int) -> Step:
+def _offline(route: Route) -> Step:
     return Step(
-        id=f"offline-{number}",
+        id="offline-#",
         kind="offline-path",
         phase=Phase.OFFLINE,
         title=f"Take path {route.hctl} ({route.kname}) offline",
@@ -318,9 +330,9 @@ def _offline(route: Route, number: int) -> Step:
     )
 
 
-def _delete(route: Route, number: int) -> Step:
+def _delete(route: Route) -> Step:
     return Step(
-        id=f"delete-{number}",
+        id="delete-#",
         kind="delete-path",
         phase=Phase.DELETE,
         title=f"Delete path {route.hctl} ({route.kname})",
@@ -333,14 +345,14 @@ def _delete(route: Route, number: int) -> Step:
     )
 
 
-def _logout(session: Session, facts: KernelFacts, number: int) -> Step:
+def _logout(session: Session, scene: Scene, facts: KernelFacts) -> Step:
     door = _door(session, facts)
-    made = plan_common.logout("logout-kernel", session, number)
+    made = plan_common.logout("logout-kernel", session, scene)
     return dataclasses.replace(
         made,
         command=f"iscsiadm -m session -r {door.sid} -u",
         undo="log in again",
         deadline_s=90.0,
         expected_s=2.0,
-        params={**made.params, "door": dataclasses.asdict(door)},
+        params={**made.params, "door": dataclasses.asdict(door), "chap_user": session.chap_user},
     )

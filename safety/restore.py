@@ -10,7 +10,7 @@ _ATTACH_S = 60.0
 
 
 def bring_back(work: Work) -> str:
-    """Have the disk as a block device again: over the sessions that are still there, or by logging in again.
+    """Have the disks as block devices again: each over the sessions that are still there, or by logging in again.
 
     Doing it twice does no harm. When only some of the sessions are left, the others are logged out first, so that the
     disk comes back with all its paths; nothing can be lost by that, as it is flushed and offline.
@@ -19,12 +19,16 @@ def bring_back(work: Work) -> str:
         StepError: the engine failed, or another disk answers in its place.
         NotProven: the device does not show.
     """
+    return "; ".join(_bring_back(one) for one in work.each())
+
+
+def _bring_back(work: Work) -> str:
     snapshot = work.awake()
     disk = work.find(snapshot)
     if disk is not None and _served(work, disk):
         return f"{disk.name} is attached as {disk.device}"
     left = _sessions_left(work, snapshot)
-    wanted = [step.params["session"] for step in work.plan.steps if step.kind == "logout"]
+    wanted = [step.params["session"] for step in work.steps("logout")]
     if disk is not None and left and left == wanted:
         if disk.state is not DiskState.OFFLINE:
             # Its device is gone, but the gate was not closed yet: close it, so that opening it starts from nothing.
@@ -41,7 +45,7 @@ def bring_back(work: Work) -> str:
 
 
 def _attach(work: Work) -> None:
-    given = dict(work.plan.attach)
+    given = dict(work.member.attach)
     secret = work.secret() if given.get("chap_user") else None
     if secret is not None:
         given["chap_secret"] = secret
@@ -58,7 +62,7 @@ def _attach(work: Work) -> None:
 def _sessions_left(work: Work, snapshot: Snapshot) -> list[str]:
     """The sessions of the plan that are still listed, in the order of the plan."""
     listed = set() if work.rebooted else {session.id for session in snapshot.sessions}
-    wanted = [step.params["session"] for step in work.plan.steps if step.kind == "logout"]
+    wanted = [step.params["session"] for step in work.steps("logout")]
     return [session for session in wanted if session in listed]
 
 

@@ -22,15 +22,19 @@ _ONLINE_S = 60.0
 
 
 def bring_back(work: Work) -> str:
-    """Have the disk as a block device again, with all its paths. Doing it twice does no harm.
+    """Have the disks as block devices again, with all their paths. Doing it twice does no harm.
 
     Raises:
         StepError: a login failed, or another disk answers in its place.
         NotProven: a path or the map does not show.
     """
+    return "; ".join(_bring_back(one) for one in work.each())
+
+
+def _bring_back(work: Work) -> str:
     work.drop()
     for door in lanes.doors(work):
-        _log_in(work, door)
+        log_in(work, door)
     paths = lanes.look(work)
     for route in lanes.routes(work):
         found = lanes.present(paths, route)
@@ -41,12 +45,16 @@ def bring_back(work: Work) -> str:
             work.world.kernel.rescan(_sid(work, door))
     work.until(lambda: _missing(work), _SCAN_S)
     _check(work)
-    if work.plan.attach["map"] is not None:
+    if work.member.attach["map"] is not None:
         _join(work)
     node = lanes.ground(work)
     if node is None:
         raise NotProven(f"{work.identity.name} does not show as a block device.")
-    return f"{work.identity.name} is back as {stand.path_of(node)}, with {len(lanes.doors(work))} paths"
+    return f"{work.identity.name} is back as {stand.path_of(node)}, with {_paths(len(lanes.routes(work)))}"
+
+
+def _paths(number: int) -> str:
+    return "its only path" if number == 1 else f"{number} paths"
 
 
 def ground(work: Work, step: Step) -> Ground:
@@ -68,10 +76,10 @@ def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:
     world = work.world.kernel
 
     def now() -> BlockNode | None:
-        base = lanes.ground(work)
+        base = lanes.ground(work.on((place["disk"],)))
         return stand.find(place, world.nodes(), base.dev if base else None, world.array_uuids())
 
-    name = place.get("name") or place.get("kname") or work.identity.name
+    name = place.get("name") or place.get("kname") or work.name
     work.until(lambda: None if now() is not None else f"{name} does not show on the disk.", _NODE_S)
     node = now()
     if node is None:
@@ -79,10 +87,16 @@ def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:
     return node
 
 
-def _log_in(work: Work, door: Door) -> None:
+def log_in(work: Work, door: Door, chap_user: str | None = None) -> None:
+    """Have a session again.
+
+    Raises:
+        StepError: the login failed, or needs a secret.
+        NotProven: it does not show as logged in.
+    """
     if any(lanes.leads_to(session, door) for session in lanes.look(work).sessions):
         return
-    user = work.plan.attach.get("chap_user")
+    user = next((member.attach["chap_user"] for member in work.disks if member.attach["chap_user"]), chap_user)
     secret = work.secret() if user else None
     try:
         work.world.kernel.login(door, user, secret)

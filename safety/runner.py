@@ -8,6 +8,7 @@ written any more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,7 +24,6 @@ from safety import journal as journal_
 from safety.effects import Host
 from safety.execute import Run
 from safety.findings import blocks
-from safety.identity import Identity
 from safety.journal import EXIT, FINAL, Journal, JournalError, Kind, Outcome, Record
 from safety.places import DiskLock, journal_dir, new_journal
 from safety.plan import Plan
@@ -57,7 +57,7 @@ def start(plan: Plan, *, folder: Path | None = None) -> Path:
     if found:
         raise RefusedError(found[0].text, code=found[0].code, fix=found[0].fix)
     place = folder or journal_dir()
-    _check_free(place, plan.identity)
+    _check_free(place, plan.keys)
     path = new_journal(place, plan.digest, time.time())
     with Journal.create(path, boot=journal_.boot_id()) as journal:
         write_plan(journal, plan)
@@ -68,10 +68,10 @@ def write_plan(journal: Journal, plan: Plan) -> Record:
     """The first record of a journal: the plan, and which steps leave something to resume or undo."""
     data = {
         "plan": plan.to_json(),
-        "key": plan.identity.key(),
+        "keys": list(plan.keys),
         "changing": [step.id for step in plan.steps if step.changing],
     }
-    return journal.append(Kind.PLAN, f"Remove {clean(plan.identity.name)}", data=data)
+    return journal.append(Kind.PLAN, f"Remove {clean(plan.name)}", data=data)
 
 
 def resume(path: Path) -> Path:
@@ -87,7 +87,7 @@ def resume(path: Path) -> Path:
     records, plan = _open_plan(path)
     if records[-1].outcome in FINAL:
         raise RefusedError(f"This removal is at its end: {records[-1].text}", code="finished")
-    _check_free(path.parent, plan.identity, records[-1])
+    _check_free(path.parent, plan.keys, records[-1])
     return _spawn(path, "resume", None)
 
 
@@ -108,7 +108,7 @@ def undo(path: Path, *, chap_secret: str | None = None) -> Path:
     records, plan = _open_plan(path)
     if records[-1].outcome in (Outcome.REFUSED, Outcome.UNDONE):
         raise RefusedError(f"There is nothing to take back: {records[-1].text}", code="finished")
-    _check_free(path.parent, plan.identity, records[-1])
+    _check_free(path.parent, plan.keys, records[-1])
     return _spawn(path, "undo", chap_secret)
 
 
@@ -119,23 +119,13 @@ def _open_plan(path: Path) -> tuple[tuple[Record, ...], Plan]:
     return records, Plan.from_json(records[0].data.get("plan", {}))
 
 
-def _check_free(folder: Path, identity: Identity, last: Record | None = None) -> None:
+def _check_free(folder: Path, keys: Sequence[str], last: Record | None = None) -> None:
     """Say at once when another runner is at work; the runner itself makes sure of it.
 
-    One that has written its last word (`last`) holds the lock for a moment more, until its process is gone.
+    One that has written its last word (`last`) holds its locks for a moment more, until its process is gone.
     """
-    end = time.monotonic() + (_END_S if last is not None and last.kind is Kind.END else 0.0)
-    lock = DiskLock(folder, identity.key())
-    while True:
-        try:
-            lock.take()
-        except RefusedError:
-            if time.monotonic() >= end:
-                raise
-            time.sleep(0.02)
-        else:
-            lock.release()
-            return
+    with _locked(folder, keys, _END_S if last is not None and last.kind is Kind.END else 0.0):
+        return
 
 
 def _spawn(path: Path, mode: str, secret: str | None) -> Path:
@@ -202,7 +192,7 @@ def work(
         JournalError: the journal cannot be read or written; nothing was done after its last record.
     """
     _, plan = _open_plan(path)
-    with _locked(path.parent, plan.identity), open_journal(path) as journal:
+    with _locked(path.parent, plan.keys), open_journal(path) as journal:
         last = journal.records[-1]
         if mode == "run" and last.kind is not Kind.PLAN:
             raise RefusedError("This journal was begun already; resume it, or undo it.", code="begun")
@@ -215,23 +205,26 @@ def work(
         return EXIT[run.back() if mode == "undo" else run.forward()]
 
 
-def _locked(folder: Path, identity: Identity) -> DiskLock:
-    """The lock of the disk, taken; somebody who only looks whether it is free gets a moment to give it back.
+def _locked(folder: Path, keys: Sequence[str], patience: float = _GLANCE_S) -> contextlib.ExitStack:
+    """The locks of everything that a plan removes, taken; somebody who only looks gets a moment to give them back.
 
     Raises:
-        RefusedError: another runner holds it.
+        RefusedError: another runner holds one; none is held.
     """
-    end = time.monotonic() + _GLANCE_S
-    while True:
-        lock = DiskLock(folder, identity.key())
-        try:
-            lock.take()
-        except RefusedError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return lock
+    end = time.monotonic() + patience
+    with contextlib.ExitStack() as taken:
+        for key in keys:
+            lock = DiskLock(folder, key)
+            while True:
+                try:
+                    taken.enter_context(lock)
+                except RefusedError:
+                    if time.monotonic() >= end:
+                        raise
+                    time.sleep(0.02)
+                else:
+                    break
+        return taken.pop_all()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,15 +1,40 @@
-"""A disk and all that stands on it, worked out once for all guards from one snapshot and its facts."""
+"""What a removal takes away and all that stands on it, worked out once for all guards from a snapshot and its facts."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from initiator.errors import BadInputError
 from initiator.host import block
 from initiator.host.mounts import Mount
-from initiator.model import BlockNode, Disk, Path, Session, Snapshot
+from initiator.model import BlockNode, Disk, Path, Session, Snapshot, Source
 from safety.facts import Facts
+from safety.scope import Extent, Part
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unit:
+    """One disk of the removal."""
+
+    disk: Disk
+    paths: tuple[Path, ...]
+    """The paths that go."""
+    kept: tuple[Path, ...]
+    """Those that stay; empty when the disk leaves the host."""
+    node: BlockNode | None
+    """Its block device; None while it is not attached, or when the kernel does not list it."""
+    devs: frozenset[str]
+    """`major:minor` of the disk and of all that stands on it, as in `Scene.devs`."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the disk leaves the host."""
+        return not self.kept
+
+    @property
+    def kernel(self) -> bool:
+        """Whether it is a disk of the kernel's initiator."""
+        return self.disk.source is Source.KERNEL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,73 +43,120 @@ class Scene:
 
     snapshot: Snapshot
     facts: Facts
-    disk: Disk
-    node: BlockNode | None
-    """The block device of the disk; None while it is not attached, or when the kernel does not list it."""
+    units: tuple[Unit, ...]
+    sessions: tuple[Session, ...]
+    """The sessions of the paths that go, in the order of the paths, and those that were named; each once."""
+    named: frozenset[str]
+    """Ids of the sessions that have to end."""
     parts: tuple[BlockNode, ...]
-    """Its partitions."""
+    """Partitions of the disks that leave the host."""
     above: tuple[BlockNode, ...]
-    """All other devices that stand on it, however indirectly."""
+    """All other devices that stand on these, however indirectly."""
     devs: frozenset[str]
-    """`major:minor` of all these, and the device numbers under which their file systems show in mountinfo."""
+    """`major:minor` of these disks and all that stands on them, and the numbers of their file systems in mountinfo."""
     mounts: tuple[Mount, ...]
     """Every mount of a file system on `devs`, in any namespace."""
-    paths: tuple[Path, ...]
-    sessions: tuple[Session, ...]
-    """The sessions of its paths, in the order of the paths, each once."""
+
+    @property
+    def whole(self) -> tuple[Unit, ...]:
+        """The disks that leave the host."""
+        return tuple(unit for unit in self.units if unit.whole)
+
+    @property
+    def kept(self) -> tuple[Unit, ...]:
+        """The disks that only lose paths."""
+        return tuple(unit for unit in self.units if not unit.whole)
 
     @property
     def own_mounts(self) -> tuple[Mount, ...]:
         """The mounts in Mooring's own namespace."""
         return tuple(mount for mount in self.mounts if mount.namespace is None)
 
+    @property
+    def nodes(self) -> tuple[BlockNode, ...]:
+        """The devices of the disks that leave the host, and all that stands on them."""
+        return (*(unit.node for unit in self.whole if unit.node is not None), *self.parts, *self.above)
 
-def find_disk(snapshot: Snapshot, disk_id: str) -> Disk:
-    """The disk with this id.
+    @property
+    def kernel_devs(self) -> frozenset[str]:
+        """As `devs`, of the kernel's disks alone."""
+        return frozenset(dev for unit in self.whole if unit.kernel for dev in unit.devs)
 
-    Raises:
-        BadInputError: there is none.
-    """
-    for disk in snapshot.disks:
-        if disk.id == disk_id:
-            return disk
-    raise BadInputError(f"There is no disk {disk_id!r}.", fix="mooring list")
+    def unit(self, disk_id: str) -> Unit:
+        """The disk with this id.
+
+        Raises:
+            KeyError: it is not of this removal.
+        """
+        for unit in self.units:
+            if unit.disk.id == disk_id:
+                return unit
+        raise KeyError(disk_id)
+
+    def sessions_of(self, unit: Unit) -> tuple[Session, ...]:
+        """The sessions of the paths of a disk that go, in the order of the paths."""
+        by_id = {session.id: session for session in self.sessions}
+        return tuple(by_id[one] for one in dict.fromkeys(path.session for path in unit.paths) if one in by_id)
+
+    def units_over(self, session: Session) -> tuple[Unit, ...]:
+        """The disks that lose a path with a session."""
+        return tuple(unit for unit in self.units if any(path.session == session.id for path in unit.paths))
+
+    def on(self, dev: str) -> tuple[Unit, ...]:
+        """The disks that something stands on, and those that cannot be dismounted apart from them."""
+        return next((group for group in self.groups() if any(dev in unit.devs for unit in group)), ())
+
+    def groups(self) -> tuple[tuple[Unit, ...], ...]:
+        """The disks that leave the host, put together where something stands on more than one of them."""
+        ties = [frozenset(group.devices) for group in self.facts.kernel.groups] if self.facts.kernel else []
+        left: list[tuple[Unit, ...]] = [(unit,) for unit in self.whole]
+        for tie in [*(unit.devs for unit in self.whole), *ties]:
+            tied = [group for group in left if any(tie & unit.devs for unit in group)]
+            if len(tied) > 1:
+                joined = tuple(unit for unit in self.whole if any(unit in group for group in tied))
+                left[left.index(tied[0])] = joined
+                left = [group for group in left if group not in tied[1:]]
+        return tuple(left)
 
 
-def view(snapshot: Snapshot, facts: Facts, disk: Disk) -> Scene:
-    """Work out what stands on `disk`."""
-    node = next((item for item in snapshot.block if disk.dev is not None and item.dev == disk.dev), None)
-    own = {disk.dev} if disk.dev is not None else set()
+def view(snapshot: Snapshot, facts: Facts, extent: Extent) -> Scene:
+    """Work out what stands on what a removal takes away."""
     loops = {use.dev: use.on for use in facts.loops}
-    devs = _closure(snapshot.block, own, loops, facts)
-    others = [item for item in snapshot.block if item.dev in devs and item.dev not in own]
-    parts = tuple(item for item in others if node is not None and item.parent == node.kname)
-    paths = tuple(path for path in snapshot.paths if path.disk == disk.id)
-    wanted = dict.fromkeys(path.session for path in paths)
-    by_id = {session.id: session for session in snapshot.sessions}
+    units = tuple(_unit(snapshot, facts, part, loops) for part in extent.parts)
+    whole = [unit for unit in units if unit.whole]
+    grounds = {unit.disk.dev for unit in whole}
+    devs = frozenset(dev for unit in whole for dev in unit.devs)
+    others = [item for item in snapshot.block if item.dev in devs and item.dev not in grounds]
+    names = {unit.node.kname for unit in whole if unit.node is not None}
+    parts = tuple(item for item in others if item.parent in names)
     return Scene(
         snapshot=snapshot,
         facts=facts,
-        disk=disk,
-        node=node,
+        units=units,
+        sessions=extent.sessions,
+        named=extent.named,
         parts=parts,
         above=tuple(item for item in others if item not in parts),
         devs=devs,
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
-        paths=paths,
-        sessions=tuple(by_id[session] for session in wanted if session in by_id),
     )
 
 
-def _closure(nodes: Iterable[BlockNode], devs: Iterable[str], loops: dict[str, str], facts: Facts) -> frozenset[str]:
+def _unit(snapshot: Snapshot, facts: Facts, part: Part, loops: dict[str, str]) -> Unit:
+    disk = part.disk
+    node = next((item for item in snapshot.block if disk.dev is not None and item.dev == disk.dev), None)
+    own = {disk.dev} if disk.dev is not None else set()
+    return Unit(disk, part.paths, part.kept, node, _closure(snapshot.block, own, loops, facts))
+
+
+def _closure(nodes: Sequence[BlockNode], devs: Iterable[str], loops: dict[str, str], facts: Facts) -> frozenset[str]:
     """`devs`, all devices above them, and the anonymous numbers of file systems that span any of these.
 
     Repeated until nothing new comes: a loop device can stand on a file of a btrfs that stands on the disk.
     """
-    every = tuple(nodes)
     found: frozenset[str] = frozenset(devs)
     while True:
-        grown = block.above(every, found, loops)
+        grown = block.above(nodes, found, loops)
         grown |= {anonymous for anonymous, behind in facts.filesystem_devs.items() if grown.intersection(behind)}
         if grown == found:
             return found

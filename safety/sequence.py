@@ -3,17 +3,18 @@
     identify -> lock -> stop what brings it back -> dismount -> claim -> map -> flush -> offline -> delete -> logout
       -> watch
 
-A plan lists its steps in this order and may leave phases out only where the table allows it. The same table is asked
-when a plan is made, when one is read back from a journal, and before each step is run, so that no route through the
-code reaches `logout` of an attached disk except through a proven flush.
+A plan of any number of disks lists its steps in this order and may leave phases out only where the table allows it. The
+same table is asked, for each disk, when a plan is made, when one is read back from a journal, and before each step is
+run, so that no route through the code reaches `logout` of an attached disk except through a proven flush.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Protocol
 
 from initiator.errors import MooringError
 
@@ -144,29 +145,76 @@ SEQUENCE: Mapping[Phase, Rule] = MappingProxyType(
 ORDER: tuple[Phase, ...] = tuple(SEQUENCE)
 
 
-def check_order(phases: Iterable[Phase]) -> None:
-    """Check that steps with these phases, in this order, form a whole removal.
+BARE = frozenset({Phase.IDENTIFY, Phase.LOCK})
+"""All that a step without any disk can stand on: a session that carries nothing has nothing to flush."""
+
+
+class Placed(Protocol):
+    """A step, as far as the sequence is concerned."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def disks(self) -> tuple[str, ...]: ...
+
+
+def check_order(steps: Iterable[Placed]) -> None:
+    """Check that these steps, in this order, form a whole removal of every disk that they are about.
 
     Raises:
         SequenceError: a step comes too early, a phase that others need is missing, or there is no end to it.
     """
-    seen: list[Phase] = []
-    for phase in phases:
-        if seen and ORDER.index(phase) < ORDER.index(seen[-1]):
-            raise SequenceError(f"“{phase}” may not come after “{seen[-1]}”.")
-        check_needs(phase, seen)
-        seen.append(phase)
-    if not seen or seen[-1] is not Phase.WATCH:
+    every = tuple(steps)
+    for number, step in enumerate(every):
+        if number and ORDER.index(step.phase) < ORDER.index(every[number - 1].phase):
+            raise SequenceError(f"“{step.phase}” may not come after “{every[number - 1].phase}”.")
+        check_turn(step, every, [one.id for one in every[:number]])
+    if len({step.id for step in every}) != len(every):
+        raise SequenceError("Two steps have the same id.")
+    if not every or every[-1].phase is not Phase.WATCH:
         raise SequenceError("The plan does not end by watching that nothing comes back.")
 
 
-def check_needs(phase: Phase, proven: Iterable[Phase]) -> None:
+def check_turn(step: Placed, steps: Sequence[Placed], proven: Collection[str]) -> None:
+    """Check that it is a step's turn when the steps with the ids in `proven` are behind it.
+
+    For each disk that it is about, every phase that it stands on has to be proven for that very disk, and no step of
+    an earlier phase may be open, of whatever disk: all are dismounted before the first is claimed, and so on.
+
+    Raises:
+        SequenceError: it is not.
+    """
+    done = set(proven)
+    mine = ORDER.index(step.phase)
+    for other in steps:
+        if ORDER.index(other.phase) < mine and other.id not in done:
+            raise SequenceError(f"“{step.id}” may not start: not proven yet: {other.id}.")
+    for disk in step.disks or (None,):
+        own = [one for one in steps if disk is None or disk in one.disks]
+        phases = {one.phase for one in own if one.id in done} - {one.phase for one in own if one.id not in done}
+        check_needs(step.phase, phases, bare=disk is None)
+
+
+def check_needs(phase: Phase, proven: Iterable[Phase], *, bare: bool = False) -> None:
     """Check that a step of `phase` may start when the phases in `proven` are behind it.
+
+    Args:
+        phase: The phase of the step.
+        proven: What is behind it, of the disk that it is about.
+        bare: It is about no disk.
 
     Raises:
         SequenceError: a phase that this one stands on has not been proven.
     """
-    missing = SEQUENCE[phase].needs.difference(proven)
+    before = frozenset(ORDER[: ORDER.index(phase)])
+    missing = (BARE & before if bare else SEQUENCE[phase].needs).difference(proven)
+    if bare and phase in _OF_A_DISK:
+        raise SequenceError(f"“{phase}” is about a disk, and there is none.")
     if missing:
         names = ", ".join(item for item in ORDER if item in missing)
         raise SequenceError(f"“{phase}” may not start: not proven yet: {names}.")
+
+
+_OF_A_DISK = frozenset({Phase.DISMOUNT, Phase.CLAIM, Phase.MAP, Phase.FLUSH, Phase.OFFLINE, Phase.DELETE})

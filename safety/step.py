@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from safety.sequence import SEQUENCE, Phase
+from safety.sequence import ORDER, SEQUENCE, Phase
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,8 +41,26 @@ class Step:
     expected_s: float
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What the step needs to know; JSON values."""
+    disks: tuple[str, ...] = ()
+    """Ids of the disks that it is about, in the order of the plan."""
 
     @property
     def changing(self) -> bool:
         """True if stopping after it leaves something that has to be resumed or undone."""
         return not SEQUENCE[self.phase].free
+
+
+def in_sequence(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Steps of any number of disks in the order of the phases, so that all are dismounted before the first is claimed.
+
+    Ids that end in `-#` get the number of their turn; others get one only from the second of their name on.
+    """
+    ordered = sorted(steps, key=lambda step: ORDER.index(step.phase))
+    counted: Counter[str] = Counter()
+    numbered = []
+    for step in ordered:
+        stem = step.id.removesuffix("-#")
+        counted[stem] += 1
+        plain = stem == step.id and counted[stem] == 1
+        numbered.append(dataclasses.replace(step, id=stem if plain else f"{stem}-{counted[stem]}"))
+    return tuple(numbered)

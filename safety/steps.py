@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from safety import steps_engine, steps_kernel, steps_local, steps_map, steps_session, steps_stack
+from safety import (
+    steps_engine,
+    steps_identify,
+    steps_kernel,
+    steps_local,
+    steps_map,
+    steps_session,
+    steps_stack,
+    steps_watch,
+)
 from safety.kind import Kind
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "identify": steps_local.Identify(),
+        "identify": steps_identify.Identify(),
         "lock": steps_local.Lock(),
         "unmount": steps_local.Unmount(),
         "claim": steps_local.ClaimDevice(),
@@ -24,8 +33,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "release": steps_local.Release(),
         "offline": steps_engine.Offline(),
         "logout": steps_engine.Logout(),
-        "watch": steps_engine.Watch(),
-        "identify-kernel": steps_session.IdentifyKernel(),
         "startup": steps_session.Startup(),
         "swapoff": steps_stack.SwapOff(),
         "unmount-kernel": steps_stack.UnmountKernel(),
@@ -33,6 +40,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "close-crypt": steps_stack.CloseCrypt(),
         "close-md": steps_stack.StopArray(),
         "close-part": steps_stack.ClosePart(),
+        "leave-map": steps_map.LeaveMap(),
         "claim-map": steps_map.ClaimMap(),
         "fsync-map": steps_map.FsyncMap(),
         "hand-over": steps_map.HandOver(),
@@ -42,7 +50,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "offline-path": steps_kernel.OfflinePath(),
         "delete-path": steps_kernel.DeletePath(),
         "logout-kernel": steps_session.LogoutKernel(),
-        "watch-kernel": steps_session.WatchKernel(),
+        "watch": steps_watch.Watch(),
     }
 )
 """Kinds of steps by their names in plans. Another transport adds its own here and nowhere else."""

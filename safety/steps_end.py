@@ -1,4 +1,4 @@
-"""What the last steps of every removal share, whoever held the sessions: gone from list and TCP, and watched."""
+"""What every logout shares, whoever held the session: gone from the list and from TCP."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Protocol
 from safety.kind import Kind
 from safety.plan import Step
 from safety.work import Work
-from safety.world import NotProven
-
-_LOOK_EVERY_S = 0.25
 
 
 class Listed(Protocol):
@@ -46,34 +43,3 @@ class LogoutOf(Kind):
         if found is not None:
             return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
         return None
-
-
-class WatchFor(Kind):
-    """Keep looking for a while: agents bring disks back seconds later."""
-
-    @abc.abstractmethod
-    def returned(self, work: Work) -> str | None:
-        """What of the disk is there again, as a sentence; None if nothing is."""
-
-    def apply(self, work: Work, step: Step) -> None:
-        """Look until the time is up.
-
-        Raises:
-            NotProven: something came back.
-        """
-        end = work.world.now() + float(step.params["seconds"])
-        while True:
-            self._look(work)
-            if work.world.now() >= end:
-                return
-            work.world.pause(_LOOK_EVERY_S)
-
-    def verify(self, work: Work, step: Step) -> str:
-        """Once more."""
-        self._look(work)
-        return f"nothing came back in {step.params['seconds']:g} s"
-
-    def _look(self, work: Work) -> None:
-        reason = self.returned(work)
-        if reason is not None:
-            raise NotProven(reason, fix="find what brings it back, then resume; or undo")

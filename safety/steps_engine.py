@@ -1,4 +1,4 @@
-"""Steps that the engine takes part in: flush, offline, logout; and the watch at the end."""
+"""Steps that the engine takes part in: flush, offline, logout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from initiator.model import DiskState, Session, SessionState
 from safety.kind import Kind
 from safety.plan import Step
 from safety.restore import bring_back
-from safety.steps_end import LogoutOf, WatchFor
+from safety.steps_end import LogoutOf
 from safety.steps_local import claimed, flushed_and_gone, nothing_to_flush
 from safety.work import LIVING, Work
 from safety.world import StepError, Unreadable
@@ -93,7 +93,7 @@ class Offline(Kind):
 
     def _left(self, work: Work, step: Step) -> str | None:
         snapshot = work.snapshot()
-        own = [one.params["session"] for one in work.plan.steps if one.kind == "logout"]
+        own = [one.params["session"] for one in work.steps("logout")]
         listed = [session.id for session in snapshot.sessions if session.id in own]
         disk = work.find(snapshot)
         if disk is not None and disk.state is not DiskState.OFFLINE and (listed or disk.state in LIVING):
@@ -111,18 +111,20 @@ class Logout(LogoutOf):
     """Log one session out. The only logout of an attached disk's session in all of Mooring."""
 
     def precheck(self, work: Work, step: Step) -> None:
-        """The disk is offline, is the planned one, and nothing else uses the session."""
+        """Its disks are offline and the planned ones, and nothing else uses the session."""
         if self.listed(work, step) is None:
             return
-        if flushed_and_gone(work) is None:
-            raise StepError(f"{work.identity.device} is still attached.", code="attached")
-        disk = work.confirm(device=False)
-        if disk.state is not DiskState.OFFLINE:
-            raise StepError(f"{disk.name} is {disk.state}, not offline.", code="attached")
+        for one in work.each():
+            if flushed_and_gone(one) is None:
+                raise StepError(f"{one.identity.device} is still attached.", code="attached")
+            disk = one.confirm(device=False)
+            if disk.state is not DiskState.OFFLINE:
+                raise StepError(f"{disk.name} is {disk.state}, not offline.", code="attached")
         snapshot = work.snapshot()
+        own = {found.id for one in work.each() if (found := one.find(snapshot)) is not None}
         for other in snapshot.disks:
             shared = {path.session for path in snapshot.paths if path.disk == other.id}
-            if other.id != disk.id and other.state is not DiskState.AVAILABLE and step.params["session"] in shared:
+            if other.id not in own and other.state is not DiskState.AVAILABLE and step.params["session"] in shared:
                 text = f"{other.name} uses the session {step.params['name']} by now."
                 raise StepError(text, code="shared-session", fix=f"remove {other.name} first")
 
@@ -133,30 +135,15 @@ class Logout(LogoutOf):
 
     def undo(self, work: Work, step: Step) -> str:
         """Have the engine log in and attach again."""
-        return bring_back(work)
+        if work.disks:
+            return bring_back(work)
+        if self.listed(work, step) is None:
+            work.engine("login", step, target=step.params["target"], portals=[step.params["portal"]])
+        return f"there is a session to {step.params['target']} again"
 
     def listed(self, work: Work, step: Step) -> Session | None:
         """The engine's session."""
         for session in work.snapshot().sessions:
             if session.id == step.params["session"] and session.state is not SessionState.LOGGED_OUT:
                 return session
-        return None
-
-
-class Watch(WatchFor):
-    """Neither the engine nor the host has it again."""
-
-    def returned(self, work: Work) -> str | None:
-        """What of the disk is there again, as a sentence; None if nothing is."""
-        snapshot = work.snapshot()
-        own = {step.params["session"] for step in work.plan.steps if step.kind == "logout"}
-        for session in snapshot.sessions:
-            if session.id in own and session.state is not SessionState.LOGGED_OUT:
-                return f"The session {session.name} is {session.state}."
-        for disk in snapshot.disks:
-            same = disk.id == work.identity.disk or (disk.wwid is not None and disk.wwid == work.identity.wwid)
-            if same and (disk.state is not DiskState.AVAILABLE or disk.device is not None):
-                return f"{disk.name} is {disk.state} as {disk.device or 'no device'} again."
-        if not work.device_gone():
-            return f"{work.identity.device} is attached."
         return None

@@ -1,22 +1,16 @@
-"""Steps on this host: identify, lock, unmount, claim, write back, detach, release."""
+"""Steps on this host: lock, unmount, claim, write back, detach, release."""
 
 from __future__ import annotations
-
-import dataclasses
 
 from initiator.errors import MooringError
 from initiator.host.mounts import Mount
 from initiator.host.run import HelperFailed
-from initiator.model import Disk, Snapshot
 from initiator.scsi.errors import ScsiFormatError
 from initiator.scsi.sense import INVALID_OPERATION_CODE, Key, parse_sense
 from safety import remount
-from safety.findings import blocks
-from safety.guards import examine
 from safety.kind import Kind
-from safety.plan import Step, make
+from safety.plan import Step
 from safety.restore import bring_back
-from safety.scene import view
 from safety.work import Work
 from safety.world import Busy, Claim, NotProven, StepError
 
@@ -26,61 +20,6 @@ _SETTLE_S = 10.0
 
 _PASSING_S = 3.0
 """Seconds for somebody who uses a mount or device only in passing (a reader of sizes, blkid) to be done."""
-
-
-class Identify(Kind):
-    """Make sure that this is the disk, that nothing changed since the plan was shown, and that no guard says no."""
-
-    def precheck(self, work: Work, step: Step) -> None:
-        """Fresh: the situation is exactly the one that was confirmed. Resumed: nothing new uses the disk."""
-        if work.fresh:
-            work.confirm(device=True)
-        logouts = [one for one in work.plan.steps if one.kind == "logout"]
-        over = not work.fresh and all(work.verified(one.id) for one in logouts)
-        snapshot = work.snapshot() if work.fresh or over else work.awake()
-        disk = work.find(snapshot)
-        if work.fresh and disk is not None:
-            self._fresh(work, snapshot, disk)
-        elif disk is not None:
-            self._resumed(work, snapshot, disk)
-        elif work.fresh:
-            raise StepError(f"{work.identity.name} is not listed any more.", code="gone", fix="mooring list")
-
-    def _fresh(self, work: Work, snapshot: Snapshot, disk: Disk) -> None:
-        now = make(snapshot, work.world.facts(snapshot, disk), disk.id, work.plan.options)
-        found = blocks(now.findings)
-        if found:
-            text = " ".join(finding.text for finding in found)
-            raise StepError(text, code=found[0].code, fix=found[0].fix)
-        if now.digest != work.plan.digest:
-            text = "The situation is not the one that the plan was made for."
-            raise StepError(text, code="changed", fix="look at the new plan and confirm that one")
-
-    def _resumed(self, work: Work, snapshot: Snapshot, disk: Disk) -> None:
-        if work.device_gone():
-            # The name of the device may serve somebody else by now, and the inventory misses it: both are no news.
-            disk = dataclasses.replace(disk, device=None, dev=None, diskseq=None)
-            problems = tuple(
-                problem for problem in snapshot.problems if (problem.source, problem.subject) != ("block", disk.name)
-            )
-            snapshot = dataclasses.replace(snapshot, problems=problems)
-        # Once its own sessions are gone, the target still shows the disk over sessions of other disks; those stay.
-        ours = {step.params["session"] for step in work.plan.steps if step.kind == "logout"}
-        scene = view(snapshot, work.world.facts(snapshot, disk), disk)
-        scene = dataclasses.replace(
-            scene,
-            paths=tuple(path for path in scene.paths if path.session in ours),
-            sessions=tuple(session for session in scene.sessions if session.id in ours),
-        )
-        found = blocks(examine(scene, resuming=True))
-        if found:
-            text = " ".join(finding.text for finding in found)
-            raise StepError(text, code=found[0].code, fix=found[0].fix)
-
-    def verify(self, work: Work, step: Step) -> str:
-        """What the disk is."""
-        identity = work.identity
-        return f"{identity.wwid}, {identity.size_bytes} bytes, LUN {identity.lun} of {identity.target}"
 
 
 class Lock(Kind):
@@ -358,8 +297,7 @@ def flushed_and_gone(work: Work) -> str | None:
     """
     if not work.device_gone():
         return None
-    needed = [step for step in work.plan.steps if step.kind in ("fsync", "flush")]
-    if all(work.verified(step.id) for step in needed):
+    if all(work.verified(step.id) for step in work.steps("fsync", "flush")):
         return f"{work.identity.device} is detached, and its flush was proven before"
     text = f"{work.identity.device} was detached before its flush was proven."
     raise StepError(text, code="detached-elsewhere", fix="undo brings the disk back; then remove it again")
@@ -381,11 +319,10 @@ def nothing_to_flush(work: Work, sense: bytes) -> bool:
 
 
 def who_uses(work: Work) -> str:
-    """Who uses the disk now, as a part of a sentence; empty if nobody can be named."""
+    """Who uses the disks now, as a part of a sentence; empty if nobody can be named."""
     try:
         snapshot = work.world.snapshot()
-        disk = work.find(snapshot)
-        users = work.world.facts(snapshot, disk).users if disk is not None else ()
+        users = work.world.facts(snapshot, work.extent(snapshot)).users
     except MooringError:
         return ""  # that it is busy is known all the same
     names = [f"{user.command} (process {user.pid}, {user.how} {user.path})" for user in users]

@@ -14,6 +14,56 @@ from safety.world import StepError
 _SETTLE_S = 10.0
 
 
+class LeaveMap(Kind):
+    """Have a map let go of one path; it goes on over the others."""
+
+    def precheck(self, work: Work, step: Step) -> None:
+        """Still the planned path, and another one in the map that works."""
+        lanes.confirm(work)
+        if self._held(work, step) and not self._others(work):
+            text = f"The map {work.identity.name} has no other path that is running by now."
+            raise StepError(text, code="last-live-path", fix="bring another path back first")
+
+    def apply(self, work: Work, step: Step) -> None:
+        """Tell multipathd; whether it did is for the kernel to show."""
+        if self._held(work, step) and not work.world.kernel.forget(lanes.route_of(step)):
+            text = f"multipathd does not let go of {lanes.route_of(step).kname}."
+            raise StepError(text, code="multipathd", fix="look at: systemctl status multipathd; multipath -ll")
+
+    def verify(self, work: Work, step: Step) -> str:
+        """Nothing holds the path, and the map holds another that is running."""
+        work.until(lambda: self._left(work, step), _SETTLE_S)
+        others = ", ".join(self._others(work))
+        return f"nothing holds {lanes.route_of(step).kname}; the map {work.identity.name} goes on over {others}"
+
+    def standing(self, work: Work, step: Step) -> str | None:
+        """Whether it is out of the map."""
+        return f"{lanes.route_of(step).kname} is out of the map" if self._left(work, step) is None else None
+
+    def undo(self, work: Work, step: Step) -> str:
+        """Have multipathd take it up again."""
+        return bring_back(work)
+
+    def _held(self, work: Work, step: Step) -> bool:
+        found = lanes.present(lanes.look(work), lanes.route_of(step))
+        return found is not None and bool(found.holders)
+
+    def _others(self, work: Work) -> list[str]:
+        node, mine = lanes.map_node(work), lanes.routes(work)
+        seen = lanes.look(work).paths if node is not None else ()
+        return [
+            str(path.kname)
+            for path in seen
+            if node is not None and node.kname in path.holders and path.state == "running"
+            if not any(route.same(path) for route in mine)
+        ]
+
+    def _left(self, work: Work, step: Step) -> str | None:
+        if self._held(work, step):
+            return f"/dev/{lanes.route_of(step).kname} is still held."
+        return None if self._others(work) else f"The map {work.identity.name} has no running path left."
+
+
 class ClaimMap(Kind):
     """Open the map exclusively and keep it open until its paths are claimed."""
 

@@ -1,44 +1,15 @@
-"""Steps around the sessions of a disk of the kernel's initiator: know it, keep it from coming back, log out, watch."""
+"""Steps on sessions of the kernel's initiator: keep them from coming back, and log out."""
 
 from __future__ import annotations
 
-from initiator.host.scsipaths import Paths, ScsiSession
-from initiator.model import Disk, Snapshot
+from initiator.host.scsipaths import ScsiSession
 from safety import lanes
-from safety.findings import blocks
-from safety.guards import examine
 from safety.kind import Kind
 from safety.plan import Step
-from safety.restore_kernel import bring_back
-from safety.scene import view
-from safety.steps_end import LogoutOf, WatchFor
-from safety.steps_local import Identify
+from safety.restore_kernel import bring_back, log_in
+from safety.steps_end import LogoutOf
 from safety.work import Work
 from safety.world import NotProven, StepError
-from safety.world_kernel import Door
-
-
-class IdentifyKernel(Identify):
-    """Make sure that this is the disk, that nothing changed since the plan was shown, and that no guard says no."""
-
-    def precheck(self, work: Work, step: Step) -> None:
-        """Fresh: the situation is exactly the one that was confirmed. Resumed: nothing new uses the disk."""
-        snapshot = work.snapshot()
-        disk = work.find(snapshot)
-        if work.fresh and disk is None:
-            raise StepError(f"{work.identity.name} is not listed any more.", code="gone", fix="mooring list")
-        if work.fresh:
-            lanes.confirm(work)
-        if disk is not None and work.fresh:
-            self._fresh(work, snapshot, disk)
-        elif disk is not None:
-            self._resumed(work, snapshot, disk)
-
-    def _resumed(self, work: Work, snapshot: Snapshot, disk: Disk) -> None:
-        found = blocks(examine(view(snapshot, work.world.facts(snapshot, disk), disk), resuming=True))
-        if found:
-            text = " ".join(finding.text for finding in found)
-            raise StepError(text, code=found[0].code, fix=found[0].fix)
 
 
 class Startup(Kind):
@@ -98,34 +69,12 @@ class LogoutKernel(LogoutOf):
 
     def undo(self, work: Work, step: Step) -> str:
         """Log in again."""
-        return bring_back(work)
+        if work.disks:
+            return bring_back(work)
+        door = lanes.door_of(step)
+        log_in(work, door, step.params["chap_user"])
+        return f"there is a session to {door.target} at {door.portal} again"
 
     def listed(self, work: Work, step: Step) -> ScsiSession | None:
         """The kernel's session."""
         return lanes.listed(work, lanes.door_of(step))
-
-
-def _out(work: Work) -> list[Door]:
-    """The sessions that the plan logs out."""
-    return [lanes.door_of(step) for step in work.plan.steps if step.kind == "logout-kernel"]
-
-
-class WatchKernel(WatchFor):
-    """Neither a session nor a path nor the map is there again."""
-
-    def returned(self, work: Work) -> str | None:
-        """What of the disk is there again, as a sentence; None if nothing is."""
-        paths: Paths = lanes.look(work)
-        for door in _out(work):
-            for session in paths.sessions:
-                if lanes.leads_to(session, door):
-                    return f"There is a session to {door.target} at {door.portal} again."
-        for path in paths.paths:
-            if path.wwid is not None and path.wwid == lanes.wwid(work):
-                return f"The disk is there again as {path.kname or path.hctl}."
-        if lanes.map_node(work) is not None:
-            return f"The map {work.identity.name} is there again."
-        for step in work.plan.steps:
-            if step.kind == "startup" and work.world.kernel.startup(lanes.door_of(step)) != "manual":
-                return f"Somebody set node.startup of {lanes.door_of(step).target} again."
-        return None

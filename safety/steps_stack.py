@@ -214,9 +214,10 @@ class ClosePart(_Close):
     def undo(self, work: Work, step: Step) -> str:
         """udev makes it with the map; where it did not, kpartx does."""
         bring_back(work)
-        node = lanes.ground(work)
-        if not self.nodes(work, step) and node is not None:
-            _again(work, ("kpartx", "-a", stand.path_of(node)), step.deadline_s)
+        for one in work.each():
+            node = lanes.ground(one)
+            if not self.nodes(work, step) and node is not None:
+                _again(work, ("kpartx", "-a", stand.path_of(node)), step.deadline_s)
         work.until(lambda: None if self.nodes(work, step) else f"{step.params['name']} does not show.", _SETTLE_S)
         return f"{step.params['name']} is there"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from initiator.model import Disk, Session, SessionState, Snapshot
+from safety import lanes
+from safety.plan import Plan
+from safety.scope import Reach
 from safety.sequence import Phase
 from safety.work import Work
-from safety.world_kernel import Door
 
 
 def verdict(work: Work) -> tuple[str, dict[str, list[str]]]:
@@ -25,28 +27,48 @@ def verdict(work: Work) -> tuple[str, dict[str, list[str]]]:
         if link is not None:
             name = next((one.name for one in snapshot.links if one.id == link), str(link))
             _sort(f"link {name}", [one for one in _live(snapshot) if one.link == link], free, busy)
-    name = work.identity.name
-    stay = _staying(work)
-    if stay:
-        text = f"{name} is safely removed: unmounted, flushed, offline and deleted on every path."
-        text += f" These sessions stay, for the other disks that they carry: {', '.join(stay)}."
-    else:
-        text = f"{name} is safe to pull: unmounted, flushed, offline and logged out on every path."
+    said = [*_disks(work), *_scope(work.plan, snapshot)]
     if free:
-        text += f" No session any more: {', '.join(free)}."
+        said.append(f"No session any more: {', '.join(free)}.")
     if busy:
-        text += f" Still in use by other sessions: {'; '.join(busy)}."
-    seen = still_seen(work, snapshot)
-    if seen is not None:
-        text += f" The target still shows it over {seen}, where nothing uses it."
-    return text, {"free": free, "busy": busy}
+        said.append(f"Still in use by other sessions: {'; '.join(busy)}.")
+    for one in work.each():
+        seen = still_seen(one, snapshot) if one.member.whole else None
+        if seen is not None:
+            said.append(f"The target still shows {one.identity.name} over {seen}, where nothing uses it.")
+    return " ".join(said), {"free": free, "busy": busy}
 
 
-def _staying(work: Work) -> list[str]:
-    """The portals whose sessions the plan leaves alone, of a disk of the kernel."""
-    out = {step.params["door"]["sid"] for step in work.plan.steps if step.kind == "logout-kernel"}
-    doors = [Door.from_json(door) for door in work.plan.attach.get("doors", ())]
-    return [f"{door.target} at {door.portal}" for door in doors if door.sid not in out]
+def _disks(work: Work) -> list[str]:
+    """What became of the disks, and of the sessions that stay."""
+    plan = work.plan
+    stay = [f"{each.target} at {each.portal}" for each in plan.touched if not each.ends]
+    gone = [member.identity.name for member in plan.members if member.whole]
+    said = []
+    if gone and stay:
+        be = "is" if len(gone) == 1 else "are"
+        said.append(f"{', '.join(gone)} {be} safely removed: unmounted, flushed, offline and deleted on every path.")
+    elif gone:
+        be = "is" if len(gone) == 1 else "are"
+        said.append(f"{', '.join(gone)} {be} safe to pull: unmounted, flushed, offline and logged out on every path.")
+    for one in work.each():
+        if not one.member.whole:
+            paths = ", ".join(route.kname for route in lanes.routes(one))
+            said.append(f"{paths} is out of {one.identity.name}, which goes on over its other paths.")
+    if stay:
+        said.append(f"These sessions stay, for the other disks that they carry: {', '.join(stay)}.")
+    return said
+
+
+def _scope(plan: Plan, snapshot: Snapshot) -> list[str]:
+    """Whether that which was named is free of this host's sessions."""
+    if plan.scope.reach is Reach.TARGET:
+        left = [one.name for one in _live(snapshot) if one.target == plan.scope.subjects[0]]
+        if left:
+            return [f"Sessions of this host to {plan.name} that began meanwhile: {', '.join(left)}."]
+        return [f"No session of this host to {plan.name} remains."]
+    ended = [each.name for each in plan.touched if each.ends]
+    return [] if plan.members or not ended else [f"Logged out: {', '.join(ended)}."]
 
 
 def _live(snapshot: Snapshot) -> list[Session]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.errors import MooringError
 from initiator.host.scsipaths import Traffic
-from initiator.model import Disk, DiskState, Snapshot
+from initiator.model import Disk, DiskState, Snapshot, Source
 from safety.identity import Identity, differences
-from safety.plan import Plan, Step
+from safety.plan import Member, Plan, Step
+from safety.scope import Extent, extent
 from safety.world import Claim, Ends, NotProven, StepError, Unreadable, World
 from safety.world_kernel import PathClaim
 
@@ -41,18 +42,79 @@ class Work:
     rebooted: bool = False
     """True when the machine was restarted since the plan was made: its devices, mounts and sessions are gone, and what
     has their names now is something else."""
-    claim: Claim | None = None
+    members: tuple[Member, ...] | None = None
+    """The disks that this is about: those of one step, or all of the plan when None."""
+    claims: dict[str, Claim] = dataclasses.field(default_factory=dict)
+    """Claims on devices of whole disks, by the disk's id."""
     held: dict[str, PathClaim] = dataclasses.field(default_factory=dict)
-    """Claims on paths of a disk of the kernel, by H:C:T:L."""
+    """Claims on paths of disks of the kernel, by H:C:T:L."""
     counted: dict[str, Traffic] = dataclasses.field(default_factory=dict)
     """Counters of these paths after their flush."""
     proofs: dict[str, str] = dataclasses.field(default_factory=dict)
     """What was answered to steps whose effect no state shows (flushes), by step, in this run."""
 
+    def on(self, disks: Collection[str]) -> Work:
+        """The same work, about these disks alone."""
+        found = tuple(member for member in self.plan.members if member.id in disks)
+        return dataclasses.replace(self, members=found)
+
+    @property
+    def disks(self) -> tuple[Member, ...]:
+        """The disks that this is about."""
+        return self.plan.members if self.members is None else self.members
+
+    def each(self) -> Iterator[Work]:
+        """The same work, about one disk after the other."""
+        return (self.on((member.id,)) for member in self.disks)
+
+    @property
+    def member(self) -> Member:
+        """The disk that a step of one disk is about.
+
+        Raises:
+            StepError: it is about several, or none.
+        """
+        if len(self.disks) != 1:
+            raise StepError(f"A step for one disk was given {len(self.disks)}.", code="plan")
+        return self.disks[0]
+
     @property
     def identity(self) -> Identity:
-        """The disk of the plan."""
-        return self.plan.identity
+        """What makes that disk this disk."""
+        return self.member.identity
+
+    @property
+    def name(self) -> str:
+        """The disks, for a person."""
+        return ", ".join(member.identity.name for member in self.disks) or self.plan.name
+
+    @property
+    def claim(self) -> Claim | None:
+        """The claim on the device of the disk."""
+        return self.claims.get(self.member.id)
+
+    @claim.setter
+    def claim(self, claim: Claim | None) -> None:
+        if claim is None:
+            self.claims.pop(self.member.id, None)
+        else:
+            self.claims[self.member.id] = claim
+
+    def steps(self, *kinds: str) -> list[Step]:
+        """The steps of these kinds that are about any of these disks."""
+        own = {member.id for member in self.disks}
+        return [step for step in self.plan.steps if step.kind in kinds and own.intersection(step.disks)]
+
+    def extent(self, snapshot: Snapshot) -> Extent:
+        """What is left of these disks: all of a disk that leaves the host, else the paths of the plan's sessions."""
+        wanted: list[tuple[Disk, set[str] | None]] = []
+        for one in self.each():
+            disk = one.find(snapshot)
+            if disk is not None:
+                own = {touched.id for touched in self.plan.touched if touched.paths}
+                gone = {path.id for path in snapshot.paths if path.disk == disk.id and path.session in own}
+                wanted.append((disk, None if one.member.whole else gone))
+        return extent(snapshot, wanted)
 
     def snapshot(self) -> Snapshot:
         """A new reading of the host.
@@ -90,9 +152,12 @@ class Work:
         return snapshot
 
     def _settled(self, snapshot: Snapshot) -> bool:
-        """Whether the worker of the disk, if there is one, has reported; others' sessions may only show the disk."""
+        """Whether the worker of each disk, if there is one, has reported; others' sessions may only show the disk."""
+        return all(one._adopted(snapshot) for one in self.each() if one.identity.source == Source.ENGINE)
+
+    def _adopted(self, snapshot: Snapshot) -> bool:
         listed = {session.id for session in snapshot.sessions}
-        logouts = [step for step in self.plan.steps if step.kind == "logout"]
+        logouts = self.steps("logout")
         if any(step.params["session"] not in listed and self.connection_of(step) is not None for step in logouts):
             return False
         disk = self.find(snapshot)
@@ -159,15 +224,17 @@ class Work:
         return state is None or state.backing_file is None or state.diskseq != self.identity.diskseq
 
     def drop(self) -> None:
-        """Close every claim. The kernel would do so with the process."""
-        claim, self.claim = self.claim, None
-        held, self.held = list(self.held.values()), {}
-        with contextlib.suppress(MooringError):
-            if claim is not None and claim.held:
-                self.world.release(claim, 30.0)
-        with contextlib.suppress(MooringError):
-            if held:
-                self.world.kernel.let_go(held)
+        """Close every claim on these disks. The kernel would do so with the process."""
+        for member in self.disks:
+            claim = self.claims.pop(member.id, None)
+            with contextlib.suppress(MooringError):
+                if claim is not None and claim.held:
+                    self.world.release(claim, 30.0)
+            hctls = [route["hctl"] for route in member.attach.get("routes", ())]
+            held = [self.held.pop(hctl) for hctl in hctls if hctl in self.held]
+            with contextlib.suppress(MooringError):
+                if held:
+                    self.world.kernel.let_go(held)
 
     def until(self, look: Callable[[], str | None], seconds: float) -> None:
         """Look again and again until `look` gives None.

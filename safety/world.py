@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from initiator.errors import MooringError, OutcomeUnknownError
 from initiator.host.mounts import Mount
-from initiator.model import Disk, Snapshot
+from initiator.model import Snapshot
 from safety.facts import Facts
+from safety.scope import Extent
 
 if TYPE_CHECKING:
     from safety.world_kernel import KernelWorld
@@ -82,7 +83,7 @@ class World(Protocol):
     def snapshot(self) -> Snapshot:
         """The host as it is now."""
 
-    def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:
+    def facts(self, snapshot: Snapshot, extent: Extent) -> Facts:
         """What the guards need beyond the snapshot."""
 
     def mounts(self) -> tuple[Mount, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from initiator.model import Disk, DiskState, Session, Source
+from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source
+from safety import scope
+from safety.scope import Reach, Scope
 from tui.tree import Item, Kind, Row, Target
 from tui.words import say
 
@@ -28,7 +30,14 @@ class Action:
 
 
 ACTIONS: tuple[Action, ...] = (
-    Action("remove", ("r",), "remove", "Take the selected disk away safely, after showing each step", 2, changes=True),
+    Action(
+        "remove",
+        ("r",),
+        "remove",
+        "Take the selected disk, path, session or target away safely, after showing each step",
+        2,
+        changes=True,
+    ),
     Action("filter", ("slash",), "filter", "Show only rows with some words; field:value and !not work too", 3),
     Action("next_trouble", ("n",), "next problem", "Go to what is wrong, worst first", 4),
     Action("detail", ("d",), "detail", "Show or hide the details of the selected row", 5),
@@ -94,6 +103,24 @@ def disk_of(row: Row | None) -> str | None:
     return getattr(item, "disk", None)
 
 
+def scope_of(row: Row | None, snapshot: Snapshot) -> Scope | None:
+    """What a removal of a row takes away; None where there is nothing to take away."""
+    item: Item | None = row.item if row else None
+    if isinstance(item, Target):
+        return scope.target(item.name) if item.sessions else None
+    if isinstance(item, Session):
+        return scope.session(item)
+    if isinstance(item, Link):
+        used = any(session.link == item.id for session in snapshot.sessions)
+        return Scope(Reach.LINK, (item.id,), item.name) if used else None
+    disk = next((each for each in snapshot.disks if each.id == disk_of(row)), None)
+    if disk is None:
+        return None
+    if isinstance(item, Path) and disk.source is Source.KERNEL and len(disk.paths) > 1:
+        return scope.path(snapshot, item)
+    return scope.disks(disk)
+
+
 def why_not(action: Action, context: Context) -> str:
     """Why an action cannot be done now, as a sentence; an empty string when it can."""
     if not action.changes:
@@ -120,8 +147,8 @@ def _why_no_removal(context: Context) -> str:
     row = context.row
     if row is None:
         return "There is no disk to remove."
-    if disk_of(row) is None:
-        return "Move the cursor to a disk, one of its paths or its volume: a removal takes one disk at a time."
+    if disk_of(row) is None and not isinstance(row.item, Target | Session | Link):
+        return "Move the cursor to a disk, a path, a volume, a session, a target or a link."
     if isinstance(row.item, Disk) and row.item.state is DiskState.AVAILABLE:
         return "This disk is not attached: there is nothing to remove."
     return ""

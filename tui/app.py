@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from initiator.host.nodes import NodeRecord
     from safety.journal import Unfinished
     from safety.plan import Plan
+    from safety.scope import Scope
     from tui.orders import Order
 
 DARK = Theme(
@@ -204,16 +205,11 @@ class MooringApp(App[int]):
 
     # --- removals -----------------------------------------------------------------------------------------------
 
-    def begin_removal(self, disk: str) -> None:
+    def begin_removal(self, scope: Scope, plan: Plan | None = None, note: str = "") -> None:
         """Plan, read, type the name, run: each on a screen of its own."""
-        found = self.store.world.disk(disk) if self.store.world else None
-        if found is not None:
-            self._read_plan(disk, found.name)
-
-    def _read_plan(self, disk: str, name: str, plan: Plan | None = None, note: str = "") -> None:
         from tui.screens.removal import PlanScreen
 
-        self.push_screen(PlanScreen(disk, name, self.main.glyphs, plan, note), self._confirm)
+        self.push_screen(PlanScreen(scope, self.main.glyphs, plan, note), self._confirm)
 
     def _confirm(self, plan: Plan | None) -> None:
         from tui.screens.removal import ConfirmScreen
@@ -232,13 +228,13 @@ class MooringApp(App[int]):
         remover = self.backends.remover
 
         def work() -> Plan | pathlib.Path:
-            fresh = remover.plan(plan.identity.disk)
+            fresh = remover.plan(plan.scope)
             return remover.start(fresh) if fresh.digest == plan.digest and not fresh.blocked else fresh
 
         background.run(self, work, functools.partial(self._begun, plan))
 
     def _begun(self, plan: Plan, result: Plan | pathlib.Path | MooringError) -> None:
-        name = plan.identity.name
+        name = plan.name
         if isinstance(result, pathlib.Path):
             self._watch_removal(result, name)
         elif isinstance(result, MooringError):
@@ -246,7 +242,7 @@ class MooringApp(App[int]):
             self.notify(text, title="The removal was not started", severity="error", timeout=20, markup=False)
         else:
             note = "Something changed since you read the plan. Nothing was done. This is the plan as it is now:"
-            self._read_plan(plan.identity.disk, name, result, note)
+            self.begin_removal(plan.scope, result, note)
 
     def _watch_removal(self, journal: pathlib.Path, name: str) -> None:
         from tui.screens.progress import ProgressScreen

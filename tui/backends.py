@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from initiator.model import Event, Session, Snapshot, TcpInfo
     from safety.journal import Unfinished
     from safety.plan import Plan
+    from safety.scope import Scope
 
 
 class Remover(Protocol):
     """Plans removals and starts them in a process of their own."""
 
-    def plan(self, disk: str) -> Plan:
+    def plan(self, scope: Scope) -> Plan:
         """A plan made from the host as it is now.
 
         Raises:
@@ -180,12 +181,12 @@ class HostSource:
 class HostRemover:
     """Removals of this host, by `safety`."""
 
-    def plan(self, disk: str) -> Plan:
+    def plan(self, scope: Scope) -> Plan:
         """Read everything anew and plan."""
         from initiator.engine.client import EngineClient
         from safety.prepare import prepare
 
-        return prepare(disk, EngineClient())
+        return prepare(scope, EngineClient())
 
     def start(self, plan: Plan) -> pathlib.Path:
         """Start the runner."""

@@ -169,14 +169,20 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "removal")
-    plan = group.add("plan", "plan", "what removing a disk would do, and what stands in its way", json=True)
-    plan.add_argument("name", help="the disk: name, id, WWID, device or mount point")
+    what = "a disk (name, id, WWID, device or mount point), or several; or one path of a map, a session, or a target"
+    plan = group.add("plan", "plan", "what a removal would do, and what stands in its way", json=True)
+    plan.add_argument("names", metavar="NAME", nargs="+", help=what)
     remove = group.add(
-        "remove", "remove", "take a disk away safely: dismount, offline, logout", json=True, changes="remove"
+        "remove", "remove", "take disks away safely: dismount, offline, logout", json=True, changes="remove"
     )
-    remove.add_argument("name", help="the disk: name, id, WWID, device or mount point")
-    remove.add_argument("--confirm", metavar="NAME", help="the disk's name once more, instead of being asked")
-    for parser in (plan, remove):
+    remove.add_argument("names", metavar="NAME", nargs="+", help=what)
+    text = "take away everything behind a target, or over a link, in one plan"
+    drain = group.add("drain", "drain", text, json=True, changes="remove")
+    drain.add_argument("name", metavar="TARGET|LINK", help="the target's iSCSI name, or a network link")
+    drain.add_argument("--dry-run", action="store_true", help="only show the plan")
+    for parser in (remove, drain):
+        parser.add_argument("--confirm", metavar="NAME", help="the name once more, instead of being asked")
+    for parser in (plan, remove, drain):
         parser.add_argument("--watch", metavar="SECONDS", type=float, help="how long nothing may come back (5)")
     again = group.add("resume", "resume", "go on with a removal that was stopped part-way", json=True, changes="resume")
     again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")

@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 from initiator.errors import BadInputError
 from initiator.model import Disk, Session, Snapshot
 from initiator.names import clean
+from safety import scope
+from safety.scope import Reach, Scope
 
 
 class Named(Protocol):
@@ -58,6 +60,52 @@ def find_any(snapshot: Snapshot, text: str) -> Named:
     disks = [disk for disk in snapshot.disks if disk.map is not None and text == disk.name]
     own = {disk.map for disk in disks if disk.map != text}  # a disk and its map have one name: the disk is meant
     return _only("object", text, everything, lambda item: text in (item.id, item.name) and item.id not in own)
+
+
+def find_scope(snapshot: Snapshot, names: Sequence[str]) -> Scope:
+    """What a removal of these names takes away: disks; or one path of a map, one session, one target, one link.
+
+    Raises:
+        BadInputError: a name fits nothing or more than one thing, or names of several kinds are mixed.
+    """
+    if len(names) == 1:
+        other = _other_scope(snapshot, names[0])
+        if other is not None:
+            return other
+    return scope.disks(*dict.fromkeys(find_disk(snapshot, name) for name in names))
+
+
+def find_drained(snapshot: Snapshot, text: str) -> Scope:
+    """The target with this name, or the link: all sessions of it end.
+
+    Raises:
+        BadInputError: there is neither.
+    """
+    links = [link for link in snapshot.links if text in (link.name, link.id)]
+    if links:
+        return Scope(Reach.LINK, (links[0].id,), links[0].name)
+    names = sorted({session.target for session in snapshot.sessions})
+    near = difflib.get_close_matches(text, names, n=1)
+    if text not in names:
+        there = ", ".join(clean(name) for name in names[:12]) or "no session at all"
+        raise BadInputError(
+            f"this host has no session to a target or over a link called {clean(text)!r}",
+            fix=f"did you mean {clean(near[0])!r}?" if near else f"there is: {there}",
+        )
+    return scope.target(text)
+
+
+def _other_scope(snapshot: Snapshot, text: str) -> Scope | None:
+    """What a name means that is not that of a disk; None if it may be a disk's."""
+    if any(text in (disk.name, disk.id, disk.wwid, disk.device) for disk in snapshot.disks):
+        return None
+    paths = [path for path in snapshot.paths if text in (path.id, path.name, path.device)]
+    if len(paths) == 1:
+        return scope.path(snapshot, paths[0])
+    sessions = [session for session in snapshot.sessions if text in (session.id, session.name)]
+    if len(sessions) == 1:
+        return scope.session(sessions[0])
+    return scope.target(text) if any(session.target == text for session in snapshot.sessions) else None
 
 
 def _only(kind: str, text: str, items: Iterable[T], fits: Callable[[T], bool]) -> T:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from safety.findings import Finding, Level
-from safety.plan import Plan, Step
+from safety.plan import Member, Plan, Step
+from safety.touched import TouchedSession
 from tui.layout import labelled, paragraph
 from tui.words import Glyphs, Line, Piece, count, say, size, span
 
@@ -12,17 +13,13 @@ _SIGNS = {Level.BLOCK: ("bad", "bad"), Level.WARN: ("warn", "warn"), Level.NOTE:
 
 def plan_lines(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
     """The whole plan, the reasons against it first."""
-    who = plan.identity
-    lines = [*_summary(plan, width, glyphs), ()]
-    facts: list[tuple[str, str | Line]] = [
-        ("Disk", say(who.name)),
-        ("Target", say(who.target or "")),
-        ("LUN", "" if who.lun is None else str(who.lun)),
-        ("WWID", say(who.wwid or "none")),
-        ("Size", size(who.size_bytes)),
-        ("Device", say(who.device or "none")),
-    ]
-    lines += labelled(facts, width)
+    lines = _summary(plan, width, glyphs)
+    for member in plan.members:
+        lines += [(), *labelled(_disk(member), width)]
+    if plan.touched:
+        lines += [(), _heading(f"Touches {count(len(plan.touched), 'session')}", width, glyphs)]
+    for each in plan.touched:
+        lines += _touched(each, width, glyphs)
     if plan.findings:
         lines += [(), _heading("Findings", width, glyphs)]
         for finding in plan.findings:
@@ -36,12 +33,33 @@ def plan_lines(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
 
 def _summary(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
     against = sum(finding.level is Level.BLOCK for finding in plan.findings)
-    name = say(plan.identity.name)
+    name = say(plan.name)
     if against:
         text = f"{glyphs.bad} {name} cannot be removed now: {count(against, 'reason')}. Nothing was changed."
         return paragraph(text, width, "bad")
     text = f"{glyphs.good} Nothing stands against removing {name}. Nothing has been changed yet."
     return paragraph(text, width, "good")
+
+
+def _disk(member: Member) -> list[tuple[str, str | Line]]:
+    who = member.identity
+    return [
+        ("Disk", say(who.name) + ("" if member.whole else ", which stays and loses paths")),
+        ("Target", say(who.target or "")),
+        ("LUN", "" if who.lun is None else str(who.lun)),
+        ("WWID", say(who.wwid or "none")),
+        ("Size", size(who.size_bytes)),
+        ("Device", say(who.device or "none")),
+    ]
+
+
+def _touched(each: TouchedSession, width: int, glyphs: Glyphs) -> list[Line]:
+    """One session, by its number: whether it ends, and what it stays for."""
+    over = f" over {say(each.link)}" if each.link else ""
+    why = f"stays, for {', '.join(map(say, each.stays_for))}" if each.stays_for else "stays"
+    fate = "is logged out" if each.ends else why
+    text = f"{say(each.number)} {say(each.target)} at {say(each.portal)}{over}: {fate}"
+    return _hanging(f"{glyphs.dot} ", text, width, "")
 
 
 def _finding(finding: Finding, width: int, glyphs: Glyphs) -> list[Line]:

@@ -75,7 +75,7 @@ class Progress:
             self.began = record.at
         if record.kind is Kind.PLAN:
             plan = Plan.from_json(record.data["plan"])
-            self.name = plan.identity.name
+            self.name = plan.name
             self.steps = {step.id: StepProgress(step.id, step.title) for step in plan.steps}
         elif record.kind is Kind.RUN:
             self.run, self.outcome, self.ended, self.runner_lost = record, None, None, False

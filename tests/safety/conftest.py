@@ -15,6 +15,7 @@ from initiator import inventory
 from initiator.engine.client import EngineClient
 from safety.plan import Options, Plan
 from safety.prepare import prepare
+from safety.scope import Reach, Scope
 from tests.safety.fakeengine import WWID, FakeEngine
 
 MISSING = [tool for tool in ("losetup", "mkfs.ext4", "mount", "unshare", "fsck.ext4") if shutil.which(tool) is None]
@@ -36,7 +37,7 @@ class Range:
         return self.state / "journal"
 
     def plan(self, watch_s: float = 0.2) -> Plan:
-        return prepare(f"engine:d:{WWID}", self.client, Options(watch_s=watch_s))
+        return prepare(Scope(Reach.DISKS, (f"engine:d:{WWID}",), "data"), self.client, Options(watch_s=watch_s))
 
     def mounted(self) -> bool:
         return any(

@@ -22,8 +22,10 @@ from initiator.model import (
     Source,
 )
 from safety.facts import Facts, Memory, SystemUse
+from safety.scope import Reach, Scope
 
 DISK = "engine:d:naa.5000000000000001"
+SCOPE = Scope(Reach.DISKS, (DISK,), "data")
 WWID = "naa.5000000000000001"
 TARGET = "iqn.2026-11.example:store"
 DEV = "7:3"

@@ -1,4 +1,4 @@
-"""A simulated kernel with iSCSI sessions, SCSI paths, a multipath map and LVM, that keeps count of where the bytes are.
+"""A simulated kernel with iSCSI sessions, SCSI paths, multipath maps and LVM, that keeps count of where the bytes are.
 
 As in `simworld`: bytes move from the file system's cache to the device's, to the target's cache, to stable storage, and
 only the calls that do so on a real host move them here. An offline path with dirty bytes behind it, or a logout with
@@ -36,24 +36,35 @@ from initiator.model import (
 )
 from safety.facts import Facts, Memory, SystemUse, User
 from safety.facts_kernel import KernelFacts, Record
+from safety.scope import Extent, Reach, Scope
 from safety.world import Busy, Claim, Ends, LoopState, StepError
 from safety.world_kernel import Answer, Door, PathClaim, Route
 from tests.safety import scenes
 from tests.safety.simworld import Crash
 
-WWID = "naa.6001405000000001"
-UUID = "mpath-36001405000000001"
-GROUP = "A" * 32
-DISK = f"kernel:d:{WWID}"
 TARGET = "iqn.2026-11.example:disks"
+GROUP = "A" * 32
 SIZE = 64 << 20
 STARTUP = "automatic"
 
 
+def wwid(number: int) -> str:
+    return f"naa.600140500000000{number + 1}"
+
+
+def uuid(number: int) -> str:
+    return f"mpath-3600140500000000{number + 1}"
+
+
+DISK = f"kernel:d:{wwid(0)}"
+SCOPE = Scope(Reach.DISKS, (DISK,), "mpatha")
+
+
 @dataclasses.dataclass(slots=True)
 class SimClaim:
-    """On the map, or on a path."""
+    """On the map of a disk, or on a path."""
 
+    disk: int
     what: Route | None = None
     open: bool = True
 
@@ -67,16 +78,70 @@ class SimClaim:
         return self.what
 
 
-class SimKernel:
-    """Implements `safety.world.World` and `safety.world_kernel.KernelWorld` without a kernel."""
+@dataclasses.dataclass(slots=True)
+class SimDisk:
+    """A logical unit: its map, and where its bytes are."""
 
-    def __init__(self, portals: int = 2, *, mapped: bool = True, group: bool = False, swap: bool = False) -> None:
+    number: int
+    map_seq: int | None
+    deferred: bool = False
+    device_dirty: int = 1
+    target_dirty: int = 1
+    stable: int = 0
+    lost: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"mpath{'abcd'[self.number]}"
+
+    @property
+    def kname(self) -> str:
+        return f"dm-{3 + 10 * self.number}"
+
+    @property
+    def dev(self) -> str:
+        return f"253:{3 + 10 * self.number}"
+
+    @property
+    def written(self) -> int:
+        return self.device_dirty + self.target_dirty + self.stable + self.lost
+
+
+@dataclasses.dataclass(slots=True)
+class SimVolume:
+    """A file system, on one disk or on the logical volume over all of them."""
+
+    number: int
+    disks: tuple[int, ...]
+    dirty: int = 3
+
+    @property
+    def mountpoint(self) -> str:
+        return "/mnt/data" + (str(self.number + 1) if self.number else "")
+
+
+class SimKernel:
+    """Implements `safety.world.World` and `safety.world_kernel.KernelWorld` without a kernel.
+
+    Args:
+        portals: Sessions to the target, each with a path to every disk.
+        disks: Logical units.
+        mapped: Whether multipathd joins the paths.
+        group: One volume group with one volume over all disks, instead of a file system on each.
+        swap: A swap file on the first file system.
+    """
+
+    def __init__(
+        self, portals: int = 2, *, disks: int = 1, mapped: bool = True, group: bool = False, swap: bool = False
+    ) -> None:
         self.clock = 100.0
         self.mapped = mapped
         self.sids = dict.fromkeys(range(1, portals + 1), TARGET)
-        self.lanes = {number: self._lane(number, 10 + number) for number in self.sids}
-        self.map_seq: int | None = 20 if mapped else None
-        self.deferred = False
+        self.disks = [SimDisk(number, 20 + number if mapped else None) for number in range(disks)]
+        self.lanes: dict[str, dict[str, Any]] = {}
+        for disk in self.disks:
+            for number in self.sids:
+                self._add_lane(disk.number, number, 10 + number + 100 * disk.number)
         self.group = group
         self.active = group
         self.swapped = swap
@@ -84,10 +149,11 @@ class SimKernel:
         self.other_luns: dict[int, str] = {}
         self.forgotten: set[str] = set()
         self.claims: list[SimClaim] = []
-        self.mounted: list[Mount] = [self._mount(40)]
+        own = [SimVolume(0, tuple(range(disks)))] if group else [SimVolume(one, (one,)) for one in range(disks)]
+        self.volumes = own
+        self.mounted: list[Mount] = [self._mount(volume, 40 + volume.number) for volume in own]
         self.users: tuple[User, ...] = ()
-        self.next_seq, self.next_mount = 30, 100
-        self.fs_dirty, self.device_dirty, self.target_dirty, self.stable, self.lost = 3, 1, 1, 0, 0
+        self.next_seq, self.next_mount = 500, 600
         self.answer = Answer(0, 0, 0, b"")
         self.write_cache: bool | None = True
         self.state_after: dict[str, str] = {}
@@ -98,11 +164,13 @@ class SimKernel:
         self.die_before: int | None = None
         self.die_after: int | None = None
 
-    def _lane(self, number: int, seq: int) -> dict[str, Any]:
-        return {
-            "sid": number,
-            "kname": f"sd{'abcdef'[number]}",
-            "dev": f"8:{16 * number}",
+    def _add_lane(self, disk: int, number: int, seq: int, sid: int | None = None) -> None:
+        place = number + 3 * disk
+        self.lanes[f"{number}:0:0:{disk}"] = {
+            "disk": disk,
+            "sid": number if sid is None else sid,
+            "kname": f"sd{'abcdefghijklm'[place]}",
+            "dev": f"8:{16 * place}",
             "seq": seq,
             "state": "running",
         }
@@ -115,75 +183,88 @@ class SimKernel:
 
     @property
     def written(self) -> int:
-        return self.fs_dirty + self.device_dirty + self.target_dirty + self.stable + self.lost
+        return sum(disk.written for disk in self.disks) + sum(volume.dirty for volume in self.volumes)
 
     @property
-    def base(self) -> BlockNode | None:
-        """The device of the disk."""
-        if self.map_seq is not None:
+    def lost(self) -> int:
+        return sum(disk.lost for disk in self.disks)
+
+    @property
+    def stable(self) -> int:
+        return sum(disk.stable for disk in self.disks)
+
+    def lanes_of(self, disk: int) -> dict[str, dict[str, Any]]:
+        return {hctl: lane for hctl, lane in self.lanes.items() if lane["disk"] == disk}
+
+    def joined(self, disk: SimDisk) -> list[str]:
+        """Knames of the paths that the map of a disk holds."""
+        if disk.map_seq is None:
+            return []
+        return [lane["kname"] for lane in self.lanes_of(disk.number).values() if lane["kname"] not in self.forgotten]
+
+    def base(self, disk: SimDisk) -> BlockNode | None:
+        """The device of a disk."""
+        if disk.map_seq is not None:
             holders = ("dm-5",) if self.active else ()
-            names = tuple(lane["kname"] for lane in self.lanes.values())
-            return BlockNode(
-                "dm-3",
-                "253:3",
-                "mpath",
-                SIZE,
-                False,
-                holders,
-                names,
-                dm_name="mpatha",
-                dm_uuid=UUID,
-                diskseq=self.map_seq,
-            )
-        return next(iter(self._disks()), None)
+            names = tuple(self.joined(disk))
+            node = BlockNode(disk.kname, disk.dev, "mpath", SIZE, False, holders, names)
+            return dataclasses.replace(node, dm_name=disk.name, dm_uuid=uuid(disk.number), diskseq=disk.map_seq)
+        return next(iter(self._nodes_of(disk)), None)
 
-    @property
-    def top(self) -> BlockNode | None:
-        """The device that carries the file system."""
+    def top(self, volume: SimVolume) -> BlockNode | None:
+        """The device that carries a file system."""
         if self.group:
-            logical = BlockNode(
-                "dm-5", "253:5", "lvm", SIZE, False, (), ("dm-3",), dm_name="vg-data", dm_uuid=f"LVM-{GROUP}{'b' * 32}"
-            )
+            grounds = [self.base(disk) for disk in self.disks]
+            under = tuple(node.kname for node in grounds if node is not None)
+            name, number = "vg-data", f"LVM-{GROUP}{'b' * 32}"
+            logical = BlockNode("dm-5", "253:5", "lvm", SIZE, False, (), under, dm_name=name, dm_uuid=number)
             return logical if self.active else None
-        return self.base
+        return self.base(self.disks[volume.disks[0]])
 
-    def _disks(self) -> list[BlockNode]:
-        holders = ("dm-3",) if self.map_seq is not None else ("dm-5",) if self.active else ()
+    def _nodes_of(self, disk: SimDisk) -> list[BlockNode]:
         return [
-            BlockNode(lane["kname"], lane["dev"], "disk", SIZE, False, holders, diskseq=lane["seq"])
-            for lane in self.lanes.values()
+            BlockNode(lane["kname"], lane["dev"], "disk", SIZE, False, self._holders(disk, lane), diskseq=lane["seq"])
+            for lane in self.lanes_of(disk.number).values()
         ]
 
-    def _mount(self, number: int) -> Mount:
-        top = self.top
+    def _holders(self, disk: SimDisk, lane: Mapping[str, Any]) -> tuple[str, ...]:
+        if lane["kname"] in self.joined(disk):
+            return (disk.kname,)
+        return ("dm-5",) if self.active and disk.map_seq is None else ()
+
+    def _mount(self, volume: SimVolume, number: int) -> Mount:
+        top = self.top(volume)
         assert top is not None
         name = f"/dev/mapper/{top.dm_name}" if top.dm_name else f"/dev/{top.kname}"
-        return Mount(number, 1, top.dev, "/", "/mnt/data", "rw,noatime", "", "ext4", name, "rw")
+        return Mount(number, 1, top.dev, "/", volume.mountpoint, "rw,noatime", "", "ext4", name, "rw")
 
     def nodes(self) -> tuple[BlockNode, ...]:
-        found = [BlockNode("vda", "254:0", "disk", 1 << 34, False), *self._disks()]
-        found += [node for node in (self.base, self.top) if node is not None and node not in found]
+        found = [BlockNode("vda", "254:0", "disk", 1 << 34, False)]
+        found += [node for disk in self.disks for node in self._nodes_of(disk)]
+        for node in [*map(self.base, self.disks), *map(self.top, self.volumes)]:
+            if node is not None and node not in found:
+                found.append(node)
         return tuple(found)
 
     def paths(self) -> Paths:
         found = [
             ScsiPath(
-                hctl=f"{number}:0:0:0",
+                hctl=hctl,
                 sid=lane["sid"],
-                lun=0,
+                lun=lane["disk"],
                 kind="disk",
-                wwid=WWID,
+                wwid=wwid(lane["disk"]),
                 state=lane["state"],
                 kname=lane["kname"],
                 dev=lane["dev"],
                 diskseq=lane["seq"],
                 size_bytes=SIZE,
-                holders=("dm-3",) if self.map_seq is not None else ("dm-5",) if self.active else (),
+                holders=self._holders(self.disks[lane["disk"]], lane),
             )
-            for number, lane in self.lanes.items()
+            for hctl, lane in self.lanes.items()
         ]
         found += [
-            ScsiPath(f"{sid}:0:0:1", sid, 1, "disk", name, "running", f"sdx{sid}", f"65:{sid}", 5, SIZE)
+            ScsiPath(f"{sid}:0:0:9", sid, 9, "disk", name, "running", f"sdx{sid}", f"65:{sid}", 5, SIZE)
             for sid, name in self.other_luns.items()
         ]
         return Paths(tuple(self._session(sid) for sid in self.sids), tuple(found))
@@ -193,7 +274,6 @@ class SimKernel:
 
     def snapshot(self) -> Snapshot:
         seen = self.paths()
-        own = [path for path in seen.paths if path.wwid == WWID]
         sessions = tuple(
             Session(
                 id=f"kernel:s:{each.sid}",
@@ -211,56 +291,66 @@ class SimKernel:
         )
         paths = tuple(
             Path(
-                id=f"kernel:p:{path.hctl}",
-                name=path.hctl,
-                state=PathState.ACTIVE if path.state == "running" else PathState.OFFLINE,
-                disk=DISK,
-                session=f"kernel:s:{path.sid}",
-                map=f"kernel:m:{UUID}" if self.map_seq is not None else None,
-                device=f"/dev/{path.kname}",
+                id=f"kernel:p:{hctl}",
+                name=hctl,
+                state=PathState.ACTIVE if lane["state"] == "running" else PathState.OFFLINE,
+                disk=f"kernel:d:{wwid(lane['disk'])}",
+                session=f"kernel:s:{lane['sid']}",
+                map=f"kernel:m:{lane['disk']}" if self.disks[lane["disk"]].map_seq is not None else None,
+                lun=lane["disk"],
+                device=f"/dev/{lane['kname']}",
             )
-            for path in own
+            for hctl, lane in self.lanes.items()
         )
         return Snapshot(
             host="testhost",
             taken_at=1000.0,
             sessions=sessions,
-            disks=(self._disk(paths),) if own else (),
+            disks=tuple(self._disk(disk, paths) for disk in self.disks if self.lanes_of(disk.number)),
             paths=paths,
-            maps=(Map(f"kernel:m:{UUID}", "mpatha", MapState.OK, Source.KERNEL, UUID[6:], "/dev/mapper/mpatha", DISK),)
-            if self.map_seq is not None
-            else (),
+            maps=tuple(self._map(disk) for disk in self.disks if disk.map_seq is not None),
             links=(Link("link:lo", "lo", LinkState.UP),),
             block=self.nodes(),
             swaps=self.swaps(),
         )
 
-    def _disk(self, paths: tuple[Path, ...]) -> Disk:
-        base = self.base
+    def _map(self, disk: SimDisk) -> Map:
+        own, device = f"kernel:d:{wwid(disk.number)}", f"/dev/mapper/{disk.name}"
+        name = f"kernel:m:{disk.number}"
+        return Map(name, disk.name, MapState.OK, Source.KERNEL, uuid(disk.number)[6:], device, own)
+
+    def _disk(self, disk: SimDisk, paths: tuple[Path, ...]) -> Disk:
+        base = self.base(disk)
         assert base is not None
-        running = any(path.state is PathState.ACTIVE for path in paths)
+        own = tuple(path for path in paths if path.disk == f"kernel:d:{wwid(disk.number)}")
+        running = any(path.state is PathState.ACTIVE for path in own)
         return Disk(
-            id=DISK,
+            id=f"kernel:d:{wwid(disk.number)}",
             name=base.dm_name or base.kname,
             state=DiskState.ATTACHED if running else DiskState.OFFLINE,
             source=Source.KERNEL,
-            wwid=WWID,
+            wwid=wwid(disk.number),
             size_bytes=SIZE,
             device=f"/dev/mapper/{base.dm_name}" if base.dm_name else f"/dev/{base.kname}",
             dev=base.dev,
             diskseq=base.diskseq,
-            paths=tuple(path.id for path in paths),
-            map=f"kernel:m:{UUID}" if self.map_seq is not None else None,
+            paths=tuple(path.id for path in own),
+            map=f"kernel:m:{disk.number}" if disk.map_seq is not None else None,
             target=TARGET,
-            lun=0,
-            designators=(WWID,),
+            lun=disk.number,
+            designators=(wwid(disk.number),),
             block_bytes=512,
-            multipath=self.map_seq is not None,
+            multipath=disk.map_seq is not None,
             write_cache=self.write_cache,
         )
 
-    def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:
+    def facts(self, snapshot: Snapshot, extent: Extent) -> Facts:
         seen = self.paths()
+        going = {each.removeprefix("kernel:p:") for each in extent.path_ids}
+        own = tuple(path for path in seen.paths if path.hctl in going)
+        named = {int(session.id.rpartition(":")[2]) for session in extent.sessions}
+        sids = {path.sid for path in own} | named
+        grounds = tuple(node.dev for node in map(self.base, self.disks) if node is not None)
         return Facts(
             mounts=self.mounts(),
             superblocks=self.superblocks(),
@@ -268,15 +358,13 @@ class SimKernel:
             system=(SystemUse("/", "254:0"),),
             memory=Memory(8 << 30, 4 << 30, 0.0),
             kernel=KernelFacts(
-                paths=tuple(path for path in seen.paths if path.wwid == WWID),
-                others=tuple(path for path in seen.paths if path.wwid != WWID),
-                sessions=seen.sessions,
+                paths=own,
+                others=tuple(path for path in seen.paths if path.sid in sids and path.hctl not in going),
+                sessions=tuple(session for session in seen.sessions if session.sid in sids),
                 every_session=seen.sessions,
-                records=tuple(Record(sid, self.records.get(sid % 10)) for sid in self.sids),
+                records=tuple(Record(sid, self.records.get(sid % 10)) for sid in self.sids if sid in sids),
                 multipathd="running" if self.mapped else "absent",
-                groups=(VolumeGroup("vg", GROUP, ("253:3" if self.mapped else "8:16",), ("vg/data",)),)
-                if self.active
-                else (),
+                groups=(VolumeGroup("vg", GROUP, grounds, ("vg/data",)),) if self.active else (),
             ),
         )
 
@@ -284,7 +372,8 @@ class SimKernel:
         return (scenes.ROOT_MOUNT, *self.mounted)
 
     def superblocks(self) -> tuple[str, ...]:
-        return (self.top.kname,) if self.mounted and self.top is not None else ()
+        devs = {mount.dev for mount in self.mounted}
+        return tuple(sorted(node.kname for node in self.nodes() if node.dev in devs))
 
     def swaps(self) -> tuple[Swap, ...]:
         return (Swap("/mnt/data/swap", "file", 4096, self.mounted[0].dev),) if self.swapped and self.mounted else ()
@@ -345,14 +434,28 @@ class SimKernel:
 
     def _intrude(self) -> None:
         """Somebody mounts whatever can be mounted, and dirties it at once."""
-        top = self.top
-        if not self.intruder or self.mounted or top is None or any(claim.open for claim in self.claims):
-            return
-        if self.map_seq is None and all(lane["state"] == "offline" for lane in self.lanes.values()):
-            return
+        if self.intruder and self.volumes:
+            for volume in self.volumes:
+                if self._can_be_mounted(volume):
+                    self._break_in(volume)
+                    return
+
+    def _can_be_mounted(self, volume: SimVolume) -> bool:
+        top = self.top(volume)
+        if top is None or any(mount.dev == top.dev for mount in self.mounted):
+            return False
+        for number in volume.disks:
+            if any(claim.open and claim.disk == number for claim in self.claims):
+                return False
+            lanes = self.lanes_of(number).values()
+            if self.disks[number].map_seq is None and all(lane["state"] == "offline" for lane in lanes):
+                return False
+        return True
+
+    def _break_in(self, volume: SimVolume) -> None:
         self.broke_in.append(self.calls[-1] if self.calls else "")
-        self.mounted.append(dataclasses.replace(self._mount(self.next_mount), mountpoint="/mnt/intruder"))
-        self.fs_dirty += 1
+        self.mounted.append(dataclasses.replace(self._mount(volume, self.next_mount), mountpoint="/mnt/intruder"))
+        volume.dirty += 1
         self.intruder = False
 
     def process_died(self) -> None:
@@ -361,16 +464,25 @@ class SimKernel:
         for claim in self.claims:
             self._close(claim)
 
+    def restart(self) -> None:
+        """The machine is restarted, in good order: nothing is mounted, mapped or logged in."""
+        for volume in self.volumes:
+            self._write_back(volume)
+        for disk in self.disks:
+            self.vanish(disk)
+        self.mounted, self.sids, self.lanes, self.active = [], {}, {}, False
+        self.forgotten = set()
+
     def _close(self, claim: SimClaim) -> None:
         was, claim.open = claim.open, False
-        if was and claim.what is None and self.deferred:
-            self._vanish()
+        if was and claim.what is None and self.disks[claim.disk].deferred:
+            self.vanish(self.disks[claim.disk])
 
-    def _vanish(self) -> None:
+    def vanish(self, disk: SimDisk) -> None:
         """The last close of a device writes its cache back, without telling anybody whether that went well."""
-        self.target_dirty += self.device_dirty
-        self.device_dirty = 0
-        self.map_seq, self.deferred = None, False
+        disk.target_dirty += disk.device_dirty
+        disk.device_dirty = 0
+        disk.map_seq, disk.deferred = None, False
 
     # Acting.
 
@@ -390,10 +502,16 @@ class SimKernel:
         self.swapped = True
         self._done()
 
+    def _at(self, mountpoint: str) -> SimVolume:
+        return next(volume for volume in self.volumes if volume.mountpoint == mountpoint)
+
+    def _write_back(self, volume: SimVolume) -> None:
+        self.disks[volume.disks[0]].device_dirty += volume.dirty
+        volume.dirty = 0
+
     def syncfs(self, mountpoint: str, deadline: float) -> None:
         self._effect(f"syncfs {mountpoint}")
-        self.device_dirty += self.fs_dirty
-        self.fs_dirty = 0
+        self._write_back(self._at(mountpoint))
         self._done()
 
     def unmount(self, mountpoint: str, deadline: float) -> None:
@@ -401,18 +519,18 @@ class SimKernel:
         if self.users or self.swapped:
             raise Busy(f"{mountpoint} is in use.")
         self.mounted = [mount for mount in self.mounted if mount.mountpoint != mountpoint]
-        self.device_dirty += self.fs_dirty
-        self.fs_dirty = 0
+        self._write_back(self._at(mountpoint))
         self._done()
 
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         self._effect("mount " + " ".join(arguments))
         if arguments[0] != "-t":
             return
-        assert not any(claim.open for claim in self.claims), "EBUSY"
-        fresh = self._mount(self.next_mount)
-        assert self.top is not None
-        assert (arguments[-2], arguments[-1]) == (f"/dev/{self.top.kname}", "/mnt/data"), "mounts what is there"
+        volume = self._at(arguments[-1])
+        assert not any(claim.open and claim.disk in volume.disks for claim in self.claims), "EBUSY"
+        fresh, top = self._mount(volume, self.next_mount), self.top(volume)
+        assert top is not None
+        assert arguments[-2] == f"/dev/{top.kname}", "mounts what is there"
         self.next_mount += 1
         self.mounted.append(fresh)
         self._done()
@@ -424,7 +542,7 @@ class SimKernel:
                 raise StepError("Logical volume vg/data contains a filesystem in use.", code="tool")
             self.active = False
         elif argv[0] == "lvchange":
-            assert self.base is not None
+            assert all(self.base(disk) is not None for disk in self.disks)
             self.active = True
         else:
             raise AssertionError(argv)
@@ -433,32 +551,45 @@ class SimKernel:
     def remove_map(self, uuid: str, deadline: float) -> None:
         raise AssertionError("there are no partitions")
 
+    def _in_use(self, disk: SimDisk) -> bool:
+        mounted = {mount.dev for mount in self.mounted}
+        used = any(
+            disk.number in volume.disks and (top := self.top(volume)) is not None and top.dev in mounted
+            for volume in self.volumes
+        )
+        return used or self.active
+
     def claim(self, device: str, dev: str, diskseq: int | None, deadline: float) -> Claim:
         self._effect(f"claim {device}")
-        if self.mounted or self.active or any(claim.open for claim in self.claims):
+        disk = next(disk for disk in self.disks if disk.dev == dev)
+        if self._in_use(disk) or any(claim.open and claim.disk == disk.number for claim in self.claims):
             raise Busy(f"{device} is in use.")
-        assert (dev, diskseq) == ("253:3", self.map_seq)
-        claim = SimClaim()
+        assert diskseq == disk.map_seq
+        claim = SimClaim(disk.number)
         self.claims.append(claim)
         self._done()
         return claim
 
+    def _fsync(self, disk: SimDisk) -> None:
+        disk.target_dirty += disk.device_dirty
+        disk.device_dirty = 0
+
     def fsync(self, claim: Claim, deadline: float) -> None:
+        assert isinstance(claim, SimClaim)
         self._effect("fsync")
         assert claim.held
-        self.target_dirty += self.device_dirty
-        self.device_dirty = 0
+        self._fsync(self.disks[claim.disk])
         self._done()
 
     def release(self, claim: Claim, deadline: float) -> None:
         assert isinstance(claim, SimClaim)
         self._close(claim)
 
-    def hand_over(self, claim: Claim, uuid: str, routes: Sequence[Route], deadline: float) -> tuple[PathClaim, ...]:
+    def hand_over(self, claim: Claim, uuid_: str, routes: Sequence[Route], deadline: float) -> tuple[PathClaim, ...]:
         assert isinstance(claim, SimClaim)
-        assert (uuid, claim.held) == (UUID, True)
+        assert (uuid_, claim.held) == (uuid(claim.disk), True)
         self._effect("defer")
-        self.deferred = True
+        self.disks[claim.disk].deferred = True
         self._done()
         self.calls.append("hand over")
         if self.die_before == len(self.calls):
@@ -475,12 +606,14 @@ class SimKernel:
         return taken
 
     def _take(self, routes: Sequence[Route]) -> tuple[PathClaim, ...]:
-        if self.mounted or self.active or self.map_seq is not None:
-            raise Busy("a path is in use.")
+        found = []
         for route in routes:
-            lane = self.lanes[int(route.hctl[0])]
+            lane = self.lanes[route.hctl]
+            disk = self.disks[lane["disk"]]
+            if self._holders(disk, lane) or (disk.map_seq is None and self._in_use(disk)):
+                raise Busy("a path is in use.")
             assert (lane["seq"], lane["state"]) == (route.diskseq, "running"), "ENXIO"
-        found = [SimClaim(route) for route in routes]
+            found.append(SimClaim(disk.number, route))
         self.claims += found
         return tuple(found)
 
@@ -492,49 +625,64 @@ class SimKernel:
 
     def remember(self, route: Route) -> bool:
         self._effect(f"remember {route.kname}")
+        disk = self.disks[self.lanes[route.hctl]["disk"]]
+        assert not any(claim.open and claim.what == route for claim in self.claims), "EBUSY"
         self.forgotten.discard(route.kname)
-        if self.mapped and self.map_seq is None:
-            assert not any(claim.open for claim in self.claims), "EBUSY"
-            self.map_seq = self.next_seq = self.next_seq + 1
+        if self.mapped and disk.map_seq is None:
+            disk.map_seq = self.next_seq = self.next_seq + 1
         self._done()
         return True
 
     def fsync_path(self, claim: PathClaim, deadline: float) -> None:
         self._effect(f"fsync {claim.route.kname}")
         assert claim.held
-        self.target_dirty += self.device_dirty
-        self.device_dirty = 0
+        disk = self.disks[self.lanes[claim.route.hctl]["disk"]]
+        if disk.map_seq is None:  # a path that left its map has a cache of its own, and nothing in it
+            self._fsync(disk)
         self._done()
 
     def synchronize(self, claim: PathClaim, deadline: float) -> Answer:
         self._effect(f"synchronize {claim.route.kname}")
         assert claim.held
+        disk = self.disks[self.lanes[claim.route.hctl]["disk"]]
         if self.answer.status == 0 and self.answer.host == 0:
-            self.stable += self.target_dirty
-            self.target_dirty = 0
+            disk.stable += disk.target_dirty
+            disk.target_dirty = 0
         self._done()
         return self.answer
+
+    def _lose(self, number: int) -> None:
+        """What no path can carry any more."""
+        disk = self.disks[number]
+        if any(lane["state"] == "running" for lane in self.lanes_of(number).values()) and disk.map_seq is not None:
+            return
+        disk.lost += disk.device_dirty
+        disk.device_dirty = 0
+        for volume in self.volumes:
+            if number in volume.disks:
+                disk.lost += volume.dirty
+                volume.dirty = 0
 
     def offline(self, claim: PathClaim, deadline: float) -> None:
         self._effect(f"offline {claim.route.kname}")
         assert claim.held
-        self.lost += self.device_dirty + self.fs_dirty
-        self.device_dirty = self.fs_dirty = 0
-        self.lanes[int(claim.route.hctl[0])]["state"] = self.state_after.get(claim.route.hctl, "offline")
+        lane = self.lanes[claim.route.hctl]
+        lane["state"] = self.state_after.get(claim.route.hctl, "offline")
+        self._lose(lane["disk"])
         self._done()
 
     def online(self, route: Route, deadline: float) -> None:
         self._effect(f"online {route.kname}")
-        self.lanes[int(route.hctl[0])]["state"] = "running"
+        self.lanes[route.hctl]["state"] = "running"
         self._done()
 
     def delete(self, claim: PathClaim | None, route: Route, deadline: float) -> None:
         self._effect(f"delete {route.kname}")
-        lane = self.lanes.get(int(route.hctl[0]))
+        lane = self.lanes.get(route.hctl)
         if lane is None or lane["seq"] != route.diskseq:
             raise HelperFailed("write_attribute", 19, "No such device")
         assert lane["state"] == "offline"
-        del self.lanes[int(route.hctl[0])]
+        del self.lanes[route.hctl]
         self._done()
 
     def let_go(self, claims: Sequence[PathClaim]) -> None:
@@ -547,9 +695,10 @@ class SimKernel:
         assert not any(lane["sid"] == sid for lane in self.lanes.values()), "a cable is pulled"
         assert sid not in self.other_luns, "another disk's cable is pulled"
         del self.sids[sid]
-        if not self.lanes:
-            self.lost += self.target_dirty
-            self.target_dirty = 0
+        for disk in self.disks:
+            if not self.lanes_of(disk.number):
+                disk.lost += disk.target_dirty
+                disk.target_dirty = 0
         self._done()
 
     def login(self, door: Door, user: str | None, secret: str | None) -> None:
@@ -567,6 +716,11 @@ class SimKernel:
         self._done()
 
     def _scan(self, number: int, sid: int) -> None:
-        if number not in self.lanes:
-            self.next_seq += 1
-            self.lanes[number] = {**self._lane(number, self.next_seq), "sid": sid}
+        for disk in self.disks:
+            if f"{number}:0:0:{disk.number}" not in self.lanes:
+                self.next_seq += 1
+                self._add_lane(disk.number, number, self.next_seq, sid)
+                # multipathd takes up a path of a map that it has; where it has none it waits to be told
+                (self.forgotten.discard if disk.map_seq else self.forgotten.add)(
+                    f"sd{'abcdefghijklm'[number + 3 * disk.number]}"
+                )

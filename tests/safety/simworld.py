@@ -13,8 +13,9 @@ from typing import Any
 
 from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.host.mounts import Mount
-from initiator.model import BlockNode, Disk, DiskState, Session, Snapshot
+from initiator.model import BlockNode, DiskState, Session, Snapshot
 from safety.facts import Facts, User
+from safety.scope import Extent
 from safety.world import Busy, Claim, Ends, LoopState, StepError
 from safety.world_kernel import KernelWorld
 from tests.safety import scenes
@@ -144,7 +145,7 @@ class SimWorld:
             found, sessions=tuple(self.sessions), disks=disks, paths=tuple(self.paths), block=tuple(nodes)
         )
 
-    def facts(self, snapshot: Snapshot, disk: Disk) -> Facts:
+    def facts(self, snapshot: Snapshot, extent: Extent) -> Facts:
         alive = tuple({"loop3"} if self.mounted else set())
         return scenes.facts(mounts=self.mounts(), superblocks=alive, users=self.users)
 

@@ -33,7 +33,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_for(world: SimWorld, **attach: Any) -> Plan:
     snapshot = world.snapshot()
-    return make(snapshot, world.facts(snapshot, snapshot.disks[0]), scenes.DISK)
+    return make(snapshot, world.facts(snapshot, scenes.SCOPE.on(snapshot)), scenes.SCOPE)
 
 
 def begin(folder: Path, plan: Plan) -> Path:
@@ -678,7 +678,7 @@ def test_no_plan_is_executed_when_something_forbids_it(tmp_path: Path, uses: lis
     changes = {key: value for use in uses for key, value in USES[use](world).items()}
     world.snapshot = lambda: dataclasses.replace(real(), **changes)  # type: ignore[method-assign]
     found = world.snapshot()
-    blocked = make(found, world.facts(found, found.disks[0]), scenes.DISK)
+    blocked = make(found, world.facts(found, scenes.SCOPE.on(found)), scenes.SCOPE)
     assert blocked.blocked
     path = begin(tmp_path, blocked if at_plan else quiet)
     assert go(path, world) is Outcome.REFUSED

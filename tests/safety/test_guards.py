@@ -19,7 +19,7 @@ SHARED = dataclasses.replace(scenes.DATA_MOUNT, propagation="shared:5")
 
 
 def ask(snapshot: dict[str, Any] | None = None, facts: dict[str, Any] | None = None) -> dict[str, Finding]:
-    found = check(scenes.snapshot(**(snapshot or {})), scenes.facts(**(facts or {})), scenes.DISK)
+    found = check(scenes.snapshot(**(snapshot or {})), scenes.facts(**(facts or {})), scenes.SCOPE)
     return {finding.code: finding for finding in found}
 
 
@@ -29,7 +29,7 @@ def test_a_quiet_disk_is_only_told_what_will_be_unmounted() -> None:
 
 def test_a_disk_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(BadInputError):
-        check(scenes.snapshot(), scenes.facts(), "engine:d:none")
+        check(scenes.snapshot(), scenes.facts(), dataclasses.replace(scenes.SCOPE, subjects=("engine:d:none",)))
 
 
 def snap(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -189,7 +189,7 @@ def test_unimportant_readers_do_not_forbid() -> None:
 
 def test_processes_that_refuse_to_be_examined_are_told_once() -> None:
     refusing = tuple(Problem("openers", f"process {pid}", "more rights") for pid in range(9))
-    found = check(scenes.snapshot(), scenes.facts(problems=refusing), scenes.DISK)
+    found = check(scenes.snapshot(), scenes.facts(problems=refusing), scenes.SCOPE)
     assert [finding.code for finding in found].count("unexamined") == 1
     assert not blocks(found)
 
@@ -207,11 +207,11 @@ def test_no_combination_hides_a_block(names: list[str]) -> None:
     for name in names:
         snapshot |= BLOCKING[name][1][0]
         more |= BLOCKING[name][1][1]
-    assert blocks(check(scenes.snapshot(**snapshot), scenes.facts(**more), scenes.DISK))
+    assert blocks(check(scenes.snapshot(**snapshot), scenes.facts(**more), scenes.SCOPE))
 
 
 def test_guards_are_pure() -> None:
     snapshot, facts = scenes.snapshot(), scenes.facts()
-    assert check(snapshot, facts, scenes.DISK) == check(snapshot, facts, scenes.DISK)
+    assert check(snapshot, facts, scenes.SCOPE) == check(snapshot, facts, scenes.SCOPE)
     assert len(set(GUARDS)) == len(GUARDS)
     assert isinstance(facts, Facts)

@@ -15,8 +15,8 @@ from safety.facts import Facts, Memory
 from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
 from safety.guards import check, examine
-from safety.scene import find_disk, view
-from tests.safety.simkernel import DISK, GROUP, TARGET, SimKernel
+from safety.scene import view
+from tests.safety.simkernel import GROUP, SCOPE, TARGET, SimKernel
 
 Situation = tuple[Snapshot, Facts]
 
@@ -24,7 +24,7 @@ Situation = tuple[Snapshot, Facts]
 def quiet(**world: Any) -> Situation:
     sim = SimKernel(**world)
     snapshot = sim.snapshot()
-    return snapshot, sim.facts(snapshot, snapshot.disks[0])
+    return snapshot, sim.facts(snapshot, SCOPE.on(snapshot))
 
 
 def known(facts: Facts) -> KernelFacts:
@@ -145,14 +145,14 @@ BLOCKING: dict[str, tuple[str, Callable[[Situation], Situation]]] = {
 def test_a_reason_forbids_the_removal_of_a_kernel_disk(name: str) -> None:
     code, change = BLOCKING[name]
     snapshot, seen = change(quiet())
-    found = [each for each in check(snapshot, seen, DISK) if each.code == code]
+    found = [each for each in check(snapshot, seen, SCOPE) if each.code == code]
     assert found, code
     assert all(each.level is Level.BLOCK and each.evidence and each.fix for each in found)
 
 
 def test_a_quiet_kernel_disk_is_not_blocked() -> None:
     snapshot, seen = quiet()
-    found = check(snapshot, seen, DISK)
+    found = check(snapshot, seen, SCOPE)
     assert not blocks(found)
     assert {each.code for each in found} == {"mounted"}
 
@@ -168,7 +168,7 @@ def test_a_quiet_kernel_disk_is_not_blocked() -> None:
 )
 def test_a_volume_group_has_to_be_on_the_disk_as_a_whole(group: VolumeGroup, code: str, level: Level) -> None:
     snapshot, seen = kernel(groups=(group,))(quiet(group=True))
-    assert code_of(check(snapshot, seen, DISK), code).level is level
+    assert code_of(check(snapshot, seen, SCOPE), code).level is level
 
 
 def code_of(found: tuple[Finding, ...], code: str) -> Finding:
@@ -178,12 +178,12 @@ def code_of(found: tuple[Finding, ...], code: str) -> Finding:
 def test_two_groups_of_one_name_are_not_told_apart() -> None:
     groups = tuple(VolumeGroup("vg", uuid * 32, ("253:3",), ()) for uuid in "AB")
     snapshot, seen = kernel(groups=groups)(quiet(group=True))
-    assert code_of(check(snapshot, seen, DISK), "vg-twice").level is Level.BLOCK
+    assert code_of(check(snapshot, seen, SCOPE), "vg-twice").level is Level.BLOCK
 
 
 def test_an_array_of_its_own_is_closed_by_the_plan() -> None:
     snapshot, seen = array()(quiet())
-    assert not blocks(check(snapshot, seen, DISK))
+    assert not blocks(check(snapshot, seen, SCOPE))
 
 
 def test_an_encrypted_volume_is_closed_and_its_key_is_a_warning() -> None:
@@ -192,7 +192,7 @@ def test_an_encrypted_volume_is_closed_and_its_key_is_a_warning() -> None:
         dataclasses.replace(each, holders=("dm-9",)) if each.kname == "dm-3" else each for each in snapshot.block
     )
     crypt = BlockNode("dm-9", "253:9", "crypt", 1 << 20, False, slaves=("dm-3",), dm_name="vault", dm_uuid="CRYPT-x")
-    found = check(dataclasses.replace(snapshot, block=(*nodes, crypt)), seen, DISK)
+    found = check(dataclasses.replace(snapshot, block=(*nodes, crypt)), seen, SCOPE)
     assert code_of(found, "crypt-key").level is Level.WARN
     assert not blocks(found)
 
@@ -203,14 +203,16 @@ def test_what_no_step_can_close_forbids_it() -> None:
         dataclasses.replace(each, holders=("dm-9",)) if each.kname == "dm-3" else each for each in snapshot.block
     )
     odd = BlockNode("dm-9", "253:9", "dm", 1 << 20, False, slaves=("dm-3",), dm_name="odd", dm_uuid="X")
-    assert code_of(check(dataclasses.replace(snapshot, block=(*nodes, odd)), seen, DISK), "holder").level is Level.BLOCK
+    assert (
+        code_of(check(dataclasses.replace(snapshot, block=(*nodes, odd)), seen, SCOPE), "holder").level is Level.BLOCK
+    )
 
 
 def test_a_session_that_carries_other_disks_stays_and_says_so() -> None:
     other = ScsiPath("1:0:0:1", 1, 1, "disk", "naa.2", "running", "sdx", "65:0", 5, 512)
     door = dataclasses.replace(other, hctl="2:0:0:1", sid=2, kind="enclosure", kname=None, dev=None)
     snapshot, seen = kernel(others=(other, door))(quiet())
-    found = [each for each in check(snapshot, seen, DISK) if each.code == "session-stays"]
+    found = [each for each in check(snapshot, seen, SCOPE) if each.code == "session-stays"]
     assert [each.subject for each in found] == ["disks@127.0.0.1:3260"]
     assert "sdx" in found[0].evidence
 
@@ -220,10 +222,10 @@ def test_two_sessions_that_nothing_tells_apart_forbid_it() -> None:
     first = known(seen).sessions[0]
     twin = dataclasses.replace(first, sid=9)
     snapshot, seen = kernel(every_session=(*known(seen).sessions, twin))((snapshot, seen))
-    assert code_of(check(snapshot, seen, DISK), "session-twice").level is Level.BLOCK
+    assert code_of(check(snapshot, seen, SCOPE), "session-twice").level is Level.BLOCK
     elsewhere = dataclasses.replace(first, sid=9, target="iqn.2026-11.example:others")
     snapshot, seen = kernel(every_session=(*known(seen).sessions, elsewhere))((snapshot, seen))
-    assert not blocks(check(snapshot, seen, DISK))
+    assert not blocks(check(snapshot, seen, SCOPE))
     assert first.portals == (Portal("127.0.0.1", 3260),)
 
 
@@ -231,13 +233,13 @@ def test_a_session_without_a_record_is_a_warning_and_discoveryd_too() -> None:
     snapshot, seen = kernel(records=(Record(1, None), Record(2, "manual")), discoveryd=("sendtargets 10.0.0.1",))(
         quiet()
     )
-    found = check(snapshot, seen, DISK)
+    found = check(snapshot, seen, SCOPE)
     assert [each.level for each in found if each.code in ("no-record", "discoveryd")] == [Level.WARN, Level.WARN]
     assert not blocks(found)
 
 
 def test_a_begun_removal_does_not_trip_over_itself() -> None:
     snapshot, seen = first_path(state="offline", holders=())(quiet())
-    scene = view(snapshot, seen, find_disk(snapshot, DISK))
+    scene = view(snapshot, seen, SCOPE.on(snapshot))
     assert blocks(examine(scene))
     assert not blocks(examine(scene, resuming=True))

@@ -213,9 +213,7 @@ def test_a_reader_takes_half_lines_only_when_they_are_whole(tmp_path: Path) -> N
 def test_unfinished_removals_are_found(tmp_path: Path) -> None:
     def write(name: str, *, begun: bool, outcome: str | None, run: bool = True) -> None:
         with new(tmp_path / f"{name}.jsonl") as journal:
-            journal.append(
-                Kind.PLAN, data={"key": name, "changing": ["unmount-1"], "plan": {"identity": {"name": name}}}
-            )
+            journal.append(Kind.PLAN, data={"keys": [name], "changing": ["unmount-1"], "plan": {"name": name}})
             if run:
                 journal.append(Kind.RUN)
             if begun:
@@ -232,7 +230,7 @@ def test_unfinished_removals_are_found(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     found = {entry.path.stem: entry for entry in unfinished(tmp_path, alive=lambda run: False)}
     assert set(found) == {"died", "stopped", "unknown", "broken"}
-    assert (found["died"].disk, found["died"].key, found["died"].running) == ("died", "died", False)
+    assert (found["died"].disk, found["died"].keys, found["died"].running) == ("died", ("died",), False)
     assert found["stopped"].reason == "it is stopped"
     assert "cannot be read" in found["broken"].reason
     running = {entry.path.stem for entry in unfinished(tmp_path, alive=lambda run: True) if entry.running}

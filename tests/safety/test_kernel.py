@@ -20,6 +20,7 @@ from safety.findings import blocks
 from safety.journal import EXIT, Journal, Kind, Mark, Outcome, Record, boot_id, follow, read, unfinished
 from safety.places import DiskLock, new_journal
 from safety.plan import Plan
+from safety.scope import disks
 from safety.world import Busy
 from tests.safety.conftest import Range
 from tests.safety.fakeengine import WWID
@@ -260,7 +261,7 @@ def test_a_claim_is_refused_on_another_device_under_the_same_name(here: Range) -
 def test_a_second_runner_is_refused(here: Range) -> None:
     plan = here.plan()
     here.journals.mkdir(exist_ok=True)
-    with DiskLock(here.journals, plan.identity.key()):
+    with DiskLock(here.journals, plan.keys[0]):
         with pytest.raises(RefusedError, match=f"process {os.getpid()}"):
             runner.start(plan)
         path = new_journal(here.journals, plan.digest, 0.0)
@@ -342,7 +343,9 @@ def test_the_runner_lives_on_when_its_starter_dies(here: Range) -> None:
         "from safety import runner\n"
         "from safety.plan import Options\n"
         "from safety.prepare import prepare\n"
-        f"plan = prepare('engine:d:{WWID}', EngineClient(), Options(watch_s=0.5))\n"
+        "from safety.scope import Reach, Scope\n"
+        f"scope = Scope(Reach.DISKS, ('engine:d:{WWID}',), 'data')\n"
+        "plan = prepare(scope, EngineClient(), Options(watch_s=0.5))\n"
         "print(runner.start(plan), flush=True)\n"
         "os.killpg(0, signal.SIGKILL)\n"
     )
@@ -389,7 +392,8 @@ def test_an_engine_that_dies_before_the_flush_stops_it_and_nothing_is_lost(here:
 
     options = replace(plan.options, flush_deadline_s=1.0)
     snapshot = inventory.read(engine=here.client)
-    plan = make(snapshot, read_facts(Path("/"), snapshot.disks[0]), snapshot.disks[0].id, options)
+    scope = disks(snapshot.disks[0])
+    plan = make(snapshot, read_facts(Path("/"), scope.on(snapshot)), scope, options)
     path = runner.start(plan)
     end = to_the_end(path)
     assert end.outcome is Outcome.UNKNOWN

@@ -20,7 +20,7 @@ from tests.safety.simworld import INNER_MOUNT
 
 
 def plan(snapshot: dict[str, Any] | None = None, facts: dict[str, Any] | None = None) -> Plan:
-    return make(scenes.snapshot(**(snapshot or {})), scenes.facts(**(facts or {})), scenes.DISK)
+    return make(scenes.snapshot(**(snapshot or {})), scenes.facts(**(facts or {})), scenes.SCOPE)
 
 
 def test_the_steps_of_a_mounted_disk() -> None:
@@ -41,7 +41,7 @@ def test_the_steps_of_a_mounted_disk() -> None:
     ]
     assert not made.blocked
     assert made.expected_s > 0
-    assert made.attach == {
+    assert made.members[0].attach == {
         "target": scenes.TARGET,
         "lun": 0,
         "portals": ["127.0.0.1:3260", "127.0.0.2:3260"],
@@ -106,7 +106,7 @@ def test_the_digest_is_that_of_the_situation() -> None:
         plan({"disks": (scenes.disk(diskseq=8),), "block": (scenes.node(diskseq=8),)}),
         plan({"sessions": (scenes.session(1, id="engine:s:9"), scenes.session(2))}),
         plan(facts={"mounts": (scenes.ROOT_MOUNT,), "superblocks": ()}),
-        make(scenes.snapshot(), scenes.facts(), scenes.DISK, Options(watch_s=1.0)),
+        make(scenes.snapshot(), scenes.facts(), scenes.SCOPE, Options(watch_s=1.0)),
     ]
     digests = {made.digest for made in different} | {plan().digest}
     assert len(digests) == len(different) + 1
@@ -138,7 +138,7 @@ def test_a_changed_plan_is_not_taken(data: st.DataObject) -> None:
         Plan.from_json(changed)
 
 
-@pytest.mark.parametrize("data", [{}, {"schema": 2}, {"schema": 1}, {"schema": 1, "identity": None}])
+@pytest.mark.parametrize("data", [{}, {"schema": 2}, {"schema": 1}, {"schema": 2, "disks": None}])
 def test_what_is_not_a_plan_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(PlanError):
         Plan.from_json(data)
@@ -156,5 +156,5 @@ def test_steps_in_a_wrong_order_are_refused_even_with_a_fitting_digest(monkeypat
 def test_no_secret_is_in_a_plan() -> None:
     made = plan({"sessions": (scenes.session(1, chap_user="admin"), scenes.session(2, chap_user="admin"))})
     text = json.dumps(made.to_json())
-    assert made.attach["chap_user"] == "admin"
+    assert made.members[0].attach["chap_user"] == "admin"
     assert "secret" not in text

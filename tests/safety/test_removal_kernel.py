@@ -11,9 +11,10 @@ import pytest
 from safety.facts import User
 from safety.journal import Journal, Kind, Mark, Outcome, read
 from safety.plan import Plan, make
+from safety.scope import Scope, disks
 from safety.steps import KINDS
 from safety.world_kernel import Answer, Door
-from tests.safety.simkernel import DISK, SimKernel
+from tests.safety.simkernel import SimKernel
 from tests.safety.simworld import Crash
 from tests.safety.test_execute import Mortal, begin, go, last, quick_disk
 
@@ -31,13 +32,14 @@ NOT_READY = bytes.fromhex("700002000000000a00000000040300000000")
 ATTENTION = bytes.fromhex("700006000000000a00000000290000000000")
 
 
-def planned(world: SimKernel) -> Plan:
+def planned(world: SimKernel, wanted: Scope | None = None) -> Plan:
     snapshot = world.snapshot()
-    return make(snapshot, world.facts(snapshot, snapshot.disks[0]), DISK)
+    scope = wanted or disks(snapshot.disks[0])
+    return make(snapshot, world.facts(snapshot, scope.on(snapshot)), scope)
 
 
-def remove(folder: Path, world: SimKernel) -> tuple[Outcome, Path]:
-    path = begin(folder, planned(world))
+def remove(folder: Path, world: SimKernel, wanted: Scope | None = None) -> tuple[Outcome, Path]:
+    path = begin(folder, planned(world, wanted))
     return go(path, world), path
 
 
@@ -47,18 +49,20 @@ def run(path: Path, world: SimKernel, **more: Any) -> Outcome:
 
 def assert_gone(world: SimKernel, written: int) -> None:
     assert (world.mounted, world.lanes, world.sids) == ([], {}, {})
-    assert world.map_seq is None
+    assert all(disk.map_seq is None for disk in world.disks)
     assert not any(claim.open for claim in world.claims)
     assert set(world.records.values()) == {"manual"}
     assert (world.lost, world.stable) == (0, written)
 
 
 def assert_back(world: SimKernel, written: int, before: SimKernel) -> None:
-    assert [mount.mountpoint for mount in world.mounted] == ["/mnt/data"]
-    assert len(world.lanes) == len(before.lanes)
+    assert sorted(mount.mountpoint for mount in world.mounted) == [volume.mountpoint for volume in before.volumes]
+    assert sorted(world.lanes) == sorted(before.lanes)
     assert all(lane["state"] == "running" for lane in world.lanes.values())
     assert sorted(sid % 10 for sid in world.sids) == sorted(before.sids)
-    assert (world.map_seq is not None, world.active, world.swapped) == (before.mapped, before.active, before.swapped)
+    assert all((disk.map_seq is not None) == before.mapped for disk in world.disks)
+    assert [len(world.joined(disk)) for disk in world.disks] == [len(before.joined(disk)) for disk in before.disks]
+    assert (world.active, world.swapped) == (before.active, before.swapped)
     assert not any(claim.open for claim in world.claims)
     assert world.records == before.records
     assert (world.lost, world.written) == (0, written)
@@ -134,7 +138,7 @@ def test_a_session_with_another_disk_stays(tmp_path: Path) -> None:
 def test_nothing_is_done_to_a_disk_that_changed_since_the_plan(tmp_path: Path) -> None:
     world = SimKernel()
     path = begin(tmp_path, planned(world))
-    world.lanes[2]["seq"] = 99
+    world.lanes["2:0:0:0"]["seq"] = 99
     assert run(path, world) is Outcome.REFUSED
     assert world.calls == []
     assert last(path).data["code"] == "identity-changed"
@@ -174,7 +178,7 @@ def test_a_flush_that_is_not_answered_stops_it_and_undo_brings_all_back(
 
 def test_a_target_without_a_cache_does_not_know_the_command(tmp_path: Path) -> None:
     world = SimKernel()
-    world.target_dirty = 0
+    world.disks[0].target_dirty = 0
     world.write_cache = False
     world.answer = Answer(2, 0, 8, ILLEGAL)
     outcome, path = remove(tmp_path, world)
@@ -220,23 +224,25 @@ def test_an_offline_that_is_taken_back_stops_before_the_delete(tmp_path: Path) -
 # --- deaths ---
 
 
-def effects(make_world: Make, folder: Path) -> tuple[int, int]:
+def effects(make_world: Make, folder: Path, wanted: Scope | None = None) -> tuple[int, int]:
     """How many effects and how many records a removal has."""
     folder.mkdir()
     world = make_world()
-    _, path = remove(folder, world)
+    _, path = remove(folder, world, wanted)
     return len(world.calls), len(read(path)) - 1
 
 
-def deaths(make_world: Make, folder: Path) -> Iterator[tuple[str, SimKernel, Path, int]]:
-    """Worlds in which the runner has died, before and after each effect and each record."""
-    calls, records = effects(make_world, folder / "count")
+def deaths(
+    make_world: Make, folder: Path, wanted: Scope | None = None, *, every: int = 1
+) -> Iterator[tuple[str, SimKernel, Path, int]]:
+    """Worlds in which the runner has died, before and after each effect and each record, or each `every`-th of them."""
+    calls, records = effects(make_world, folder / "count", wanted)
     moments = [(name, number) for name in ("die_before", "die_after") for number in range(1, calls + 1)]
     moments += [(name, number) for name in ("record", "record after") for number in range(1, records + 1)]
-    for name, number in moments:
+    for name, number in moments[::every]:
         world = make_world()
         written = world.written
-        path = begin(folder, planned(world))
+        path = begin(folder, planned(world, wanted))
         kind: type[Journal] = Journal
         if name.startswith("record"):
             kind = type("Dying", (Mortal,), {"die_at": number, "die_after": name.endswith("after"), "count": 0})
@@ -314,7 +320,7 @@ def test_a_map_that_somebody_else_removed_is_not_taken_for_flushed(tmp_path: Pat
     with pytest.raises(Crash):
         run(path, world)
     world.process_died()
-    world._vanish()
+    world.vanish(world.disks[0])
     assert run(path, world) is Outcome.STOPPED
     assert last(path).data["code"] == "detached-elsewhere"
     assert not any(call.startswith(("offline", "delete", "logout")) for call in world.calls)
@@ -335,7 +341,7 @@ def test_a_path_that_was_deleted_by_somebody_else_is_not_taken_for_flushed(tmp_p
     with pytest.raises(Crash):
         run(path, world)
     world.process_died()
-    del world.lanes[2]
+    del world.lanes["2:0:0:0"]
     assert run(path, world) is Outcome.STOPPED
     assert last(path).data["code"] == "detached-elsewhere"
 
@@ -348,9 +354,7 @@ def test_after_a_restart_undo_logs_in_and_mounts_again(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         run(path, world)
     world.process_died()
-    world.target_dirty += world.device_dirty + world.fs_dirty
-    world.device_dirty = world.fs_dirty = 0
-    world.mounted, world.sids, world.lanes, world.map_seq, world.active = [], {}, {}, None, False
+    world.restart()
     assert run(path, world, boot="boot-2") is Outcome.STOPPED
     assert "That everything had been flushed is not proven" in last(path).text
     assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, last(path)
@@ -366,7 +370,7 @@ def test_what_comes_back_is_told(tmp_path: Path) -> None:
     def again(sid: int) -> None:
         logout(sid)
         if sid == 2:
-            world.login(Door.from_json(made.attach["doors"][0]), None, None)
+            world.login(Door.from_json(made.members[0].attach["doors"][0]), None, None)
 
     world.logout = again  # type: ignore[method-assign]
     assert run(path, world) is Outcome.STOPPED

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from safety.sequence import ORDER, SEQUENCE, Phase, SequenceError, check_needs, check_order
+from safety.step import Step
 
 WHOLE = [
     Phase.IDENTIFY,
@@ -16,17 +19,24 @@ WHOLE = [
 ]
 
 
+def placed(phases: Iterable[Phase], disk: str = "a") -> list[Step]:
+    return [
+        Step(f"{disk}-{number}", "kind", phase, "title", "command", "proof", "undo", 1.0, 1.0, disks=(disk,))
+        for number, phase in enumerate(phases)
+    ]
+
+
 def test_a_whole_removal_is_allowed_with_and_without_mounts() -> None:
-    check_order(WHOLE)
-    check_order([phase for phase in WHOLE if phase is not Phase.DISMOUNT])
-    check_order(ORDER)
+    check_order(placed(WHOLE))
+    check_order(placed(phase for phase in WHOLE if phase is not Phase.DISMOUNT))
+    check_order(placed(ORDER))
     assert list(SEQUENCE) == list(ORDER)
 
 
 @pytest.mark.parametrize("left_out", [Phase.IDENTIFY, Phase.LOCK, Phase.CLAIM, Phase.FLUSH, Phase.OFFLINE, Phase.WATCH])
 def test_no_phase_that_others_stand_on_may_be_left_out(left_out: Phase) -> None:
     with pytest.raises(SequenceError) as caught:
-        check_order([phase for phase in WHOLE if phase is not left_out])
+        check_order(placed(phase for phase in WHOLE if phase is not left_out))
     assert str(caught.value)
 
 
@@ -35,7 +45,7 @@ def test_no_two_phases_may_change_places(first: int) -> None:
     swapped = list(WHOLE)
     swapped[first], swapped[first + 1] = swapped[first + 1], swapped[first]
     with pytest.raises(SequenceError):
-        check_order(swapped)
+        check_order(placed(swapped))
 
 
 def test_logout_needs_a_proven_flush_and_offline() -> None:

@@ -16,8 +16,9 @@ from initiator.model import Event, Session, Snapshot
 from safety.findings import Finding, Level
 from safety.identity import Identity
 from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id, process_start
-from safety.plan import Options, Plan, Step, _digest
+from safety.plan import Member, Options, Plan, Step, _digest
 from safety.runner import write_plan
+from safety.scope import Scope, disks
 from safety.sequence import Phase
 from tests.tui import samples
 from tests.until import until
@@ -88,12 +89,12 @@ def plan(snapshot: Snapshot, disk: str = "engine:d:data", findings: tuple[Findin
     found = next(item for item in snapshot.disks if item.id == disk)
     words = {"name": found.name, "device": found.device, "where": f"/run/mooring/practice/{found.name}"}
     steps = tuple(
-        Step(key, key, phase, title.format(**words), command.format(**words), proof, undo, 30.0, 1.0)
+        Step(key, key, phase, title.format(**words), command.format(**words), proof, undo, 30.0, 1.0, disks=(disk,))
         for key, phase, title, command, proof, undo in STEPS
     )
-    identity, options = Identity.of(found), Options()
-    digest = _digest(identity, steps, findings, options, {})
-    return Plan(identity, findings, steps, options, {}, snapshot.host, snapshot.taken_at, digest)
+    members = (Member(Identity.of(found), True, {}),)
+    made = Plan(disks(found), members, findings, steps, (), Options(), snapshot.host, snapshot.taken_at, "")
+    return dataclasses.replace(made, digest=_digest(made))
 
 
 BLOCK = Finding(
@@ -120,10 +121,10 @@ class FakeRemover:
         self.resumed: list[pathlib.Path] = []
         self.undone: list[tuple[pathlib.Path, str | None]] = []
 
-    def plan(self, disk: str) -> Plan:
+    def plan(self, scope: Scope) -> Plan:
         if self.failure is not None:
             raise self.failure
-        return plan(self.source.snapshot, disk, self.findings)
+        return plan(self.source.snapshot, scope.subjects[0], self.findings)
 
     def start(self, plan: Plan) -> pathlib.Path:
         self.started.append(plan)

@@ -64,7 +64,7 @@ async def test_the_whole_way_by_keyboard(tmp_path: pathlib.Path) -> None:
     async with dashboard(tmp_path) as bench:
         with await open_progress(bench) as journal:
             (plan,) = bench.remover.started
-            assert plan.identity.name == "data"
+            assert plan.name == "data"
             fakes.run_by(journal, os.getpid())
             fakes.walk(journal, plan, until_step="flush")
             await until(lambda: "▶ now       Have the target write its cache" in bench.text())
@@ -204,7 +204,7 @@ async def test_hiding_the_progress_stops_nothing_and_it_can_be_found_again(tmp_p
         with await open_progress(bench) as journal:
             fakes.run_by(journal, os.getpid())
             await until(lambda: "Hide" in bench.text())
-            entry = Unfinished(journal.path, "data", "key", samples.NOW, True, "It is under way.")
+            entry = Unfinished(journal.path, "data", ("key",), samples.NOW, True, "It is under way.")
             bench.remover.waiting = (entry,)
             await bench.pilot.press("enter")
             await until(lambda: isinstance(bench.app.screen, MainScreen))
@@ -282,7 +282,7 @@ async def test_a_damaged_journal_is_told_and_does_no_harm(tmp_path: pathlib.Path
 
 
 async def test_removals_that_wait_are_offered_at_the_start(tmp_path: pathlib.Path) -> None:
-    entry = Unfinished(tmp_path / "old.jsonl", "vault", "key", samples.NOW - 60, False, "Its runner died.")
+    entry = Unfinished(tmp_path / "old.jsonl", "vault", ("key",), samples.NOW - 60, False, "Its runner died.")
     with fakes.begin(entry.path, fakes.plan(samples.practice(), "engine:d:vault")):
         pass
     async with dashboard(tmp_path, waiting=(entry,), wait=False) as bench:

@@ -1,66 +1,94 @@
-"""Commands of a removal: plan, remove, resume, undo."""
+"""Commands of a removal: plan, remove, drain, resume, undo."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
 from initiator.errors import BadInputError
+from initiator.model import Snapshot
 from initiator.names import clean
 from safety import journal, runner
 from safety.findings import Finding, Level
 from safety.journal import EXIT, Kind, Mark, Outcome, Record
 from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
-from tui.commands.common import emit, need_root, secret_from, snapshot
+from safety.scope import Reach, Scope
+from tui.commands.common import emit, need_root, secret_from
 from tui.exits import Exit, say
-from tui.find import find_disk
+from tui.find import find_drained, find_scope
 
 SUFFIX = ".jsonl"
+SCHEMA = 2
+"""Of what `remove`, `drain`, `resume` and `undo` print."""
 _SIGN = {Level.BLOCK: "NO", Level.WARN: "careful", Level.NOTE: "note"}
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """`mooring plan NAME`; exit code 3 when a guard says no."""
-    made = _make(arguments.name, _options(arguments))
-    if arguments.json:
+    """`mooring plan NAME...`; exit code 3 when a guard says no."""
+    made = _make(lambda found: find_scope(found, arguments.names), _options(arguments))
+    return _show(made, as_object=arguments.json)
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """`mooring remove NAME... [--confirm NAME]`."""
+    need_root("a removal")
+    made = _make(lambda found: find_scope(found, arguments.names), _options(arguments))
+    return _confirmed(made, arguments)
+
+
+def drain(arguments: argparse.Namespace) -> int:
+    """`mooring drain TARGET|LINK [--dry-run] [--confirm NAME]`."""
+    if not arguments.dry_run:
+        need_root("a removal")
+    made = _make(lambda found: find_drained(found, arguments.name), _options(arguments))
+    return _show(made, as_object=arguments.json) if arguments.dry_run else _confirmed(made, arguments)
+
+
+def _show(made: Plan, *, as_object: bool) -> int:
+    if as_object:
         emit(made.to_json())
     else:
         print(describe(made))
     return Exit.REFUSED if made.blocked else Exit.DONE
 
 
-def remove(arguments: argparse.Namespace) -> int:
-    """`mooring remove NAME [--confirm NAME]`."""
-    need_root("removing a disk")
-    made = _make(arguments.name, _options(arguments))
-    name = made.identity.name
+def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
+    """Carry a plan out once its name was typed, or given with --confirm."""
+    name = made.name
     if made.blocked:
         say(describe(made))
         if arguments.json:
-            emit({"schema": 1, "disk": name, "outcome": Outcome.REFUSED, "plan": made.to_json()})
+            emit({"schema": SCHEMA, "name": name, "outcome": Outcome.REFUSED, "plan": made.to_json()})
         return Exit.REFUSED
     if arguments.confirm is None:
         if not sys.stdin.isatty():
-            raise BadInputError("a removal has to be confirmed", fix=f"--confirm {clean(name)}")
+            raise BadInputError("a removal has to be confirmed", fix=f"--confirm {clean(shlex.quote(name))}")
         say(describe(made), "")
-        say(f"Type the disk's name ({name}) to remove it; anything else stops here.")
+        say(f"Type {_asked(made)} ({name}) to go on; anything else stops here.")
         typed = input("> ").strip()
         if typed != name:
             say("nothing was done")
             return Exit.REFUSED
     elif arguments.confirm != name:
-        raise BadInputError(
-            f"--confirm {clean(arguments.confirm)!r} is not the name of the disk", fix=f"--confirm {clean(name)}"
-        )
+        text = f"--confirm {clean(arguments.confirm)!r} is not {_asked(made)}"
+        raise BadInputError(text, fix=f"--confirm {clean(shlex.quote(name))}")
     return _follow(runner.start(made), made, as_object=arguments.json)
+
+
+def _asked(made: Plan) -> str:
+    if made.scope.reach is not Reach.DISKS:
+        return f"the {made.scope.reach}'s name"
+    return "the disk's name" if len(made.members) == 1 else "the disks' names"
 
 
 def remove_disk(name: str) -> int:
     """Plan and remove a disk without asking: for a practice range that ends, whose disks it made itself."""
-    made = _make(name, Options(watch_s=0.5))
+    made = _make(lambda found: find_scope(found, [name]), Options(watch_s=0.5))
     if made.blocked:
         say(describe(made))
         return Exit.REFUSED
@@ -90,9 +118,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     return Options(watch_s=arguments.watch)
 
 
-def _make(name: str, options: Options | None = None) -> Plan:
-    found = snapshot()
-    return prepare(find_disk(found, name).id, EngineClient(), options)
+def _make(wanted: Callable[[Snapshot], Scope], options: Options) -> Plan:
+    return prepare(wanted, EngineClient(), options)
 
 
 def _plan_of(path: Path) -> Plan:
@@ -105,7 +132,7 @@ def _journal(text: str | None) -> Path:
     if text is not None and text.endswith(SUFFIX) and Path(text).is_file():
         return Path(text)
     known = journal.unfinished(runner.journal_dir())
-    fits = [item for item in known if text is None or text in (item.disk, item.key, str(item.path), item.path.name)]
+    fits = [item for item in known if text is None or text in (item.disk, *item.keys, str(item.path), item.path.name)]
     if len(fits) == 1:
         if fits[0].running:
             raise BadInputError(f"the removal of {clean(fits[0].disk)} is still running", fix="wait for its end")
@@ -119,11 +146,11 @@ def _journal(text: str | None) -> Path:
 
 def describe(made: Plan) -> str:
     """A plan for a person: what speaks against it, then each step with what it does, proves and undoes."""
-    disk = made.identity
-    lines = [f"Removing {clean(disk.name)} ({clean(disk.device or 'no device')}, {clean(disk.wwid or 'no WWID')})", ""]
+    lines = [_heading(made), *_reach_lines(made), ""]
     lines += [line for finding in made.findings for line in _finding_lines(finding)]
     if made.blocked:
-        return "\n".join([*lines, "", "This disk cannot be removed now. Nothing was changed."])
+        what = "This disk" if made.scope.reach is Reach.DISKS and len(made.members) == 1 else "This"
+        return "\n".join([*lines, "", f"{what} cannot be removed now. Nothing was changed."])
     lines += ["", f"Steps (about {made.expected_s:.0f} s):"]
     for number, step in enumerate(made.steps, 1):
         lines.append(f"{number:3}. {clean(step.title)}")
@@ -132,6 +159,29 @@ def describe(made: Plan) -> str:
         if step.undo:
             lines.append(f"       undo:   {clean(step.undo)}")
     return "\n".join(lines)
+
+
+def _heading(made: Plan) -> str:
+    if made.scope.reach is Reach.DISKS and len(made.members) == 1:
+        (disk,) = (member.identity for member in made.members)
+        return f"Removing {clean(disk.name)} ({clean(disk.device or 'no device')}, {clean(disk.wwid or 'no WWID')})"
+    what = "" if made.scope.reach is Reach.DISKS else f"the {made.scope.reach} "
+    return f"Removing {what}{clean(made.name)}"
+
+
+def _reach_lines(made: Plan) -> list[str]:
+    """How far it reaches: disks that go or stay, and sessions by their number."""
+    lines = []
+    for member in made.members:
+        disk = member.identity
+        fate = "leaves this host" if member.whole else "stays, over its other paths"
+        lines.append(f"  disk {clean(disk.name)} ({clean(disk.device or 'no device')}): {fate}")
+    for each in made.touched:
+        over = f" over {clean(each.link)}" if each.link else ""
+        why = f"stays, for {clean(', '.join(each.stays_for))}" if each.stays_for else "stays"
+        fate = "is logged out" if each.ends else why
+        lines.append(f"  session {each.number} ({clean(each.target)} at {clean(each.portal)}{over}): {fate}")
+    return lines
 
 
 def _finding_lines(finding: Finding) -> list[str]:
@@ -153,14 +203,15 @@ def _follow(path: Path, made: Plan, *, as_object: bool) -> int:
     outcome = last.outcome if last is not None else None
     code = EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
     if outcome is None:
-        say("the runner died; the journal is kept", f"  -> mooring resume {made.identity.name}, or: mooring undo")
+        say("the runner died; the journal is kept", f"  -> mooring resume {shlex.quote(made.name)}, or: mooring undo")
     elif outcome in (Outcome.STOPPED, Outcome.UNKNOWN):
-        say(f"  -> mooring resume {made.identity.name}, or: mooring undo {made.identity.name}", f"  journal: {path}")
+        name = shlex.quote(made.name)
+        say(f"  -> mooring resume {name}, or: mooring undo {name}", f"  journal: {path}")
     if as_object:
         emit(
             {
-                "schema": 1,
-                "disk": made.identity.name,
+                "schema": SCHEMA,
+                "name": made.name,
                 "outcome": outcome,
                 "reason": last.text if last else "",
                 "journal": str(path),

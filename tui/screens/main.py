@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 
 from initiator.model import Event, Session, holds_data
 from tui import actions, detail, orders, rowtext, verdict
-from tui.actions import Context, disk_of, kernel_sessions, why_not
+from tui.actions import Context, kernel_sessions, scope_of, why_not
 from tui.keytable import Column, KeyTable
 from tui.store import EVENTS, Store
 from tui.tree import Kind, Row
@@ -283,10 +283,13 @@ class MainScreen(Screen[None]):
         getattr(self, f"do_{name}")()
 
     def do_remove(self) -> None:
-        """Begin the removal of the selected disk: nothing is changed before its plan was read and its name typed."""
-        disk = disk_of(self.selected)
-        if disk is not None:
-            self.mooring.begin_removal(disk)
+        """Begin the removal of what is selected: nothing is changed before its plan was read and its name typed."""
+        world = self.store.world
+        scope = scope_of(self.selected, world.snapshot) if world is not None else None
+        if scope is None:
+            self.notify("Nothing of the kernel or the engine hangs on it: there is nothing to remove.")
+        else:
+            self.mooring.begin_removal(scope)
 
     def do_removals(self) -> None:
         """The removals that wait."""

@@ -9,13 +9,23 @@ from textual.content import Content
 from textual.widgets import Button, Input
 
 from initiator.errors import MooringError
+from safety.identity import Identity
 from safety.plan import Plan
+from safety.scope import Reach, Scope
 from tui import background
 from tui.layout import paragraph
 from tui.plantext import plan_lines
 from tui.screens.dialog import Dialog
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, say, size
+
+_WHAT = {
+    Reach.DISKS: "disk",
+    Reach.PATH: "path",
+    Reach.SESSION: "session",
+    Reach.TARGET: "target",
+    Reach.LINK: "link",
+}
 
 
 class PlanScreen(Dialog[Plan]):
@@ -24,12 +34,12 @@ class PlanScreen(Dialog[Plan]):
     The plan is made in the background: reading who uses the disk can take a while.
     """
 
-    def __init__(self, disk: str, name: str, glyphs: Glyphs, plan: Plan | None = None, note: str = "") -> None:
+    def __init__(self, scope: Scope, glyphs: Glyphs, plan: Plan | None = None, note: str = "") -> None:
         """`plan` is one that was just made, to be read (again) because of `note`."""
         super().__init__()
-        self.disk = disk
+        self.scope = scope
         self.plan: Plan | None = plan
-        self._name = name
+        self._name = scope.name
         self._glyphs = glyphs
         self._note = note
         self._failure: MooringError | None = None
@@ -60,7 +70,7 @@ class PlanScreen(Dialog[Plan]):
         self.plan, self._failure, self._note = None, None, ""
         self._asked_at = self.mooring.tick()
         remover = self.mooring.backends.remover
-        background.run(self.app, lambda: remover.plan(self.disk), self._made)
+        background.run(self.app, lambda: remover.plan(self.scope), self._made)
         self._show()
 
     def _made(self, result: Plan | MooringError) -> None:
@@ -134,22 +144,27 @@ class TypedInput(Input):
         self.notify("Type the name: pasting is switched off here.", severity="warning")
 
 
+def _disk_line(disk: Identity) -> str:
+    return say(f"{disk.name}: {disk.wwid or 'no WWID'}, {size(disk.size_bytes)}")
+
+
 class ConfirmScreen(Dialog[bool]):
-    """Asks for the disk's name. Gives back True only for the very name."""
+    """Asks for the name of what is removed. Gives back True only for the very name."""
 
     def __init__(self, plan: Plan, glyphs: Glyphs) -> None:
         super().__init__()
         self.add_class("-danger", "-small")
         self._plan = plan
         self._glyphs = glyphs
-        self.wanted = say(plan.identity.name).strip() or say(plan.identity.wwid or "")
+        first = plan.members[0].identity.wwid if plan.members else None
+        self.wanted = say(plan.name).strip() or say(first or "")
 
     def compose(self) -> ComposeResult:
         """What will happen, and the field."""
         with Vertical(id="box") as box:
             box.border_title = Content(f"Remove {self.wanted}")
             yield Pane(self._glyphs, id="about")
-            yield TypedInput(id="name", compact=True, placeholder="the name of the disk")
+            yield TypedInput(id="name", compact=True, placeholder=f"the name of the {_WHAT[self._plan.scope.reach]}")
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Remove", id="remove", classes="-act", disabled=True)
@@ -167,14 +182,14 @@ class ConfirmScreen(Dialog[bool]):
     def _fill(self) -> None:
         pane = self.query_one("#about", Pane)
         width = pane.content_width
-        disk = self._plan.identity
+        disks = [member.identity for member in self._plan.members]
         about = (
             f"This does the {len(self._plan.steps)} steps that you have read. Each is proven before the next begins;"
             " when one is not, everything stops there. The data stays on the target."
         )
         lines = [
             *paragraph(about, width),
-            *paragraph(say(f"{disk.wwid or 'no WWID'}, {size(disk.size_bytes)}"), width, "dim"),
+            *(line for disk in disks for line in paragraph(_disk_line(disk), width, "dim")),
             (),
             *paragraph(f"To go on, type its name: {self.wanted}", width, "strong"),
         ]

@@ -11,7 +11,6 @@ import sys
 import time
 from typing import Any
 
-from initiator import inventory
 from initiator.engine.client import EngineClient
 from safety import journal as journal_
 from safety.effects import Host
@@ -20,6 +19,7 @@ from safety.places import journal_dir, new_journal
 from safety.plan import Options
 from safety.prepare import prepare
 from safety.runner import work, write_plan
+from tui.find import find_scope
 
 
 class Mortal(Journal):
@@ -38,10 +38,7 @@ class Mortal(Journal):
 
 def main() -> int:
     """Exit code of the runner, if it lives."""
-    engine = EngineClient()
-    snapshot = inventory.read(engine=engine)
-    disk = next(disk for disk in snapshot.disks if disk.name == sys.argv[1])
-    plan = prepare(disk.id, engine, Options(watch_s=1.0))
+    plan = prepare(lambda found: find_scope(found, sys.argv[1].split()), EngineClient(), Options(watch_s=1.0))
     if plan.blocked:
         print([finding.text for finding in plan.findings], file=sys.stderr)
         return 3
