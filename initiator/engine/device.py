@@ -34,6 +34,9 @@ from initiator.protocol.errors import ConnectionLost
 from initiator.protocol.ffp_task import Task
 from initiator.scsi import commands
 from initiator.scsi.parameters import Capacity
+from initiator.scsi.sense import Sense
+
+_RESET = 0x29
 
 __all__ = ["Device", "DeviceOptions", "FlushReport"]
 
@@ -234,7 +237,7 @@ class Device:
     def add_path(self, session: SessionLike, info: LunInfo, name: str = "") -> DevicePath:
         """Use a session for this disk. It must be logged in, and `info` must come from it just now.
 
-        The session's `on_lost` and `on_state` are taken over; what was set before is called as well.
+        The session's `on_lost`, `on_state` and `on_sense` are taken over; what was set before is called as well.
 
         Raises:
             RefusedError: it leads to another logical unit, or nobody can say that it does not.
@@ -251,7 +254,7 @@ class Device:
                     code="other-unit",
                 )
         path = self._keeper.add(session, info, name or str(session))
-        lost_before, state_before = session.on_lost, session.on_state
+        lost_before, state_before, sense_before = session.on_lost, session.on_state, session.on_sense
 
         def on_lost(which: SessionLike, tasks: Sequence[Task]) -> None:
             rest = self._dispatcher.handed_back(path, tasks)
@@ -268,6 +271,14 @@ class Device:
             if state_before is not None:
                 state_before(which)
 
+        def on_sense(which: SessionLike, lun: bytes, sense: Sense) -> None:
+            # Who was reset is told by unit attentions, too, and counts once.
+            if lun == path.lun and sense.asc != _RESET and not self._dispatcher.over:
+                self._keeper.attention(path, sense)
+            if sense_before is not None:
+                sense_before(which, lun, sense)
+
+        session.on_sense = on_sense
         session.on_lost = on_lost
         session.on_state = on_state
         return path

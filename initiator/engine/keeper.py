@@ -42,6 +42,7 @@ _ACCESS_CHANGED = (0x2A06, 0x2A07)
 _MODE_CHANGED = 0x2A01
 _CAPACITY_CHANGED = 0x2A09
 _INQUIRY_CHANGED = 0x3F03
+_SPACE_LOW = 0x3807
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,6 +207,8 @@ class Keeper:
             path.checked = False
             self._examine(path)
             self.refresh()
+        elif code == _SPACE_LOW:
+            self._tell("the target is running out of space for this thin disk: writes may fail soon", Severity.BAD)
         else:
             self._tell(f"the target reports {sense.explain()}", Severity.WARN)
 

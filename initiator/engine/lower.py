@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from initiator.model import SessionState
 from initiator.protocol.ffp_task import Task
+from initiator.scsi.sense import Sense
 
 
 class Answered(Protocol):
@@ -39,6 +40,7 @@ class SessionLike(Protocol):
 
     on_state: Callable[[Any], None] | None
     on_lost: Callable[[Any, Sequence[Task]], None] | None
+    on_sense: Callable[[Any, bytes, Sense], None] | None
 
     @property
     def state(self) -> SessionState:

@@ -291,8 +291,8 @@ class Methods:
         target = str(parse_name(_text(params, "target")))
         lun, name = params.get("lun"), params.get("name")
         kernel.need_root()
-        if not isinstance(lun, int) or isinstance(lun, bool) or not 0 <= lun < 16384:
-            raise BadInputError("a LUN is a number from 0 to 16383")
+        if not isinstance(lun, int) or isinstance(lun, bool) or not 0 <= lun < 1 << 64:
+            raise BadInputError("a LUN is a number from 0 to 16383, or one that was reported")
         async with self._locks[target]:
             of_target = self._of(target)
             free = next((each for each in of_target if each.attachment is None), None)

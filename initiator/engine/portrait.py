@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from initiator.engine.attached import Route, Unit, WorkerConfig, default_name, disk_id
 from initiator.engine.device import Device
@@ -14,6 +14,7 @@ from initiator.host.tcp import parse_tcp_info
 from initiator.model import Connection, Disk, DiskState, Path, PathState, Session, SessionState, Source
 from initiator.names import clean
 from initiator.protocol.keys import CRC32C, NONE
+from initiator.scsi.commands import WELL_KNOWN
 
 _LONGEST = 255
 
@@ -47,7 +48,9 @@ def unit_of(info: LunInfo, read_only: bool) -> Unit:
     )
 
 
-def session(config: WorkerConfig, route: Route, source: EngineSession, luns: Iterable[LunInfo]) -> Session:
+def session(
+    config: WorkerConfig, route: Route, source: EngineSession, luns: Sequence[LunInfo], well_known: Iterable[int]
+) -> Session:
     """One session. A target that owes an answer and is silent shows as failed at once, not when it is given up."""
     params = source.params
     state = SessionState.FAILED if source.suspect else source.state
@@ -69,8 +72,18 @@ def session(config: WorkerConfig, route: Route, source: EngineSession, luns: Ite
         luns=tuple(info.lun for info in luns),
         reason=_clean(source.reason),
         reconnects=source.reconnects,
-        details=_details(source),
+        details={**_units(luns, well_known), **_details(source)},
     )
+
+
+def _units(luns: Iterable[LunInfo], well_known: Iterable[int]) -> dict[str, str]:
+    """Logical units that are no disks: doors of an array, and those that every target could have."""
+    doors = {
+        f"lun {info.lun}": f"{info.kind}: {_clean(info.standard.vendor)} {_clean(info.standard.product)}"
+        for info in luns
+        if info.standard.qualifier == 0 and not info.present
+    }
+    return {**doors, **{f"lun {lun}": WELL_KNOWN.get(lun, "well known") for lun in well_known}}
 
 
 def _details(source: EngineSession) -> dict[str, str]:
@@ -157,7 +170,7 @@ def disk(config: WorkerConfig, info: LunInfo, paths: Iterable[Path], device: Dev
         state=DiskState.AVAILABLE,
         source=Source.ENGINE,
         wwid=unit.wwid,
-        size_bytes=unit.size_bytes if device is None else device.size_bytes,
+        size_bytes=device.size_bytes if device is not None else unit.size_bytes if info.usable else None,
         paths=tuple(sorted(path.id for path in paths)),
         target=config.target,
         lun=info.lun,
@@ -166,10 +179,11 @@ def disk(config: WorkerConfig, info: LunInfo, paths: Iterable[Path], device: Dev
         product=unit.product,
         revision=unit.revision,
         serial=unit.serial,
-        block_bytes=unit.block_bytes,
+        block_bytes=unit.block_bytes or None,
         read_only=unit.read_only if device is None else device.read_only,
         write_cache=unit.write_cache if device is None else device.write_cache,
         thin=unit.thin,
+        kind=info.kind,
         unflushed=None if device is None else device.unflushed,
         reason="requests wait because no path works" if device is not None and device.queueing else None,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from initiator.engine.lower import Executor
-from initiator.model import Access
+from initiator.model import Access, holds_data
 from initiator.scsi import alua, commands, designators, inquiry, parameters
 from initiator.scsi.commands import Status
 from initiator.scsi.errors import ScsiFormatError, UnitError
@@ -103,6 +103,16 @@ class LunInfo:
     def access(self) -> Access:
         """Access state of this path; UNKNOWN without ALUA."""
         return alua.access_of(self.groups, self.port_group, self.relative_port)[0]
+
+    @property
+    def kind(self) -> str:
+        """What it is, by its peripheral device type: disk, tape, cd, changer, controller, enclosure, …"""
+        return inquiry.kind(self.standard.device_type)
+
+    @property
+    def present(self) -> bool:
+        """True if something that can hold data is behind the LUN, a disk or another device."""
+        return self.usable or (self.standard.qualifier == 0 and self.kind != "disk" and holds_data(self.kind))
 
     @property
     def usable(self) -> bool:
@@ -272,18 +282,20 @@ def read_mode(hear: Listener | None = None) -> Script[parameters.Mode]:
     return parameters.parse_mode(ten, ten=True)
 
 
-def list_luns() -> Script[tuple[int, ...]]:
-    """REPORT LUNS; fields with an addressing method that Mooring does not use are left out.
+_LISTED_BYTES = 16384
+_MOST_LISTED_BYTES = 1 << 20
+
+
+def list_luns(select: int = 0) -> Script[tuple[int, ...]]:
+    """REPORT LUNS: the logical units, with `select` 1 the well known ones; what lies behind a bridge is left out.
 
     Raises:
         UnitError: refused. ScsiFormatError: malformed.
     """
-    length = 16384
-    data = yield from wanted("REPORT LUNS", commands.report_luns(length), length, None)
-    needed = commands.report_luns_needs(data)
-    if needed > length:
-        needed = min(needed, 1 << 20)
-        data = yield from wanted("REPORT LUNS", commands.report_luns(needed), needed, None)
+    data = yield from wanted("REPORT LUNS", commands.report_luns(_LISTED_BYTES, select), _LISTED_BYTES, None)
+    needed = min(commands.report_luns_needs(data), _MOST_LISTED_BYTES)
+    if needed > _LISTED_BYTES:
+        data = yield from wanted("REPORT LUNS", commands.report_luns(needed, select), needed, None)
     numbers: list[int] = []
     for field in commands.parse_report_luns(data):
         try:
@@ -323,7 +335,7 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
     optional = _Optional()
     yield from optional.get(still_there(hear))
     standard = inquiry.parse_standard((yield from wanted("INQUIRY", commands.inquiry(length=255), 255, hear)))
-    if not standard.usable:
+    if standard.qualifier:
         return LunInfo(lun, standard, problems=tuple(optional.problems))
     pages = yield from optional.page(inquiry.VPD_SUPPORTED, inquiry.parse_supported_pages, hear)
     # A target that cannot list its pages is still asked who it is.
@@ -333,6 +345,8 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
         serial = yield from optional.page(inquiry.VPD_SERIAL, inquiry.parse_serial, hear)
     if inquiry.VPD_DESIGNATORS in has:
         names = yield from optional.page(inquiry.VPD_DESIGNATORS, designators.parse_designators, hear)
+    if not standard.usable:
+        return LunInfo(lun, standard, serial, names or (), problems=tuple(optional.problems))
     if standard.tpgs:
         groups = yield from optional.get(read_groups(hear))
     access = alua.access_of(groups or (), designators.port_group(names or ()), designators.relative_port(names or ()))[

@@ -40,6 +40,8 @@ from initiator.protocol.session import (
     Task,
     TaskError,
 )
+from initiator.scsi.errors import ScsiFormatError
+from initiator.scsi.sense import Sense, parse_sense
 
 _WAITING_FOR_LOGOUT = 0x0C
 
@@ -65,6 +67,7 @@ class EngineSession:
         dialogue: What was said in the last login, for people; empty before the first.
         on_state: Told after `state`, `reason` or `suspect` has changed.
         on_event: Told what a person may want to know.
+        on_sense: Told the LUN field and the sense data that the target sends on its own (11.9.1, event 0).
         on_lost: If set, gets the unanswered tasks when the connection breaks; otherwise they wait and are sent again.
     """
 
@@ -86,6 +89,7 @@ class EngineSession:
         self.on_state: Callable[[Any], None] | None = None
         self.on_event: Callable[[Any, str, Severity], None] | None = None
         self.on_lost: Callable[[Any, Sequence[Task]], None] | None = None
+        self.on_sense: Callable[[Any, bytes, Sense], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._stored_portal = config.portal
         self._transport: Transport | None = None
@@ -413,9 +417,21 @@ class EngineSession:
                 with contextlib.suppress(LocalProtocolError):  # one text request under way is answer enough
                     transport.core.negotiate(self._loop.time())
         elif event.event == 0:
-            self._tell("the target reports a SCSI event", Severity.NOTE)
+            self._scsi_event(event)
         else:
             self._tell(f"the target sent asynchronous message {event.event}", Severity.NOTE)
+
+    def _scsi_event(self, event: AsyncEvent) -> None:
+        """Sense data about a logical unit, not in answer to a command; behind its length (11.9.4)."""
+        length = int.from_bytes(event.data[:2], "big")
+        try:
+            sense = parse_sense(event.data[2 : 2 + length])
+        except ScsiFormatError as error:
+            self._tell(f"the target reports a SCSI event that cannot be read: {error}", Severity.WARN)
+            return
+        self._tell(f"the target reports {sense.explain()}", Severity.NOTE)
+        if self.on_sense is not None:
+            self.on_sense(self, event.lun, sense)
 
     def _begin_drain(self, seconds: int) -> None:
         """The target wants a logout: no new commands, a while for the old ones, then log out and come back."""

@@ -48,6 +48,7 @@ class _Way:
     luns: tuple[LunInfo, ...] = ()
     heard: dict[int, list[Sense]] = dataclasses.field(default_factory=dict)
     """Unit attentions of each LUN since the login."""
+    well_known: tuple[int, ...] = ()
     trying: bool = False
     """Whether somebody is logging it in."""
 
@@ -276,6 +277,9 @@ class TargetStack:
             except (UnitError, ScsiFormatError) as error:
                 if any(info.lun == lun for info in way.luns) or not way.luns:
                     self._note(way, f"LUN {lun}: {error}", Severity.NOTE)
+        if not way.luns:
+            with contextlib.suppress(UnitError, ScsiFormatError):  # few targets have some, and some refuse to list them
+                way.well_known = await run(way.session, 0, list_luns(1))
         way.luns = tuple(found)
 
     async def _look_again(self) -> None:
@@ -316,7 +320,7 @@ class TargetStack:
         for way in ways:
             for info in way.luns:
                 disk = self._disk_id(info)
-                if info.usable and (device is None or info.lun != self._lun):
+                if info.present and (device is None or info.lun != self._lun):
                     path = portrait.browsed_path(config, way.route, way.session, info)
                     seen.setdefault(disk, (info, []))[1].append(path)
         disks: list[Disk] = []
@@ -324,7 +328,7 @@ class TargetStack:
             opened = device if device is not None and disk == self._disk_id(device.info) else None
             disks.append(portrait.disk(config, info, found, opened))
             paths += found
-        sessions = tuple(portrait.session(config, way.route, way.session, way.luns) for way in ways)
+        sessions = tuple(portrait.session(config, way.route, way.session, way.luns, way.well_known) for way in ways)
         return EngineReport(time.time(), sessions, tuple(disks), tuple(paths))
 
     def _disk_id(self, info: LunInfo) -> str:

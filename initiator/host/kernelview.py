@@ -26,24 +26,10 @@ from initiator.model import (
     TcpInfo,
 )
 from initiator.names import DEFAULT_PORT, clean
+from initiator.scsi import inquiry
 
 LONGEST = 256
 _STATES = {"LOGGED_IN": SessionState.LOGGED_IN, "FAILED": SessionState.FAILED, "FREE": SessionState.FREE}
-_KINDS = {
-    0: "disk",
-    1: "tape",
-    2: "printer",
-    3: "processor",
-    4: "worm",
-    5: "cd",
-    7: "optical",
-    8: "changer",
-    12: "controller",
-    13: "enclosure",
-    14: "disk",
-    20: "disk",
-}
-"""Peripheral device types (SPC-4, table 138); 0Eh is simplified, 14h host managed zoned direct access."""
 _DIGESTS = {"0": "None", "1": "CRC32C"}
 _ANSWERS = {"0": "No", "1": "Yes"}
 _NEGOTIATED_ON_CONNECTION = {
@@ -277,7 +263,7 @@ def _inquiry(data: bytes) -> tuple[str, str | None, str | None, str | None]:
 
 
 def _kind(number: int | None) -> str:
-    return "unknown" if number is None else _KINDS.get(number, f"device type {number}")
+    return "unknown" if number is None else inquiry.kind(number)
 
 
 def access(raw: Raw) -> Access:

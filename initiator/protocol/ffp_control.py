@@ -45,9 +45,16 @@ from initiator.protocol.pdu import (
 
 ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET, TARGET_WARM_RESET, TARGET_COLD_RESET = 1, 2, 4, 5, 6, 7
 TASK_REASSIGN = 8
+QUERY_TASK, QUERY_TASK_SET, NEXUS_RESET = 9, 10, 11
+"""Functions of RFC 7144, for targets that speak iSCSIProtocolLevel 2."""
 _OF_A_UNIT = (ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET)
-_OF_THE_TARGET = (TARGET_WARM_RESET, TARGET_COLD_RESET)
+_OF_THE_TARGET = (TARGET_WARM_RESET, TARGET_COLD_RESET, NEXUS_RESET)
+"""Of these every task of ours ends; they name no unit."""
 COMPLETE, NO_SUCH_TASK = 0, 1
+FUNCTION_SUCCEEDED = 7
+"""The answer to a query that means yes: the task, or one of the task set, is still there (RFC 7144, 4.2)."""
+_STRONGER = {ABORT_TASK: LU_RESET, LU_RESET: TARGET_WARM_RESET}
+"""What follows when a function is refused or not answered (7.11); after the last the session is renewed."""
 
 ACKNOWLEDGE_AFTER = 1.0
 """Seconds after which received statuses are acknowledged by a NOP-Out if nothing else goes out (11.18)."""
@@ -111,6 +118,7 @@ class Control:
         *,
         done: Callable[[Management], None] | None = None,
         task: Task | None = None,
+        because: Task | None = None,
         escalates: bool = False,
     ) -> Management:
         """Send a task management request; RefCmdSN and the referenced tag belong to ABORT TASK (11.5.4, 11.5.5)."""
@@ -124,6 +132,7 @@ class Control:
             deadline=self._commands.now + self._management_timeout,
             done=done,
             task=task,
+            because=because,
             escalates=escalates,
         )
         self._managed[tag] = management
@@ -141,7 +150,7 @@ class Control:
         return management
 
     def condemn(self, task: Task, error: TaskError) -> None:
-        """End a task that was sent: ABORT TASK, then LOGICAL UNIT RESET, then the connection (7.11)."""
+        """End a task that was sent: ABORT TASK, LOGICAL UNIT RESET, TARGET WARM RESET, a new session (7.11)."""
         task.verdict = error
         self._commands.counters.aborts += 1
         self.manage(ABORT_TASK, task.lun, task=task, escalates=True)
@@ -302,6 +311,8 @@ class Control:
     def _ended_by(self, management: Management) -> list[Task]:
         """Tasks for which no answer will come after this function (11.6.1): those sent before it."""
         live = self._commands.live
+        if management.function in (QUERY_TASK, QUERY_TASK_SET):
+            return []
         if management.task is not None:
             return [management.task] if live.get(management.task.itt) is management.task else []
         before = (management.cmd_sn - 1) & MASK
@@ -314,11 +325,12 @@ class Control:
         """A function was refused or not answered; if a task hangs on it, the next stronger one follows."""
         if not management.escalates:
             return
-        if management.function != ABORT_TASK:
+        stronger = _STRONGER.get(management.function)
+        if stronger is None:
             raise ConnectionLost("the target answers neither the command nor a reset", code="reset-failed")
-        task = management.task
+        task = management.task or management.because
         if task is not None and self._commands.live.get(task.itt) is task:
-            self.manage(LU_RESET, task.lun, escalates=True)
+            self.manage(stronger, task.lun, escalates=True, because=task)
 
     def _text_answer(self, pdu: TextResponse) -> None:
         if self._text is None or self._text.tag != pdu.initiator_task_tag:

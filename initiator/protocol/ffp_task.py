@@ -160,7 +160,8 @@ class Management:
         cmd_sn: Tasks from before this CmdSN are affected.
         deadline: When it counts as not answered.
         done: Told when the answer is there, or when none will come.
-        task: The task that ABORT TASK is about.
+        task: The task that ABORT TASK or QUERY TASK is about.
+        because: The hanging task for whose sake a reset is made.
         escalates: True if a stronger function follows when this one fails.
         response: The answer (11.6.1), or None if there was none: rejected, or the connection was lost.
     """
@@ -173,6 +174,7 @@ class Management:
     deadline: float
     done: Callable[[Management], None] | None = None
     task: Task | None = None
+    because: Task | None = None
     escalates: bool = False
     response: int | None = None
 

@@ -12,7 +12,17 @@ from typing import Protocol
 
 from initiator.protocol.errors import LocalProtocolError
 from initiator.protocol.ffp_commands import Commands
-from initiator.protocol.ffp_control import ABORT_TASK, LU_RESET, TARGET_WARM_RESET, TASK_REASSIGN, Control
+from initiator.protocol.ffp_control import (
+    ABORT_TASK,
+    FUNCTION_SUCCEEDED,
+    LU_RESET,
+    NEXUS_RESET,
+    QUERY_TASK,
+    QUERY_TASK_SET,
+    TARGET_WARM_RESET,
+    TASK_REASSIGN,
+    Control,
+)
 from initiator.protocol.ffp_numbers import Numbers
 from initiator.protocol.ffp_outbox import Outbox
 from initiator.protocol.ffp_receive import Receiver
@@ -33,7 +43,11 @@ from initiator.protocol.keys import Params
 
 __all__ = [
     "ABORT_TASK",
+    "FUNCTION_SUCCEEDED",
     "LU_RESET",
+    "NEXUS_RESET",
+    "QUERY_TASK",
+    "QUERY_TASK_SET",
     "TARGET_WARM_RESET",
     "AsyncEvent",
     "Counters",
@@ -223,7 +237,7 @@ class FullFeature:
         done: Callable[[Management], None] | None = None,
         task: Task | None = None,
     ) -> Management:
-        """Send a task management request (11.5); `task` is the one that ABORT TASK means.
+        """Send a task management request (11.5); `task` is the one that ABORT TASK or QUERY TASK means.
 
         When the function is complete, the tasks that it ended come back with the code `aborted`, before `done`.
 

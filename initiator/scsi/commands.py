@@ -86,6 +86,10 @@ _ALLOC_9 = struct.Struct(">BB4xIBB")
 _pack10 = _RW10.pack
 _pack16 = _RW16.pack
 
+FLAT_LUNS = 16384
+"""LUN numbers below are what people mean by a LUN."""
+WELL_KNOWN = {0xC101: "REPORT LUNS", 0xC102: "ACCESS CONTROLS", 0xC103: "TARGET LOG PAGES", 0xC104: "SECURITY PROTOCOL"}
+"""Well known logical units (SAM-5, 4.7.7.5.2), by the number of `decode_lun`."""
 MAX_BLOCKS_10 = 0xFFFF
 MAX_LBA_10 = 0xFFFFFFFF
 FUA = 0x08
@@ -94,28 +98,42 @@ FUA = 0x08
 def encode_lun(number: int) -> bytes:
     """The 8-byte LUN field: peripheral addressing below 256, flat space below 16384 (SAM-5, 4.7.7).
 
+    Numbers from 16384 on stand for the other methods, counted as Linux counts them: the four 16-bit words of the field,
+    the first in the lowest bits. So 49409 (C101h) is the well known logical unit REPORT LUNS.
+
     Raises:
-        ScsiFormatError: the number needs another addressing method.
+        ScsiFormatError: not a number of a LUN field.
     """
     if 0 <= number < 256:
         return bytes((0, number, 0, 0, 0, 0, 0, 0))
-    if 256 <= number < 16384:
+    if 256 <= number < FLAT_LUNS:
         return bytes((0x40 | number >> 8, number & 0xFF, 0, 0, 0, 0, 0, 0))
-    raise ScsiFormatError(f"LUN {number} cannot be addressed (0 to 16383)", fix="use a LUN from 0 to 16383")
+    if FLAT_LUNS <= number < 1 << 64:
+        return struct.pack(">4H", *(number >> 16 * word & 0xFFFF for word in range(4)))
+    raise ScsiFormatError(
+        f"LUN {number} cannot be addressed", fix="use a LUN from 0 to 16383, or one that was reported"
+    )
 
 
 def decode_lun(field: Buffer) -> int:
-    """The number in a single-level LUN field.
+    """The number of a LUN field, as `encode_lun` takes it; a flat field says the same as a peripheral one from 256 on.
 
     Raises:
-        ScsiFormatError: not 8 bytes, several levels, or another addressing method.
+        ScsiFormatError: not 8 bytes, or a bus other than 0 on the first level, behind which a bridge would be.
     """
     if len(field) != 8:
         raise ScsiFormatError(f"LUN field has {len(field)} bytes, not 8")
-    method = field[0] >> 6
-    if any(field[2:]) or method > 1 or (method == 0 and field[0]):
-        raise ScsiFormatError(f"LUN field {bytes(field).hex()} is not single-level peripheral or flat addressing")
-    return (field[0] & 0x3F) << 8 | field[1]
+    method, rest = field[0] >> 6, any(field[2:])
+    if method == 0 and not field[0] and not rest:
+        return field[1]
+    flat = (field[0] & 0x3F) << 8 | field[1]
+    if method == 1 and flat >= 256 and not rest:
+        return flat
+    words: tuple[int, ...] = struct.unpack(">4H", field)
+    number = sum(word << 16 * at for at, word in enumerate(words))
+    if number < FLAT_LUNS:
+        raise ScsiFormatError(f"LUN field {bytes(field).hex()} leads to another bus")
+    return number
 
 
 def test_unit_ready() -> bytes:
@@ -330,7 +348,7 @@ def parse_cdb(cdb: Buffer) -> Command:
 
 
 def build_report_luns(luns: Iterable[int]) -> bytes:
-    """Answer to REPORT LUNS for these LUN numbers."""
+    """Answer to REPORT LUNS for these LUN numbers; any that `encode_lun` takes."""
     body = b"".join(encode_lun(number) for number in luns)
     return struct.pack(">I4x", len(body)) + body
 

@@ -17,6 +17,29 @@ VPD_CHARACTERISTICS = 0xB1
 VPD_PROVISIONING = 0xB2
 
 
+_KINDS = {
+    0: "disk",
+    1: "tape",
+    2: "printer",
+    3: "processor",
+    4: "worm",
+    5: "cd",
+    7: "optical",
+    8: "changer",
+    12: "controller",
+    13: "enclosure",
+    14: "disk",
+    20: "disk",
+    30: "well known",
+}
+"""Peripheral device types (SPC-4, table 138); 0Eh is simplified, 14h host managed zoned direct access."""
+
+
+def kind(device_type: int) -> str:
+    """The word for a peripheral device type."""
+    return _KINDS.get(device_type, f"device type {device_type}")
+
+
 def _text(data: Buffer) -> str:
     # Fields are ASCII by the standard; what is not printable ASCII becomes a question mark so that no control code
     # or markup of a target can reach a screen through here (brackets are printable: the screens escape them).

@@ -285,7 +285,7 @@ async def test_hung_task_and_reset_end_in_a_new_session() -> None:
         assert caught.value.code == "timeout"
         assert await other == b"12345678"  # replayed in the new session
         functions = [pdu.function for pdu in target.peers[0].received if isinstance(pdu, TaskManagement)]
-        assert functions == [1, 5]
+        assert functions == [1, 5, 6]
 
 
 @pytest.mark.check(148)

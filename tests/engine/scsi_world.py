@@ -69,6 +69,7 @@ class Unit:
         self.write_protected = False
         self.thin = True
         self.tpgs = 0
+        self.device_type = 0
         self.designators: tuple[Designator, ...] = (NAA,)
         self.serial = "mooring1"
         self.limits = inquiry.BlockLimits(maximum_unmap_blocks=8, maximum_unmap_ranges=1, maximum_write_same=8)
@@ -88,6 +89,10 @@ class Unit:
         self.data[:] = self.durable
         self.unheard = sense
         self.report(sense)
+
+    def asked(self, op: Op) -> list[Command]:
+        """The commands of one kind that came."""
+        return [command for _, command in self.log if command.op is op]
 
     def report(self, sense: Sense) -> None:
         for nexus in self.nexuses:
@@ -122,7 +127,7 @@ class Unit:
 
     def _inquiry(self, session: FakeSession, task: Task, command: Command) -> Outcome:
         if not command.evpd:
-            item = inquiry.StandardInquiry("MOORING", "World", "1", tpgs=self.tpgs)
+            item = inquiry.StandardInquiry("MOORING", "World", "1", device_type=self.device_type, tpgs=self.tpgs)
             return Status.GOOD, b"", inquiry.build_standard(item)
         port = [
             Designator(Kind.RELATIVE_PORT, session.group.to_bytes(4, "big"), Association.PORT, protocol=5),
@@ -215,6 +220,7 @@ class FakeSession:
         self.suspect = False
         self.on_state: Callable[[Any], None] | None = None
         self.on_lost: Callable[[Any, Sequence[Task]], None] | None = None
+        self.on_sense: Callable[[Any, bytes, Sense], None] | None = None
         self.attentions: deque[Sense] = deque()
         self.pending: deque[Task] = deque()
         self.held: dict[Task, Outcome] = {}

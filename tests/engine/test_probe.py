@@ -56,6 +56,18 @@ async def test_everything_about_a_unit(unit: Unit) -> None:
     assert (info.access, info.alua, info.problems) == (Access.UNKNOWN, False, ())
 
 
+@pytest.mark.parametrize(
+    ("device_type", "kind", "present"),
+    [(1, "tape", True), (5, "cd", True), (8, "changer", True), (0x0C, "controller", False), (0x0D, "enclosure", False)],
+)
+async def test_other_devices_are_told_by_their_type(unit: Unit, device_type: int, kind: str, present: bool) -> None:
+    unit.device_type = device_type
+    info = await probe_lun(Executing(unit, "a"), 0)
+    assert (info.kind, info.present, info.usable, info.capacity) == (kind, present, False, None)
+    assert (info.serial, info.wwid) == ("mooring1", "naa.6001405a1b2c3d4e5f60718293a4b5c6")
+    assert not unit.asked(Op.READ_CAPACITY_16)
+
+
 async def test_access_states_are_read_where_there_are_some(unit: Unit) -> None:
     unit.tpgs = 1
     unit.groups = {1: Access.OPTIMIZED, 2: Access.NON_OPTIMIZED}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from initiator.protocol.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from initiator.protocol.keys import Params
 from initiator.protocol.pdu import (
     NO_LUN,
     NO_TAG,
@@ -23,7 +24,10 @@ from initiator.protocol.pdu import (
     TextResponse,
 )
 from initiator.protocol.session import (
+    FUNCTION_SUCCEEDED,
     LU_RESET,
+    NEXUS_RESET,
+    QUERY_TASK,
     TARGET_WARM_RESET,
     AsyncEvent,
     LoggedOut,
@@ -253,17 +257,32 @@ def test_abort_that_fails_becomes_a_reset_and_then_a_new_login(answer: int | str
     assert rig.core.abandon() == [other, after]
 
 
+@pytest.mark.check(133, 135)
+def test_a_unit_reset_that_fails_becomes_one_of_the_target() -> None:
+    rig = Rig(management_timeout=1.0)
+    hung, other = rig.read(1, deadline=rig.now), rig.read(1, lun=OTHER_LUN)
+    rig.sent()
+    rig.core.tick(rig.now)
+    rig.feed(managed(rig, rig.one(TaskManagement), 255))
+    rig.feed(managed(rig, rig.one(TaskManagement), 5))
+    reset = rig.one(TaskManagement)
+    assert (reset.function, reset.lun, reset.referenced_task_tag) == (TARGET_WARM_RESET, NO_LUN, NO_TAG)
+    rig.feed(managed(rig, reset, 0))
+    assert rig.done == [hung, other]
+    assert [task.error and task.error.code for task in rig.done] == ["timeout", "aborted"]
+
+
 @pytest.mark.check(135)
 def test_reset_that_fails_drops_the_connection_and_ends_the_task() -> None:
     rig = Rig(management_timeout=1.0)
     hung = rig.read(1, deadline=rig.now)
     other = rig.read(1, deadline=rig.now + 1000)
     rig.sent()
-    rig.core.tick(rig.now)
-    rig.core.tick(rig.now + 1)
-    assert [type(pdu) for pdu in rig.sent()] == [TaskManagement, TaskManagement]
+    for step in range(3):
+        rig.core.tick(rig.now + step)
+        assert [type(pdu) for pdu in rig.sent()] == [TaskManagement]
     with pytest.raises(ConnectionLost):
-        rig.core.tick(rig.now + 2)
+        rig.core.tick(rig.now + 3)
     assert rig.core.abandon() == [other]
     assert rig.done == [hung]
     assert hung.error is not None
@@ -413,3 +432,39 @@ def test_abandoned_core_takes_nothing() -> None:
     assert rig.sent() == []
     with pytest.raises(LocalProtocolError):
         rig.read(1)
+
+
+# RFC 7144
+
+
+def level_two() -> Rig:
+    return Rig(Params(protocol_level=2))
+
+
+@pytest.mark.check(67)
+@pytest.mark.parametrize("present", [True, False])
+def test_a_query_ends_no_task(present: bool) -> None:
+    rig = level_two()
+    task = rig.read(1)
+    rig.command()
+    told: list[Management] = []
+    rig.core.task_management(QUERY_TASK, LUN, rig.now, told.append, task)
+    request = rig.one(TaskManagement)
+    assert (request.function, request.referenced_task_tag) == (QUERY_TASK, task.itt)
+    rig.feed(managed(rig, request, FUNCTION_SUCCEEDED if present else 0))
+    assert [management.response for management in told] == [7 if present else 0]
+    assert rig.done == []
+    rig.feed(rig.last_data(task, b"x"))
+    assert task.good
+
+
+@pytest.mark.check(67)
+def test_a_reset_of_the_nexus_ends_all_our_tasks() -> None:
+    rig = level_two()
+    tasks = [rig.read(1), rig.read(1, lun=OTHER_LUN)]
+    rig.sent()
+    rig.core.task_management(NEXUS_RESET, LUN, rig.now)
+    request = rig.one(TaskManagement)
+    assert (request.function, request.lun, request.referenced_task_tag) == (NEXUS_RESET, NO_LUN, NO_TAG)
+    rig.feed(managed(rig, request, 0))
+    assert rig.done == tasks

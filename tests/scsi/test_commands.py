@@ -100,13 +100,38 @@ def test_a_lun_comes_back(number: int) -> None:
     assert field[0] >> 6 == (0 if number < 256 else 1)
 
 
-@pytest.mark.parametrize("field", [b"", bytes(7), b"\x01" + bytes(7), b"\x80" + bytes(7), bytes(7) + b"\x01"])
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [
+        ("4005000000000000", 0x4005),  # flat, though peripheral would do
+        ("8123000000000000", 0x8123),  # logical unit addressing: target 1, bus 1, LUN 3
+        ("d200123400000000", 0x1234D200),  # extended flat space
+        ("c101000000000000", 0xC101),  # the well known REPORT LUNS
+        ("0102000300000000", 0x00030102),  # two levels
+    ],
+)
+def test_every_addressing_method_comes_back(field: str, number: int) -> None:
+    assert decode_lun(bytes.fromhex(field)) == number
+    assert encode_lun(number).hex() == field
+
+
+@given(st.binary(min_size=8, max_size=8))
+def test_any_lun_field_comes_back_or_is_refused(field: bytes) -> None:
+    try:
+        number = decode_lun(field)
+    except ScsiFormatError:
+        assert 0 < field[0] < 0x40
+        return
+    assert encode_lun(number) == field
+
+
+@pytest.mark.parametrize("field", [b"", bytes(7), b"\x01" + bytes(7), b"\x3f\xff" + bytes(6)])
 def test_other_lun_fields_are_refused(field: bytes) -> None:
     with pytest.raises(ScsiFormatError):
         decode_lun(field)
 
 
-@pytest.mark.parametrize("number", [-1, 16384])
+@pytest.mark.parametrize("number", [-1, 1 << 64])
 def test_luns_out_of_range_are_refused(number: int) -> None:
     with pytest.raises(ScsiFormatError):
         encode_lun(number)

@@ -1,0 +1,61 @@
+"""What a target says of a disk on its own (RFC 7143, 11.9.1, event 0)."""
+
+from __future__ import annotations
+
+from initiator.model import Severity
+from initiator.scsi.commands import Op, encode_lun
+from initiator.scsi.sense import Key, Sense
+from tests.engine.disk_rig import Rig
+
+
+def say(rig: Rig, asc: int, ascq: int, lun: int = 0) -> None:
+    told = rig.sessions[0].on_sense
+    assert told is not None
+    told(rig.sessions[0], encode_lun(lun), Sense(Key.UNIT_ATTENTION, asc, ascq))
+
+
+def test_a_new_size_is_read_without_waiting_for_a_command() -> None:
+    rig = Rig()
+    rig.unit.blocks *= 2
+    say(rig, 0x2A, 0x09)
+    rig.answer()
+    assert rig.sizes == [128 * 512]
+    assert rig.device.size_bytes == 128 * 512
+
+
+def test_a_thin_disk_that_runs_full_is_told_in_time() -> None:
+    rig = Rig()
+    say(rig, 0x38, 0x07)
+    assert [severity for text, severity in rig.events if "running out of space" in text] == [Severity.BAD]
+
+
+def test_new_access_states_are_read() -> None:
+    rig = Rig()
+    rig.unit.tpgs = 1
+    say(rig, 0x3F, 0x03)  # the unit describes itself differently now
+    rig.answer()
+    assert rig.asked(Op.INQUIRY)
+
+
+def test_write_protection_is_followed() -> None:
+    rig = Rig()
+    rig.unit.write_protected = True
+    say(rig, 0x2A, 0x01)
+    rig.answer()
+    assert rig.device.read_only
+    assert rig.told("read-only now")
+
+
+def test_what_concerns_another_unit_or_a_reset_is_left_to_others() -> None:
+    rig = Rig()
+    before = len(rig.events)
+    rig.write(0, bytes(512))
+    rig.answer()
+    say(rig, 0x2A, 0x09, lun=1)
+    say(rig, 0x29, 0x00)  # comes as a unit attention, too, and must not count twice
+    rig.answer()
+    assert len(rig.events) == before
+    assert rig.device.unflushed
+    ends = rig.flush()
+    rig.answer()
+    assert ends == [0]
