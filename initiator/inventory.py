@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import operator
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -93,6 +95,10 @@ class Inventory:
         Args:
             full: Read also what hardly ever changes, whatever is remembered. The first reading always does.
         """
+        with _kept():
+            return self._read(full)
+
+    def _read(self, full: bool) -> Snapshot:
         taken_at = self._clock()
         if self._live:
             self._sizes.start()
@@ -148,7 +154,7 @@ class Inventory:
             self._kernel = KernelReader(
                 self._root, self._clock, tcp=self._tcp, descriptors=self._descriptors, turn=self._turn
             )
-        return self._kernel.read(nodes, found, full)
+        return self._kernel.read(nodes, found, full, self._block.links)
 
     def _ask_engine(self) -> tuple[Report | None, str, tuple[Problem, ...]]:
         if self._engine is None:
@@ -216,6 +222,19 @@ class Inventory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """No search for garbage meanwhile: a reading makes a great many objects, and none of them is part of a cycle."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def read(root: Path = Path("/"), engine: Engine | None = None) -> Snapshot:

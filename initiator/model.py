@@ -13,6 +13,8 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
 
+from initiator.quick import quick
+
 SCHEMA = 1
 """Version of the JSON that is made from these classes. Raised when a key changes its meaning or goes away."""
 
@@ -144,6 +146,7 @@ class TcpInfo:
     """How often in a row the timer for the oldest unacknowledged segment has run out (tcpi_retransmits)."""
 
 
+@quick
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connection:
     """One TCP connection of a session."""
@@ -161,6 +164,7 @@ class Connection:
     tcp: TcpInfo | None = None
 
 
+@quick
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
     """One iSCSI session: this initiator, one target, one portal at a time."""
@@ -189,6 +193,7 @@ class Session:
     """Whatever else the kernel tells: timeouts, interface, host, record (`initiator.host.kernel`)."""
 
 
+@quick
 @dataclasses.dataclass(frozen=True, slots=True)
 class Path:
     """One route from this host to one disk."""
@@ -226,6 +231,7 @@ class Path:
     """multipathd's last verdict: ready, faulty, shaky, ghost, …"""
 
 
+@quick
 @dataclasses.dataclass(frozen=True, slots=True)
 class Disk:
     """One logical unit, however many paths lead to it."""
@@ -270,6 +276,7 @@ def holds_data(kind: str) -> bool:
     return kind not in ("controller", "enclosure", "processor")
 
 
+@quick
 @dataclasses.dataclass(frozen=True, slots=True)
 class Map:
     """Several paths joined into one device: dm-multipath's, or the engine's own."""
@@ -351,6 +358,7 @@ class Link:
     tx_dropped: int | None = None
 
 
+@quick
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockNode:
     """One block device of the kernel and what stands on it."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import number, text
+from initiator.host.blocklinks import BlockLink, BlockLinks
 from initiator.host.lifetimes import Lifetime
 from initiator.host.watched import Descriptors, Watch, in_turn
 from initiator.model import BlockNode, Problem
@@ -29,6 +30,7 @@ _FILES = tuple(lifetimes.BLOCK)
 _FOLLOWED = lifetimes.lasting(lifetimes.BLOCK, Lifetime.FOLLOWED)
 _FOLLOWED_OF_LOOP = (*_FOLLOWED, *lifetimes.lasting(lifetimes.LOOP, Lifetime.FOLLOWED))
 _SECTOR_BYTES = 512
+_EVENT = re.compile(rb"^(MAJOR|MINOR|DEVTYPE|DISKSEQ)=(.*)$", re.MULTILINE)
 _DM_PART = re.compile(r"part\d+-")
 _DM_KINDS = {"mpath-": "mpath", "LVM-": "lvm", "CRYPT-": "crypt"}
 _NAMED = re.compile(r"(loop|md|bcache|zram|ram|drbd|nbd)_?d?\d+")
@@ -58,7 +60,6 @@ class _Own(NamedTuple):
 class _Known:
     """One device as it was read last."""
 
-    inode: int
     own: _Own
     raw: Mapping[str, bytes]
 
@@ -74,14 +75,14 @@ class BlockReader:
 
     def __init__(self, root: Path = Path("/"), turn: int = TURN, descriptors: Descriptors | None = None) -> None:
         self._base = sysfs.base(root)
-        self._folder = f"{self._base}/sys/class/block"
+        self._listing = BlockLinks(root)
         self._turn = turn
         self._next = 0
         self._next_stacked = 0
         self._watch = Watch(descriptors)
         self._unwatched: list[str] = []
         self._followed: dict[str, tuple[str, ...]] = {}
-        self._links: dict[str, int] = {}
+        self._links: Mapping[str, BlockLink] = {}
         self._known: dict[str, _Known] = {}
         self._young: dict[str, int] = {}
         self._stacked: list[str] = []
@@ -89,6 +90,11 @@ class BlockReader:
         self._torn: dict[str, Problem] = {}
         self._last: tuple[BlockNode, ...] = ()
         self._stirred = False
+
+    @property
+    def links(self) -> Mapping[str, BlockLink]:
+        """What the last reading found in /sys/class/block; the same mapping as before if nothing has come or gone."""
+        return self._listing.last
 
     def stir(self) -> None:
         """The kernel has told that something happened to some block device: the next reading reads all stacked ones."""
@@ -101,7 +107,7 @@ class BlockReader:
             full: Read every device, whatever is remembered.
         """
         try:
-            links = attributes.entries(self._folder)
+            links = self._listing.read()
         except PermissionError as error:
             return (), (Problem("block", "/sys/class/block", error.strerror or "cannot be read"),)
         if links is None:
@@ -109,16 +115,15 @@ class BlockReader:
         first = not self._links
         stirred, self._stirred = self._stirred, False
         due = self._changed() | self._resized()
-        listed = links != self._links
+        listed = links is not self._links
         if listed:
             due |= self._come_and_gone(links, first)
         due |= links.keys() if full else self._in_turn(stirred)
         if len(self._known) < len(links):
             due |= links.keys() - self._known.keys()  # it could not be read, or not yet
         changed = listed
-        for kname in due:
-            if kname in links:
-                changed = self._look_at(kname, links[kname]) or changed
+        for kname in attributes.in_order(due, links):
+            changed = self._look_at(kname, links[kname].place) or changed
         if changed:
             self._known = {kname: self._known[kname] for kname in sorted(self._known)}
             self._stacked = [kname for kname in self._known if _STACKED.match(kname)]
@@ -130,7 +135,7 @@ class BlockReader:
         """The known devices of which something that is followed has changed. A first reading keeps nothing open."""
         for kname in self._unwatched:
             if (known := self._known.get(kname)) is not None:
-                self._watch.follow(kname, f"{self._folder}/{kname}", self._followed[kname], known.raw)
+                self._watch.follow(kname, self._links[kname].place, self._followed[kname], known.raw)
         self._unwatched.clear()
         return self._watch.changed()
 
@@ -152,11 +157,13 @@ class BlockReader:
         fresh = set(data.split(b"\n")) - set(before.split(b"\n"))
         return {os.fsdecode(fields[3]) for line in fresh if len(fields := line.split()) == 4}
 
-    def _come_and_gone(self, links: dict[str, int], first: bool) -> set[str]:
+    def _come_and_gone(self, links: Mapping[str, BlockLink], first: bool) -> set[str]:
         """Takes over a new listing; gives the devices that have to be read for it."""
-        due = {kname for kname, inode in links.items() if self._links.get(kname) != inode}
-        gone = {kname for kname, inode in self._links.items() if links.get(kname) != inode}
+        due = {kname for kname, link in links.items() if self._links.get(kname) != link}
+        gone = {kname for kname, link in self._links.items() if links.get(kname) != link}
         self._watch.forget(gone)
+        if gone:  # what stood on them has lost a member
+            due.update(holder for node in self._last if node.kname in gone for holder in node.holders)
         for kname in gone:
             known = self._known.pop(kname, None)
             due.update(known.own.slaves if known is not None else ())
@@ -185,65 +192,37 @@ class BlockReader:
         stacked = [kname for kname in self._stacked if kname in self._known]
         names, self._next_stacked = in_turn(stacked, self._next_stacked, self._turn)
         asked = {
-            kname for kname in names if sysfs.names(f"{self._folder}/{kname}/slaves") != self._known[kname].own.slaves
+            kname
+            for kname in names
+            if sysfs.names(f"{self._links[kname].place}/slaves") != self._known[kname].own.slaves
         }
         for kname in self._young:
-            for holder in sysfs.names(f"{self._folder}/{kname}/holders"):
+            for holder in sysfs.names(f"{self._links[kname].place}/holders"):
                 known = self._known.get(holder)
                 if known is not None and kname not in known.own.slaves:
                     asked.add(holder)
         return asked
 
-    def _look_at(self, kname: str, inode: int) -> bool:
+    def _listed(self, kname: str, folder: str) -> tuple[str, ...]:
+        return sysfs.names(f"{self._links[kname].place}/{folder}")
+
+    def _look_at(self, kname: str, place: str) -> bool:
         """Reads one device; gives whether it is another one than it was."""
-        self._torn.pop(kname, None)
-        found = self._read(kname)
+        if self._torn:
+            self._torn.pop(kname, None)
+        found = _read(kname, place)
         before = self._known.get(kname)
         if found is None:
-            if os.path.lexists(f"{self._folder}/{kname}/dev"):
+            if os.path.lexists(f"{place}/dev"):
                 self._torn[kname] = Problem("block", kname, "its device number cannot be read")
             self._watch.forget({kname})
             self._followed.pop(kname, None)
             return self._known.pop(kname, None) is not None
-        own, raw = found
-        if before is not None and before.own == own:
-            before.raw = raw
+        if before is not None and before.own == found.own:
+            before.raw = found.raw
             return False
-        self._known[kname] = _Known(inode, own, raw)
+        self._known[kname] = found
         return True
-
-    def _read(self, kname: str) -> tuple[_Own, Mapping[str, bytes]] | None:
-        """One device; None where it is going away."""
-        place = f"{self._folder}/{kname}"
-        plain = kname.startswith(_PLAIN)
-        raw = attributes.read_raw(place, (*_FILES, *_more(kname)))
-        if not raw:
-            return None
-        event = _pairs(raw.get("uevent", b""))
-        dev = f"{event['MAJOR']}:{event['MINOR']}" if "MAJOR" in event and "MINOR" in event else None
-        dev = dev or sysfs.read_text(f"{place}/dev")
-        if dev is None:
-            return None
-        sectors, read_only = number(raw.get("size")), number(raw.get("ro"))
-        dm_uuid = text(raw.get("dm/uuid"))
-        diskseq = event.get("DISKSEQ") or (None if "MAJOR" in event else sysfs.read_text(f"{place}/diskseq"))
-        parent = None
-        if event.get("DEVTYPE") == "partition" or (not event and os.path.lexists(f"{place}/partition")):
-            parent = os.path.basename(os.path.dirname(sysfs.read_link(place) or "")) or None
-        own = _Own(
-            kname=kname,
-            dev=dev,
-            kind="part" if parent else _kind(kname, dm_uuid),
-            size_bytes=None if sectors is None else sectors * _SECTOR_BYTES,
-            read_only=None if read_only is None else bool(read_only),
-            slaves=() if plain or parent else sysfs.names(f"{place}/slaves"),
-            parent=parent,
-            backing_file=text(raw.get("loop/backing_file")),
-            dm_name=text(raw.get("dm/name")),
-            dm_uuid=dm_uuid,
-            diskseq=int(diskseq) if diskseq and diskseq.isdigit() else None,
-        )
-        return own, raw
 
     def _joined(self) -> tuple[BlockNode, ...]:
         """Adds partitions, what loop devices stand on, and holders: the kernel links both ends of each in one go."""
@@ -277,9 +256,42 @@ def read_block(root: Path = Path("/")) -> tuple[tuple[BlockNode, ...], tuple[Pro
     return BlockReader(root).read()
 
 
+def _read(kname: str, place: str) -> _Known | None:
+    """One device; None where it is going away."""
+    plain = kname.startswith(_PLAIN)
+    raw = attributes.read_raw(place, _FILES if plain else _FILES + _more(kname))
+    if not raw:
+        return None
+    event = dict(_EVENT.findall(raw.get("uevent", b"")))
+    major, minor = number(event.get(b"MAJOR")), number(event.get(b"MINOR"))
+    dev = f"{major}:{minor}" if major is not None and minor is not None else sysfs.read_text(f"{place}/dev")
+    if dev is None:
+        return None
+    diskseq = number(event.get(b"DISKSEQ"))
+    if diskseq is None and b"MAJOR" not in event:
+        diskseq = sysfs.read_int(f"{place}/diskseq")
+    partition = event.get(b"DEVTYPE") == b"partition" or (not event and os.path.lexists(f"{place}/partition"))
+    parent = os.path.basename(os.path.dirname(place)) if partition else None
+    sectors, read_only = number(raw.get("size")), number(raw.get("ro"))
+    dm_uuid = text(raw.get("dm/uuid"))
+    own = _Own(
+        kname=kname,
+        dev=dev,
+        kind="part" if parent else "disk" if plain else _kind(kname, dm_uuid),
+        size_bytes=None if sectors is None else sectors * _SECTOR_BYTES,
+        read_only=None if read_only is None else bool(read_only),
+        slaves=() if plain or parent else sysfs.names(f"{place}/slaves"),
+        parent=parent,
+        backing_file=text(raw.get("loop/backing_file")),
+        dm_name=text(raw.get("dm/name")),
+        dm_uuid=dm_uuid,
+        diskseq=diskseq,
+    )
+    return _Known(own, raw)
+
+
 def _more(kname: str) -> tuple[str, ...]:
-    table = lifetimes.STACKED if kname.startswith("dm-") else lifetimes.LOOP if kname.startswith("loop") else {}
-    return tuple(table)
+    return tuple(lifetimes.STACKED if kname.startswith("dm-") else lifetimes.LOOP if kname.startswith("loop") else ())
 
 
 def _followed(node: BlockNode) -> tuple[str, ...]:
@@ -321,8 +333,3 @@ def _kind(kname: str, dm_uuid: str | None) -> str:
     if _DM_PART.match(dm_uuid or ""):
         return "part"
     return next((kind for prefix, kind in _DM_KINDS.items() if (dm_uuid or "").startswith(prefix)), "dm")
-
-
-def _pairs(data: bytes) -> dict[str, str]:
-    lines = data.decode("utf-8", "surrogateescape").split("\n")
-    return dict([line.split("=", 1) for line in lines if "=" in line])

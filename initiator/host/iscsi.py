@@ -16,10 +16,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import Raw
+from initiator.host.blocklinks import BlockLink, BlockLinks
 from initiator.host.lifetimes import Lifetime
 from initiator.host.luns import SHARE, Lun, LunReader
 from initiator.host.watched import Descriptors, Watch, in_turn
@@ -34,8 +35,7 @@ _Item = TypeVar("_Item")
 _SESSION_PLACE = re.compile(r"/host(\d+)/session\d+/")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class KernelConnection:
+class KernelConnection(NamedTuple):
     """One connection, as texts under the kernel's names."""
 
     name: str
@@ -43,8 +43,7 @@ class KernelConnection:
     attributes: Mapping[str, str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class KernelSession:
+class KernelSession(NamedTuple):
     """One session with its connections and its host."""
 
     sid: int
@@ -83,7 +82,7 @@ class _Listing:
     sessions: Mapping[str, int] = dataclasses.field(default_factory=dict)
     connections: Mapping[str, int] = dataclasses.field(default_factory=dict)
     luns: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    blocks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    blocks: Mapping[str, BlockLink] = dataclasses.field(default_factory=dict)
 
 
 class SessionReader:
@@ -103,6 +102,7 @@ class SessionReader:
         self._lazy_watch = Watch(descriptors, share=SHARE)
         self._unwatched: list[str] = []
         self._luns = LunReader(self._class, turn, descriptors)
+        self._blocks = BlockLinks(root)
         self._listing = _Listing()
         self._sessions: dict[str, _KnownSession] = {}
         self._by_session: dict[str, tuple[tuple[str, int], ...]] = {}
@@ -110,18 +110,18 @@ class SessionReader:
         self._next_session = 0
         self._last = Sessions()
 
-    def read(self, full: bool = False, same_blocks: bool = False) -> Sessions:
+    def read(self, full: bool = False, blocks: Mapping[str, BlockLink] | None = None) -> Sessions:
         """Reads what is there now; the same object as before if nothing has changed.
 
         Args:
             full: Read every attribute of every object, whatever is remembered.
-            same_blocks: The caller knows that no block device has come, gone or been replaced since the last reading.
+            blocks: The block devices that there are, from `BlockReader.links`; None to look here.
         """
         problems: list[Problem] = []
         if full:
             self._shapes.clear()
         try:
-            listing = self._list(same_blocks)
+            listing = self._list(blocks)
         except PermissionError as error:
             return Sessions(problems=(Problem("iscsi", str(error.filename), "may not be read"),))
         # Before anything is read: what changes from here on is another value at the next look.
@@ -135,14 +135,15 @@ class SessionReader:
             self._last = found
         return self._last
 
-    def _list(self, same_blocks: bool) -> _Listing:
+    def _list(self, blocks: Mapping[str, BlockLink] | None) -> _Listing:
         def entries(kind: str) -> dict[str, int]:
             return attributes.entries(f"{self._class}/{kind}") or {}
 
         sessions = entries("iscsi_session")
         if not sessions:
             return _Listing(connections=entries("iscsi_connection"))
-        blocks = self._listing.blocks if same_blocks and self._listing.blocks else entries("block")
+        if blocks is None:
+            blocks = self._blocks.read() or {}
         return _Listing(sessions, entries("iscsi_connection"), entries("scsi_device"), blocks)
 
     def _changed(self) -> set[str]:

@@ -15,6 +15,7 @@ from typing import Self
 
 from initiator import model
 from initiator.host import iscsi, sysfs
+from initiator.host.blocklinks import BlockLink
 from initiator.host.blockreader import read_block
 from initiator.host.dmstatus import DmStatus
 from initiator.host.grouping import Grouper
@@ -90,17 +91,23 @@ class KernelReader:
         self._wwids: tuple[str | None, frozenset[str]] = (None, frozenset())
         self._sorted: tuple[object, tuple[Session, ...]] = (None, ())
 
-    def read(self, nodes: Sequence[BlockNode], found_links: Sequence[Link] = (), full: bool = False) -> KernelReport:
+    def read(
+        self,
+        nodes: Sequence[BlockNode],
+        found_links: Sequence[Link] = (),
+        full: bool = False,
+        blocks: Mapping[str, BlockLink] | None = None,
+    ) -> KernelReport:
         """Reads what is there now.
 
         Args:
             nodes: The block devices, from `initiator.host.blockreader.read_block`.
             found_links: The network interfaces, from `initiator.host.links.read_links`.
             full: Read everything, whatever is remembered.
+            blocks: Where the block devices are, from `BlockReader.links`; None to look.
         """
-        same = nodes is self._nodes
-        found = self._reader.read(full, same_blocks=same and not full)
-        if not same:
+        found = self._reader.read(full, blocks)
+        if nodes is not self._nodes:
             self._maps = {node.kname: node for node in nodes if (node.dm_uuid or "").startswith(MPATH)}
             self._nodes = nodes
         if not found.sessions and not self._maps:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from initiator import model
-from initiator.host import lifetimes, sysfs
+from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.diskstats import Counters, StatsReader
 from initiator.host.lifetimes import Lifetime
 from initiator.host.luns import Lun
@@ -105,7 +105,7 @@ class DiskMaker:
                 dirty.update(key for name, key in self._map_names.items() if self._told_anew(name, joined))
         self._joined = joined
         fresh = []
-        for key in dirty:
+        for key in attributes.in_order(dirty, units):
             inputs = self._inputs(units[key], joined, counters)
             made = self._made.get(key)
             if made is None or made.inputs != inputs:

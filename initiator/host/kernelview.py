@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from initiator.host import attributes
@@ -32,7 +32,7 @@ LONGEST = 256
 _STATES = {"LOGGED_IN": SessionState.LOGGED_IN, "FAILED": SessionState.FAILED, "FREE": SessionState.FREE}
 _DIGESTS = {"0": "None", "1": "CRC32C"}
 _ANSWERS = {"0": "No", "1": "Yes"}
-_NEGOTIATED_ON_CONNECTION = {
+_NEGOTIATED_ON_CONNECTION: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "HeaderDigest": ("header_digest", _DIGESTS),
     "DataDigest": ("data_digest", _DIGESTS),
     "MaxRecvDataSegmentLength": ("max_recv_dlength", {}),
@@ -55,7 +55,7 @@ _DETAILS = {
     "chap_user_in": "username_in",
     "boot_target": "boot_target",
 }
-_ACCESS = {access.value: access for access in Access}
+_ACCESS = {access.value.encode(): access for access in Access}
 WORKING = (PathState.ACTIVE, PathState.STANDBY)
 
 
@@ -89,10 +89,14 @@ def address(text: str | None) -> str | None:
 
 def portal(values: Mapping[str, str], prefix: str = "", tag: str | None = None) -> Portal | None:
     """Where a connection leads; None where the kernel does not say."""
-    host = address(values.get(f"{prefix}address"))
+    return _portal(values.get(f"{prefix}address"), values.get(f"{prefix}port", ""), tag)
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _portal(place: str | None, port: str, tag: str | None) -> Portal | None:
+    host = address(place)
     if host is None:
         return None
-    port = values.get(f"{prefix}port", "")
     number = int(tag) if tag is not None and tag.isdigit() else None
     return Portal(host, int(port) if port.isdigit() and int(port) < 65536 else DEFAULT_PORT, number)
 
@@ -140,7 +144,6 @@ def to_session(
     persistent = portal(first, "persistent_", tag)
     place = portal(first, "", tag) or persistent or Portal("unknown")
     target = said(values.get("targetname")) or "unknown"
-    negotiated = _translated(first, _NEGOTIATED_ON_CONNECTION) | _translated(values, _NEGOTIATED)
     return Session(
         id=session_id(found.sid),
         name=f"{short_name(target)}@{place}",
@@ -155,7 +158,10 @@ def to_session(
         tpgt=_number(tag),
         chap_user=said(values.get("username")),
         connections=tuple(_connection(each, found, tcp) for each in found.connections),
-        negotiated=negotiated,
+        negotiated=_negotiated(
+            tuple([first.get(name) for name, _ in _NEGOTIATED_ON_CONNECTION.values()]),
+            tuple([values.get(name) for name, _ in _NEGOTIATED.values()]),
+        ),
         luns=tuple(sorted(luns)),
         reason=session_reason(found),
         link=link,
@@ -163,9 +169,16 @@ def to_session(
     )
 
 
-def _translated(values: Mapping[str, str], table: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str, str]:
-    found = {key: said(words.get(values[name], values[name])) for key, (name, words) in table.items() if name in values}
-    return {key: text for key, text in found.items() if text is not None}
+@functools.lru_cache(maxsize=1 << 10)
+def _negotiated(of_connection: tuple[str | None, ...], of_session: tuple[str | None, ...]) -> Mapping[str, str]:
+    """The same object for all sessions that have agreed on the same."""
+    found = {}
+    tables = (_NEGOTIATED_ON_CONNECTION, of_connection), (_NEGOTIATED, of_session)
+    for table, values in tables:
+        for (key, (_, words)), value in zip(table.items(), values, strict=True):
+            if value is not None and (text := said(words.get(value, value))) is not None:
+                found[key] = text
+    return found
 
 
 def _number(text: str | None) -> int | None:
@@ -220,23 +233,23 @@ def _details(
     records: tuple[NodeRecord, ...],
     boot: bool,
 ) -> dict[str, str]:
-    transport = found.scsi_host.get("proc_name", "").removeprefix("iscsi_")
-    details: dict[str, str | None] = {name: found.attributes.get(key) for name, key in _DETAILS.items()}
-    details |= {
-        "transport": transport or None,
-        "host": str(found.host),
-        "host_state": found.scsi_host.get("state"),
-        "persistent_portal": str(persistent) if persistent else None,
-        "ip_address": address(found.iscsi_host.get("ipaddress")),
-        "hardware_address": found.iscsi_host.get("hwaddress"),
-        "net_device": found.iscsi_host.get("netdev"),
-        "ping_interval_s": connection.get("recv_tmo"),
-        "ping_timeout_s": connection.get("ping_tmo"),
-        "startup": ", ".join(dict.fromkeys(record.startup or "unknown" for record in records)) or None,
-        "record": ", ".join(record.path for record in records) or None,
-        "boot": "yes" if boot else None,
-    }
-    return {name: text for name, value in details.items() if (text := said(value)) is not None}
+    values, host = found.attributes, found.iscsi_host
+    told = [(name, values.get(key)) for name, key in _DETAILS.items()]
+    told += (
+        ("transport", found.scsi_host.get("proc_name", "").removeprefix("iscsi_")),
+        ("host", str(found.host)),
+        ("host_state", found.scsi_host.get("state")),
+        ("persistent_portal", str(persistent) if persistent else None),
+        ("ip_address", address(host.get("ipaddress"))),
+        ("hardware_address", host.get("hwaddress")),
+        ("net_device", host.get("netdev")),
+        ("ping_interval_s", connection.get("recv_tmo")),
+        ("ping_timeout_s", connection.get("ping_tmo")),
+        ("startup", ", ".join(dict.fromkeys([record.startup or "unknown" for record in records]))),
+        ("record", ", ".join([record.path for record in records])),
+        ("boot", "yes" if boot else None),
+    )
+    return {name: text for name, value in told if value and (text := said(value)) is not None}
 
 
 # --- LUNs ---
@@ -268,7 +281,7 @@ def _kind(number: int | None) -> str:
 
 def access(raw: Raw) -> Access:
     """The asymmetric access state of a path."""
-    return _ACCESS.get(attributes.text(raw.get("access_state")) or "", Access.UNKNOWN)
+    return _ACCESS.get(raw.get("access_state", b"").strip(), Access.UNKNOWN)
 
 
 class Verdict(NamedTuple):
@@ -297,7 +310,19 @@ def path_verdict(lun: Lun, session: SessionState, in_map: bool, path: MapPath | 
         in_map: Whether a multipath map stands on it.
         path: What is known of it in that map; None where nobody answered.
     """
-    state = lun.state
+    told = None if path is None else (path.dm_st, path.chk_st, path.in_use)
+    return _verdict(lun.state, session, access(lun.changing), in_map, told)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _verdict(
+    state: str | None,
+    session: SessionState,
+    kind: Access,
+    in_map: bool,
+    told: tuple[str | None, str | None, bool] | None,
+) -> Verdict:
+    """Remembered, because of thousands of paths nearly all say the same."""
     lost = _SESSION_REASONS.get(session)
     if state is None:
         return Verdict(PathState.UNKNOWN, "the kernel does not tell the state of the device")
@@ -314,21 +339,21 @@ def path_verdict(lun: Lun, session: SessionState, in_map: bool, path: MapPath | 
     if session is not SessionState.LOGGED_IN or state not in ("running", "created"):
         return Verdict(PathState.UNKNOWN, f"the device is {clean(state, 40)} and the session {session}")
     if not in_map:
-        return _by_access(lun, True)
-    if path is None:
+        return _by_access(kind, True)
+    if told is None:
         return Verdict(PathState.UNKNOWN, "nobody tells what the multipath map does with it")
-    if path.dm_st == "failed":
-        why = f"the checker says {path.chk_st}" if path.chk_st not in (None, "ready") else "an I/O error, or by hand"
+    dm_st, chk_st, in_use = told
+    if dm_st == "failed":
+        why = f"the checker says {chk_st}" if chk_st not in (None, "ready") else "an I/O error, or by hand"
         return Verdict(PathState.FAILED, f"the multipath map has failed it: {why}")
-    if path.chk_st in _BAD_CHECKS:
-        return Verdict(PathState.FAILED, f"multipathd's checker says {path.chk_st}")
-    if path.dm_st is None:
+    if chk_st in _BAD_CHECKS:
+        return Verdict(PathState.FAILED, f"multipathd's checker says {chk_st}")
+    if dm_st is None:
         return Verdict(PathState.UNKNOWN, "multipathd does not tell what the map does with it")
-    return _by_access(lun, path.in_use)
+    return _by_access(kind, in_use)
 
 
-def _by_access(lun: Lun, in_use: bool) -> Verdict:
-    kind = access(lun.changing)
+def _by_access(kind: Access, in_use: bool) -> Verdict:
     if kind in (Access.UNAVAILABLE, Access.OFFLINE):
         return Verdict(PathState.FAILED, f"its target port group is {kind}")
     if kind in (Access.STANDBY, Access.TRANSITIONING) or not in_use:
@@ -336,31 +361,34 @@ def _by_access(lun: Lun, in_use: bool) -> Verdict:
     return Verdict(PathState.ACTIVE, None, True)
 
 
-def disk_state(states: Iterable[PathState], attached: bool) -> DiskState:
+def disk_state(states: Collection[PathState], attached: bool) -> DiskState:
     """What the states of a disk's paths make of it."""
-    every = tuple(states)
     if not attached:
         return DiskState.AVAILABLE
-    working = sum(state in WORKING for state in every)
-    if working == len(every) > 0:
+    working = working_of(states)
+    if working == len(states) > 0:
         return DiskState.ATTACHED
     if working:
         return DiskState.DEGRADED
-    if PathState.UNKNOWN in every:
+    if PathState.UNKNOWN in states:
         return DiskState.UNKNOWN
-    if every and all(state is PathState.OFFLINE for state in every):
+    if states and all(state is PathState.OFFLINE for state in states):
         return DiskState.OFFLINE
     return DiskState.NO_PATH
 
 
-def map_state(states: Iterable[PathState], suspended: bool | None) -> MapState:
+def map_state(states: Collection[PathState], suspended: bool | None) -> MapState:
     """What the states of a map's paths make of it."""
-    every = tuple(states)
-    working = sum(state in WORKING for state in every)
     if suspended:
         return MapState.SUSPENDED
-    if working == len(every) > 0:
+    working = working_of(states)
+    if working == len(states) > 0:
         return MapState.OK
     if working:
         return MapState.DEGRADED
-    return MapState.UNKNOWN if PathState.UNKNOWN in every else MapState.NO_PATH
+    return MapState.UNKNOWN if PathState.UNKNOWN in states else MapState.NO_PATH
+
+
+def working_of(states: Iterable[PathState]) -> int:
+    """How many of them can carry I/O."""
+    return len([state for state in states if state in WORKING])

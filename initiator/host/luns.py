@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import Raw
+from initiator.host.blocklinks import BlockLink
 from initiator.host.lifetimes import Lifetime
 from initiator.host.watched import Descriptors, Watch, in_turn
 
@@ -18,18 +20,17 @@ _CHANGING = tuple(name for name in lifetimes.LUN if name not in _IDENTITY)
 _FOLLOWED = lifetimes.lasting(lifetimes.LUN, Lifetime.FOLLOWED)
 _SOON = lifetimes.lasting(lifetimes.LUN, Lifetime.SOON)
 _LUN_PLACE = re.compile(r"/session(\d+)/target[^/]+/(\d+):(\d+):(\d+):(\d+)/")
-_BLOCK_PLACE = re.compile(r"/session\d+/target[^/]+/([\d:]+)/block/([^/]+)$")
+_BLOCK_PLACE = re.compile(r"/session(\d+)/target[^/]+/(\d+:\d+:\d+:\d+)/block/[^/]+$")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Lun:
+class Lun(NamedTuple):
     """One logical unit as one session sees it."""
 
     hctl: str
     sid: int
     lun: int
     place: str
-    """Its folder in /sys/devices, by way of /sys/class."""
+    """Its folder in /sys/devices."""
     fixed: Raw
     changing: Raw
     kname: str | None = None
@@ -39,6 +40,15 @@ class Lun:
     def state(self) -> str | None:
         """running, offline, transport-offline, blocked, quiesce, cancel, …"""
         return attributes.text(self.changing.get("state"))
+
+
+class _Block(NamedTuple):
+    """The block device of a LUN."""
+
+    kname: str
+    sid: int
+    place: str
+    """The folder of the LUN."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,13 +77,14 @@ class LunReader:
         self._lazy_watch = Watch(descriptors, share=SHARE)
         self._unwatched: list[str] = []
         self._links: Mapping[str, int] = {}
-        self._block_links: Mapping[str, int] = {}
+        self._block_links: Mapping[str, BlockLink] = {}
         self._known: dict[str, _Known] = {}
         self._of_session: dict[int, list[str]] = {}
+        self._sids: set[int] = set()
         self._absent: set[str] = set()
         """Listed, but not there when they were read."""
-        self._blocks: dict[str, tuple[int, str | None]] = {}
-        self._knames: dict[str, str] = {}
+        self._blocks: dict[str, tuple[BlockLink, tuple[str, _Block] | None]] = {}
+        self._block_of: dict[str, _Block] = {}
         self._next = 0
 
     def changed(self) -> set[str]:
@@ -89,7 +100,7 @@ class LunReader:
     def read(
         self,
         links: Mapping[str, int],
-        blocks: Mapping[str, int],
+        blocks: Mapping[str, BlockLink],
         sids: set[int],
         again: set[str],
         moved: Iterable[int],
@@ -107,19 +118,23 @@ class LunReader:
         """
         again = again.union(self._absent, *(self._of_session.get(sid, ()) for sid in moved))
         whole = set(links) if full else self._in_turn()
-        if links != self._links:
-            whole |= self._list(links)
-        if blocks != self._block_links:
-            self._knames = self._find_knames(blocks)
+        moved_blocks = blocks is not self._block_links
+        if moved_blocks:
+            self._block_of = self._find_blocks(blocks)
             self._block_links = blocks
+        if sids != self._sids:
+            self._doubt(sids)
+        if links != self._links:
+            whole |= self._list(links, sids)
+        if moved_blocks:
             whole.update(
                 hctl
                 for hctl, known in self._known.items()
-                if known.made is not None and known.made.kname != self._knames.get(hctl)
+                if known.made is not None and known.made.kname != self._kname(hctl)
             )
-        for hctl in whole | again:
-            known = self._known.get(hctl)
-            if known is not None and known.sid in sids:
+        for hctl in attributes.in_order(whole | again, self._known):
+            known = self._known[hctl]
+            if known.sid in sids:
                 self._look_at(hctl, known, hctl in whole)
         return [known.made for known in self._known.values() if known.made is not None and known.sid in sids]
 
@@ -129,7 +144,7 @@ class LunReader:
 
     def _look_at(self, hctl: str, known: _Known, whole: bool) -> None:
         before = known.made
-        known.made = _read_lun(hctl, known, self._knames.get(hctl), whole or before is None)
+        known.made = _read_lun(hctl, known, self._kname(hctl), whole or before is None)
         if known.made is None:
             self._absent.add(hctl)
         elif before is None:
@@ -141,7 +156,15 @@ class LunReader:
         self._watch.forget(hctls)
         self._lazy_watch.forget(hctls)
 
-    def _list(self, links: Mapping[str, int]) -> set[str]:
+    def _doubt(self, sids: set[int]) -> None:
+        """Forgets which LUNs belong to sessions that are gone: the host number of one goes to the next session."""
+        for hctl in [hctl for hctl, known in self._known.items() if known.sid >= 0 and known.sid not in sids]:
+            self._forget({hctl})
+            del self._known[hctl]
+            self._links = {}
+        self._sids = sids
+
+    def _list(self, links: Mapping[str, int], sids: set[int]) -> set[str]:
         """Takes over a new listing; gives what is new in it."""
         before, self._known = self._known, {}
         self._of_session = {}
@@ -149,27 +172,38 @@ class LunReader:
         for hctl, inode in links.items():
             known = before.get(hctl)
             if known is None or known.inode != inode:
-                place = _LUN_PLACE.search(sysfs.read_link(f"{self._class}/scsi_device/{hctl}") or "")
-                known = _Known(inode, f"{self._class}/scsi_device/{hctl}/device", int(place[1]) if place else -1)
+                known = self._find(hctl, inode, sids)
             self._known[hctl] = known
             self._of_session.setdefault(known.sid, []).append(hctl)
         self._forget({hctl for hctl, known in before.items() if self._known.get(hctl) is not known})
         self._absent &= self._known.keys()
         return {hctl for hctl, known in self._known.items() if before.get(hctl) is not known}
 
-    def _find_knames(self, blocks: Mapping[str, int]) -> dict[str, str]:
+    def _find(self, hctl: str, inode: int, sids: set[int]) -> _Known:
+        """Where a LUN is: beside its block device, which was listed a moment ago, else where its own link leads."""
+        block = self._block_of.get(hctl)
+        if block is not None and block.sid in sids:
+            return _Known(inode, block.place, block.sid)
+        place = _LUN_PLACE.search(sysfs.read_link(f"{self._class}/scsi_device/{hctl}") or "")
+        return _Known(inode, f"{self._class}/scsi_device/{hctl}/device", int(place[1]) if place else -1)
+
+    def _kname(self, hctl: str) -> str | None:
+        block = self._block_of.get(hctl)
+        return None if block is None else block.kname
+
+    def _find_blocks(self, blocks: Mapping[str, BlockLink]) -> dict[str, _Block]:
         """The block device of each LUN, by its address."""
-        seen = self._blocks
-        self._blocks = {}
+        seen, self._blocks = self._blocks, {}
         found = {}
-        for name, inode in blocks.items():
+        for name, link in blocks.items():
             entry = seen.get(name)
-            if entry is None or entry[0] != inode:
-                place = _BLOCK_PLACE.search(sysfs.read_link(f"{self._class}/block/{name}") or "")
-                entry = (inode, place[1] if place else None)
+            if entry is None or entry[0] is not link:
+                place = _BLOCK_PLACE.search(link.place)
+                entry = (link, place and (place[2], _Block(name, int(place[1]), link.place[: place.end(2)])))
             self._blocks[name] = entry
             if entry[1] is not None:
-                found[entry[1]] = name
+                hctl, block = entry[1]
+                found[hctl] = block
         return found
 
     def close(self) -> None:

@@ -54,9 +54,12 @@ _PATH_FIELDS = {
 PATHS_COMMAND = f'show paths raw format "{"|".join(_PATH_FIELDS)}"'
 """Without %c, which makes some versions answer nothing if there is an orphan."""
 
+_OF_PATH = ("dev", "dev_t", "dm_st", "dev_st", "chk_st", "checker")
 _BETWEEN_MAPS = "\n   },{\n"
 _LINE = re.compile(r'^ *"(\w+)" *: *(?:"(.*)"|(-?\d+)|(\[\{)),?$')
 _LONGEST = 200
+_JSON = json.JSONDecoder(strict=False)
+"""Takes control characters in texts as they are."""
 
 
 class MapPath(NamedTuple):
@@ -91,8 +94,7 @@ class MapInfo:
     queueing: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ListedPath:
+class ListedPath(NamedTuple):
     """One path that multipathd knows, in a map or not."""
 
     dev: str | None
@@ -169,7 +171,7 @@ def _body(text: str) -> str | None:
 
 def _parse_map(piece: str) -> MapInfo:
     try:
-        found = json.loads("{" + piece + "}", strict=False)
+        found = _JSON.decode("{" + piece + "}")
     except (ValueError, RecursionError):
         found = _by_lines(piece)
     try:
@@ -242,17 +244,8 @@ def _first(groups: Sequence[Mapping[str, Any]], state: str) -> Mapping[str, Any]
 
 
 def _to_path(path: Mapping[str, Any], group: int | None, in_use: bool) -> MapPath:
-    return MapPath(
-        dev=known(path.get("dev", "")),
-        dev_t=known(path.get("dev_t", "")),
-        dm_st=known(path.get("dm_st", "")),
-        dev_st=known(path.get("dev_st", "")),
-        chk_st=known(path.get("chk_st", "")),
-        checker=known(path.get("checker", "")),
-        priority=_whole(path.get("pri", "")),
-        group=group,
-        in_use=in_use,
-    )
+    dev, dev_t, dm_st, dev_st, chk_st, checker = [known(path.get(key, "")) for key in _OF_PATH]
+    return MapPath(dev, dev_t, dm_st, dev_st, chk_st, checker, _whole(path.get("pri", "")), group, in_use)
 
 
 # --- raw formats ---

@@ -26,8 +26,7 @@ _SETTING = re.compile(r"^([\w.\[\]-]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE |
 _SECRET = re.compile(r"password|secret", re.IGNORECASE)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NodeRecord:
+class NodeRecord(NamedTuple):
     """How to log in to one target at one portal through one interface."""
 
     target: str

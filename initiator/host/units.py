@@ -14,7 +14,7 @@ from initiator.host.kernelview import Identity, said
 from initiator.host.luns import Lun
 from initiator.host.multipath import ListedPath, MapInfo, MapPath
 from initiator.host.multipathd import Daemon
-from initiator.model import BlockNode, Disk, DiskState, Map, MapState, Session, Source
+from initiator.model import BlockNode, Disk, DiskState, Map, MapState, PathState, Session, Source
 from initiator.names import clean
 from initiator.scsi.designators import parse_designators, unit_names
 from initiator.scsi.errors import ScsiFormatError
@@ -191,12 +191,15 @@ def to_path(
         was: The same path when it was read before.
         now: Unix time.
     """
-    lun, session = placed.lun, placed.session
-    verdict = kernelview.path_verdict(lun, session.state, placed.map is not None, path)
-    failed = was is not None and was.state in kernelview.WORKING and verdict.state not in kernelview.WORKING
+    lun, session, node, joined = placed.lun, placed.session, placed.node, placed.map
+    verdict = kernelview.path_verdict(lun, session.state, joined is not None, path)
     failures = path.failures if path is not None else None
+    since = latency = None
+    if was is not None:
+        since = was.since if was.state is verdict.state else now
+        latency = _latency(counters, counted, was)
     if failures is None:  # nobody counts but we
-        failures = (was.failures or 0) + failed if was is not None else 0
+        failures = _failures(was, verdict.state)
     return model.Path(
         id=path_id(lun),
         name=f"{session.name} lun {lun.lun}",
@@ -204,13 +207,13 @@ def to_path(
         disk=unit.id,
         session=session.id,
         link=session.link,
-        map=map_id(placed.map) if placed.map is not None else None,
+        map=map_id(joined) if joined is not None else None,
         lun=lun.lun,
-        device=f"/dev/{placed.node.kname}" if placed.node is not None else None,
+        device=f"/dev/{node.kname}" if node is not None else None,
         access=kernelview.access(lun.changing),
         in_use=verdict.in_use,
-        since=now if was is not None and was.state is not verdict.state else was.since if was is not None else None,
-        latency_us=_latency(counters, counted, was),
+        since=since,
+        latency_us=latency,
         in_flight=counters.in_flight if counters else None,
         reads=counters.reads if counters else None,
         writes=counters.writes if counters else None,
@@ -224,6 +227,13 @@ def to_path(
         priority=path.priority if path is not None else None,
         checker=path.chk_st if path is not None else None,
     )
+
+
+def _failures(was: model.Path | None, state: PathState) -> int:
+    """How often it was seen to fail."""
+    if was is None:
+        return 0
+    return (was.failures or 0) + (was.state in kernelview.WORKING and state not in kernelview.WORKING)
 
 
 def _latency(counters: Counters | None, counted: Counters | None, was: model.Path | None) -> float | None:
@@ -257,7 +267,7 @@ def to_map(
 ) -> Map:
     """The map over a disk's paths."""
     own = [path for path in paths if path.map is not None]
-    state = MapState.NO_PATH if not own else kernelview.map_state((path.state for path in own), suspended)
+    state = MapState.NO_PATH if not own else kernelview.map_state([path.state for path in own], suspended)
     return Map(
         id=map_id(node),
         name=clean(node.dm_name or node.kname),
@@ -267,7 +277,7 @@ def to_map(
         device=f"/dev/mapper/{node.dm_name}" if node.dm_name else f"/dev/{node.kname}",
         disk=unit.id,
         paths=tuple(sorted(path.id for path in own)),
-        active=sum(path.state in kernelview.WORKING for path in own),
+        active=kernelview.working_of(path.state for path in own),
         total=max(len(node.slaves), len(own)),
         policy=info.policy if info is not None else None,
         queueing=info.queueing if info is not None else None,
@@ -290,7 +300,7 @@ def to_disk(
     elif not unit.members:
         state, reason = DiskState.DEAD, "its map is left over: no path belongs to it any more"
     else:
-        state = kernelview.disk_state((path.state for path in paths), node is not None)
+        state = kernelview.disk_state([path.state for path in paths], node is not None)
         reason = _reason(unit, state, paths)
     return Disk(
         id=unit.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from initiator.scsi.commands import Buffer
 from initiator.scsi.errors import ScsiFormatError
@@ -37,6 +37,8 @@ class Kind(enum.IntEnum):
 
 _NAA_SIZES = {2: 8, 3: 8, 5: 8, 6: 16}
 _NAA_RANK = (6, 5, 3, 2)
+_RANK: Mapping[int, int] = {Kind.T10: 20, Kind.SCSI_NAME: 30}
+_ASSOCIATIONS = tuple(Association)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Designator:
         """How much it is trusted as an identity; lower is better."""
         if self.kind == Kind.NAA:
             return _NAA_RANK.index(self.value[0] >> 4)
-        return {Kind.EUI64: 10 - len(self.value) // 8, Kind.T10: 20, Kind.SCSI_NAME: 30}[Kind(self.kind)]
+        return 10 - len(self.value) // 8 if self.kind == Kind.EUI64 else _RANK[self.kind]
 
 
 _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
@@ -110,7 +112,7 @@ def parse_designators(data: Buffer) -> tuple[Designator, ...]:
             Designator(
                 kind=flags & 0x0F,
                 value=bytes(body[at + 4 : at + 4 + size]),
-                association=Association(flags >> 4 & 3),
+                association=_ASSOCIATIONS[flags >> 4 & 3],
                 code_set=body[at] & 0x0F,
                 protocol=body[at] >> 4 if flags & 0x80 else None,
             )
@@ -134,7 +136,7 @@ def build_designators(items: Iterable[Designator]) -> bytes:
 
 def unit_names(items: Iterable[Designator]) -> tuple[str, ...]:
     """Every identity of the logical unit itself, best first."""
-    named = [(item.rank, item.text) for item in items if item.association is Association.UNIT and item.text]
+    named = [(item.rank, text) for item in items if item.association is Association.UNIT and (text := item.text)]
     return tuple(dict.fromkeys(text for _, text in sorted(named)))
 
 

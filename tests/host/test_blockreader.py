@@ -110,6 +110,15 @@ def test_what_comes_onto_a_device_is_seen_at_once(tmp_path: Path) -> None:
     assert next(node for node in reader.read()[0] if node.kname == "dm-3").holders == ()
 
 
+def test_what_stood_on_a_device_that_goes_has_lost_a_member_at_once(tmp_path: Path) -> None:
+    tree = big(tmp_path / "host", 4, 40)
+    reader = BlockReader(tree.root, turn=0)
+    before = {node.kname: node for node in reader.read()[0]}["dm-3"].slaves
+    (tree.root / f"sys/class/block/dm-3/slaves/{before[0]}").rmdir()
+    (tree.root / f"sys/class/block/{before[0]}").unlink()
+    assert {node.kname: node for node in reader.read()[0]}["dm-3"].slaves == before[1:]
+
+
 @pytest.mark.parametrize("missing", ["sys/class/block", "sys/class"])
 def test_a_host_without_the_class_is_a_problem(tree: Tree, missing: str) -> None:
     shutil.rmtree(tree.root / missing)

@@ -1,0 +1,35 @@
+"""Frozen dataclasses of which a large host has tens of thousands."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+_Class = TypeVar("_Class")
+
+
+def quick(made: type[_Class]) -> type[_Class]:
+    """Gives a dataclass with frozen slots an `__init__` that takes less than half the time; all else stays as it is.
+
+    The one of the standard library goes by `object.__setattr__`, which looks each field up in the class by its name.
+    This one was told the slots.
+    """
+    before = made.__init__
+    code = before.__code__
+    names = code.co_varnames[1 : code.co_argcount]
+    defaults = before.__defaults__ or ()
+    known: dict[str, Any] = {f"default_{name}": value for name, value in zip(names[::-1], defaults[::-1], strict=False)}
+    lines = [f"def __init__(self, {', '.join(names)}):"]
+    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+        name = field.name
+        known[f"set_{name}"] = getattr(made, name).__set__
+        if field.default_factory is not dataclasses.MISSING:  # its default is a mark that stands for a call
+            known[f"make_{name}"] = field.default_factory
+            lines.append(f"    if {name} is default_{name}: {name} = make_{name}()")
+        lines.append(f"    set_{name}(self, {name})")
+    exec("\n".join(lines), known)
+    init = known["__init__"]
+    init.__defaults__, init.__annotations__ = defaults, before.__annotations__
+    init.__qualname__ = before.__qualname__
+    made.__init__ = init  # type: ignore[method-assign]
+    return made
