@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_removal(commands)
     _add_sessions(commands)
+    _add_isns(commands)
     _add_data(commands)
     _add_trace(commands)
     _add_practice(commands)
@@ -167,6 +168,24 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
     check.add_argument("--fail-on", choices=severities, help="exit code 1 if something so severe, or worse, is found")
 
 
+def _add_isns(commands: _Commands[argparse.ArgumentParser]) -> None:
+    isns = commands.add_parser("isns", help="an iSNS server: what it knows, being known to it, being told of changes")
+    inner = _Adder(isns.add_subparsers(title="actions", metavar="ACTION", required=True), "isns")
+    for name, text in (
+        ("show", "the nodes that the server shows to this initiator, with their portals"),
+        ("register", "make this initiator known to the server"),
+        ("deregister", "take the registration back"),
+        ("watch", "print changes of targets as the server tells them, one line each"),
+    ):
+        parser = inner.add(name, name, text, json=True, changes=None if name == "show" else "isns")
+        parser.add_argument("server", help="host[:port]; port 3205 where none is given")
+        parser.add_argument("--initiator", metavar="NAME", help="initiator name (default: this machine's own)")
+        if name == "register":
+            parser.add_argument("--alias", metavar="TEXT", help="a word for people (default: the host's name)")
+        if name == "watch":
+            parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+
+
 def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "removal")
     what = "a disk (name, id, WWID, device or mount point), or several; or one path of a map, a session, or a target"
@@ -212,8 +231,10 @@ def _add_mutual(parser: argparse.ArgumentParser) -> None:
 
 def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "sessions")
-    discover = group.add("discover", "discover", "ask a portal which targets it has (SendTargets)", json=True)
-    discover.add_argument("portal", help="address[:port], IPv6 in brackets")
+    about = "ask a portal (SendTargets) or an iSNS server which targets there are"
+    discover = group.add("discover", "discover", about, json=True)
+    discover.add_argument("portal", nargs="?", help="address[:port], IPv6 in brackets")
+    discover.add_argument("--isns", metavar="SERVER", help="ask this iSNS server instead: host[:port] (port 3205)")
     _add_via(discover)
     _add_chap(discover)
     _add_mutual(discover)

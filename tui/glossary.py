@@ -170,6 +170,53 @@ TERMS: tuple[Term, ...] = (
         "iSNS",
         "A directory service for iSCSI: targets register themselves, and initiators ask it instead of each portal.",
     ),
+    Term(
+        "discovery domain",
+        "A group in an iSNS server. An initiator is shown only the targets of groups that it is in.",
+    ),
+    Term(
+        "MTU",
+        "The largest packet that a link sends. It has to be the same at both ends and at every switch between: a packet"
+        " that is too large is dropped without a word, so small requests pass and large writes hang.",
+    ),
+    Term(
+        "jumbo frame",
+        "An Ethernet frame larger than the usual 1500 bytes, mostly 9000. It saves work under load, and only helps where"
+        " everything on the way takes it.",
+    ),
+    Term(
+        "flow control",
+        "Pause frames (802.3x): a switch port that fills up asks the sender to wait instead of dropping frames.",
+    ),
+    Term(
+        "LLDP",
+        "How a switch tells its name to what is plugged in. With it Mooring sees whether two cables end at one switch.",
+    ),
+    Term(
+        "persistent reservation",
+        "A note at the disk itself of who uses it (registered keys), and who may write. It is how clusters keep two hosts"
+        " from mounting one file system, which would destroy it.",
+    ),
+    Term(
+        "recovery time-out",
+        "How long the kernel holds commands back when a session is lost (recovery_tmo, replacement_timeout). Short with"
+        " multipath, so that another path is used at once; long without, so that a switch can restart.",
+    ),
+    Term(
+        "queue_if_no_path",
+        "What a map does when all its paths are lost: keep requests and wait, instead of failing them. It needs a limit"
+        " (no_path_retry), else everything that touches the disk hangs until a path comes back.",
+    ),
+    Term(
+        "node record",
+        "open-iscsi's note how to log in to one target at one portal: name, password, timers, and whether to do it at"
+        " boot (node.startup).",
+    ),
+    Term(
+        "_netdev",
+        "A mount option in fstab that says: this file system needs the network. It is mounted after the login and"
+        " unmounted before the logout.",
+    ),
 )
 
 OF_KIND: dict[Kind, tuple[str, ...]] = {

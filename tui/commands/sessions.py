@@ -23,7 +23,13 @@ LOGIN_DEADLINE = 60.0
 
 
 def discover(arguments: argparse.Namespace) -> int:
-    """`mooring discover PORTAL`."""
+    """`mooring discover PORTAL` or `discover --isns SERVER`."""
+    if (arguments.portal is None) == (arguments.isns is None):
+        raise BadInputError("give a portal or --isns SERVER, one of the two", fix="mooring discover 192.0.2.7")
+    if arguments.isns is not None:
+        from tui.commands import isns
+
+        return isns.discover(arguments)
     portal = parse_portal(arguments.portal)
     if _goes_to_kernel(arguments, None, portal):
         from tui.commands import kernel
