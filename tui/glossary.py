@@ -181,8 +181,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "jumbo frame",
-        "An Ethernet frame larger than the usual 1500 bytes, mostly 9000. It saves work under load, and only helps where"
-        " everything on the way takes it.",
+        "An Ethernet frame larger than the usual 1500 bytes, mostly 9000. It saves work under load, and only helps"
+        " where everything on the way takes it.",
     ),
     Term(
         "flow control",
@@ -194,8 +194,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "persistent reservation",
-        "A note at the disk itself of who uses it (registered keys), and who may write. It is how clusters keep two hosts"
-        " from mounting one file system, which would destroy it.",
+        "A note at the disk itself of who uses it (registered keys), and who may write. It is how clusters keep two"
+        " hosts from mounting one file system, which would destroy it.",
     ),
     Term(
         "recovery time-out",
