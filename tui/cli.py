@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reading(commands)
     _add_health(commands)
     _add_probe(commands)
+    _add_recordings(commands)
     _add_check(commands)
     _add_removal(commands)
     _add_sessions(commands)
@@ -145,6 +146,17 @@ def _add_probe(commands: _Commands[argparse.ArgumentParser]) -> None:
     probe.add_argument("--interval", type=float, metavar="SECONDS", help="time between two measurements (0.5)")
     probe.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
     probe.add_argument("--link", metavar="NAME", help="leave through this interface instead of the session's own")
+
+
+def _add_recordings(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "recordings")
+    record = group.add("record", "record", "write what happens on this host into a file, to look at it later")
+    record.add_argument("file", help="a new file; it is gzip of JSON lines, for its owner only")
+    record.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
+    record.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+    replay = group.add("replay", "replay", "what changed and what was wrong in a recording, one line each", json=True)
+    replay.add_argument("file", help="what `mooring record` has written")
+    replay.add_argument("--from", dest="since", metavar="TIME", help="HH:MM:SS, or seconds from the beginning")
 
 
 def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:

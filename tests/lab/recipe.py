@@ -18,6 +18,8 @@ PACKAGES = (
     # the kernel's initiator and what stands on its disks
     "open-iscsi", "multipath-tools", "lvm2", "cryptsetup-bin", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs",
     "bcache-tools", "sg3-utils", "lsscsi", "dmsetup",
+    # what else tells of links
+    "ethtool", "lldpd",
     # what exports it again
     "nfs-kernel-server",
     # targets (LIO is in the kernel and set up through configfs)
@@ -28,6 +30,7 @@ PACKAGES = (
 
 MASKED = (
     "tgt.service",  # takes port 3260
+    "lldpd.service",  # runs where a scenario wants it
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",

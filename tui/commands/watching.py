@@ -30,7 +30,7 @@ PULSE = 0.25
 
 def watch(arguments: argparse.Namespace) -> int:
     """`mooring watch`: one line for each change and each alert, until interrupted."""
-    settings = _settings()
+    settings = settings_in_force()
     sinks = Sinks(settings.alerts, lambda text: say(f"mooring: {text}"))
     try:
         with (
@@ -42,9 +42,9 @@ def watch(arguments: argparse.Namespace) -> int:
                 if probes is not None:
                     probes.want(wanted(look.snapshot))
                 for event in look.events:
-                    _print(event, as_json(event), as_lines=arguments.json)
+                    print_event(event, as_json(event), as_lines=arguments.json)
                 for alert in look.alerts:
-                    _print(alert.event(), alert_json(alert), as_lines=arguments.json)
+                    print_event(alert.event(), alert_json(alert), as_lines=arguments.json)
                 sinks.tell(look.alerts)
     finally:
         sinks.close(patience=2.0)
@@ -64,7 +64,7 @@ def probe(arguments: argparse.Namespace) -> int:
             "there is no session of the kernel over TCP to probe", fix="the engine's own sessions ping by themselves"
         )
     names = {session.id: session.name for session in found.sessions}
-    interval = arguments.interval or _settings().probes.interval_s
+    interval = arguments.interval or settings_in_force().probes.interval_s
     told: queue.Queue[Found] = queue.Queue()
     end = None if arguments.seconds is None else time.monotonic() + arguments.seconds
     with Probes(heard=told.put, interval=interval) as probes, contextlib.suppress(KeyboardInterrupt):
@@ -99,7 +99,7 @@ def _probes(settings: config.Config, *, asked: bool) -> Iterator[Probes | None]:
         yield probes
 
 
-def _settings() -> config.Config:
+def settings_in_force() -> config.Config:
     """The settings that hold; what is not understood in their files is told, and its default holds."""
     from tui.actions import BY_ID
 
@@ -164,7 +164,8 @@ def looks(
             return
 
 
-def _print(event: Event, line: dict[str, Any], *, as_lines: bool) -> None:
+def print_event(event: Event, line: dict[str, Any], *, as_lines: bool) -> None:
+    """One line: for a person, or (`as_lines`) `line` as JSON."""
     if as_lines:
         print(json.dumps({"schema": 1, **line}), flush=True)
         return

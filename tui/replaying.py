@@ -1,0 +1,88 @@
+"""A recording as a source for the dashboard: what was, as if it were now, faster or slower."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+
+from initiator.model import Event
+from initiator.recording import Moment, Recording, RecordingError
+from tui.feed import Reading
+
+
+class Player:
+    """Plays a recording forward.
+
+    Args:
+        recording: What to play.
+        speed: How many recorded seconds pass in one.
+        since: Unix time to begin at; the beginning when None.
+        clock: Monotonic seconds.
+
+    Raises:
+        RecordingError: there is nothing in it, or nothing after `since`.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        speed: float = 1.0,
+        since: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._moments: Iterator[Moment] = recording.moments(since)
+        self._speed = speed
+        self._clock = clock
+        first = next(self._moments, None)
+        if first is None:
+            raise RecordingError("there is nothing in it" if since is None else "the recording ends before that time")
+        self.current = first
+        self.count = 1
+        """Which frame is shown, counted from the first that was."""
+        self._next = next(self._moments, None)
+        self._began = clock()
+        self._from = first.at
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last frame is shown."""
+        return self._next is None
+
+    def now(self) -> float:
+        """The recorded Unix time that it is in the replay; it stops with the last frame."""
+        at = self._from + (self._clock() - self._began) * self._speed
+        return max(self.current.at, at if self._next is not None else self.current.at)
+
+    def advance(self) -> tuple[Event, ...]:
+        """Goes on to the frame whose time has come; gives what happened on the way."""
+        events: list[Event] = []
+        now = self._from + (self._clock() - self._began) * self._speed
+        while self._next is not None and self._next.at <= now:
+            self.current, self._next = self._next, next(self._moments, None)
+            self.count += 1
+            events.extend(self.current.events)
+        return tuple(events)
+
+
+class ReplaySource:
+    """A `tui.feed.Source` that reads a recording."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+        self._events: tuple[Event, ...] = player.current.events
+
+    def read(self) -> Reading:
+        """The frame whose time it is."""
+        self._events = (*self._events, *self.player.advance())[-1000:]
+        return Reading(self.player.current.snapshot, self._events)
+
+    def pulse(self) -> Hashable:
+        """Which frame is next: it changes when another one's time has come."""
+        self._events = (*self._events, *self.player.advance())[-1000:]
+        return self.player.count
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Nothing of now matters."""
+
+    def close(self) -> None:
+        """The file is closed with its iterator."""
