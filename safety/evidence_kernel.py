@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from initiator.errors import MooringError
-from initiator.host import block, blockreader, sysfs
+from initiator.host import block, blockreader, kmsg, sysfs
 from initiator.host.multipathd import Daemon, Multipathd
 from initiator.host.nodes import Records, read_records
 from initiator.host.scsipaths import ScsiSession, read_paths, read_traffic
@@ -51,6 +51,7 @@ def read_kernel_facts(root: Path, extent: Extent) -> tuple[KernelFacts, tuple[Pr
             multipathd=_multipathd(root),
             groups=_groups(root, nodes, devs, problems),
             arrays=_arrays(root, nodes, devs),
+            back=_back(root),
         ),
         tuple(problems),
     )
@@ -75,6 +76,16 @@ def _discoveryd(records: Records) -> tuple[str, ...]:
         for each in records.discoveries
         if each.settings.get(f"discovery.{'isns' if each.kind == 'isns' else 'sendtargets'}.use_discoveryd") == "Yes"
     )
+
+
+def _back(root: Path) -> tuple[tuple[str, float], ...] | None:
+    """From the log of the running kernel; a recorded tree has none."""
+    if root != Path("/"):
+        return ()
+    try:
+        return tuple(kmsg.reinstated(kmsg.read_kmsg()).items())
+    except OSError:
+        return None
 
 
 def _multipathd(root: Path) -> str:

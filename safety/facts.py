@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from initiator.host.mounts import Mount
+from initiator.judgement import SETTLE
 from initiator.model import Problem
 from safety.facts_kernel import KernelFacts
 
@@ -94,3 +95,5 @@ class Facts:
     problems: tuple[Problem, ...] = ()
     kernel: KernelFacts | None = None
     """What only a disk of the kernel's initiator has."""
+    settle_s: float = SETTLE
+    """Seconds that a path which came back has to hold before it is relied on."""

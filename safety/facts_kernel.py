@@ -45,6 +45,8 @@ class KernelFacts:
     """Volume groups with a physical volume on one of the disks or on something above it."""
     arrays: tuple[Array, ...] = ()
     """Arrays with a member on one of the disks or on something above it."""
+    back: tuple[tuple[str, float], ...] | None = ()
+    """When paths came back into their map last, by `major:minor`, Unix time; None where the kernel's log is closed."""
 
     def of(self, paths: Iterable[Path]) -> tuple[ScsiPath, ...]:
         """What the kernel says of these paths."""

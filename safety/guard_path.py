@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from initiator.model import PathState
+from initiator.settled import unsettled
 from safety.findings import Finding, Level
 from safety.guard_disk import WORKING
 from safety.scene import Scene
@@ -32,6 +33,26 @@ def last_path(scene: Scene) -> Iterator[Finding]:
         elif len(left) == 1:
             text = f"{name} goes on over one path only; when that one fails, everything that uses it stops."
             yield Finding(Level.WARN, "one-path-left", unit.disk.id, text, seen, "bring the other paths back first")
+
+
+def settled(scene: Scene) -> Iterator[Finding]:
+    """A path that came back a moment ago may go again in the middle: it is not relied on before it has held a while."""
+    told = scene.facts.kernel.back if scene.facts.kernel is not None else ()
+    for unit in scene.units:
+        relied = [path for path in unit.kept or unit.paths if path.state in WORKING]
+        found = unsettled(scene.snapshot, unit.disk.id, dict(told or ()), scene.facts.settle_s)
+        late = {each.path.id: each for each in found if each.path in relied}
+        name = unit.disk.name
+        if late and len(late) == len(relied):
+            best = min(late.values(), key=lambda each: each.left_s)
+            text = f"Every path that {name} has to rely on came back only a moment ago and may go again."
+            seen = ", ".join(f"{each.path.name} came back {each.back_s:.0f} s ago" for each in late.values())
+            level = Level.BLOCK if unit.kept else Level.WARN
+            yield Finding(level, "unsettled", unit.disk.id, text, seen, f"wait {best.left_s:.0f} s and look again")
+        elif told is None and unit.kernel and unit.kept:
+            text = f"Nobody can say whether the paths that {name} goes on over came back only a moment ago."
+            seen = "the kernel's log (/dev/kmsg) may not be read here"
+            yield Finding(Level.WARN, "settle-unknown", unit.disk.id, text, seen, "see: journalctl -k | grep multipath")
 
 
 def carried(scene: Scene) -> Iterator[Finding]:

@@ -45,6 +45,7 @@ GUARDS: tuple[Guard, ...] = (
     guard_disk.paths,
     guard_path.engine,
     guard_path.last_path,
+    guard_path.settled,
     guard_path.carried,
     guard_kernel.sessions,
     guard_kernel.twice,

@@ -25,7 +25,7 @@ from safety.touched import TouchedSession, touched
 __all__ = ["SCHEMA", "Member", "Options", "Plan", "PlanError", "Step", "deepest_first", "make"]
 
 SCHEMA = 2
-_PASSING = frozenset({"memory-pressure"})
+_PASSING = frozenset({"memory-pressure", "unsettled", "settle-unknown"})
 """Findings that come and go by themselves and change nothing in what will be done."""
 
 
@@ -181,7 +181,7 @@ def make(snapshot: Snapshot, facts: Facts, scope: Scope, options: Options | None
         BadInputError: there is no such thing.
     """
     chosen = options or Options()
-    scene = view(snapshot, facts, scope.on(snapshot))
+    scene = view(snapshot, dataclasses.replace(facts, settle_s=chosen.settle_s), scope.on(snapshot))
     steps = in_sequence(_steps(scene, scope, chosen))
     check_order(steps)
     members = tuple(Member(Identity.of(unit.disk), unit.whole, _attach(scene, unit)) for unit in scene.units)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from initiator.judgement import SETTLE
 from safety.sequence import ORDER, SEQUENCE, Phase
 
 
@@ -20,6 +21,8 @@ class Options:
     """Seconds that writing back and unmounting one file system may take."""
     flush_deadline_s: float = 120.0
     """Seconds that a flush may take."""
+    settle_s: float = SETTLE
+    """Seconds that a path which came back has to hold before it is relied on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -184,9 +184,12 @@ class HostRemover:
     def plan(self, scope: Scope) -> Plan:
         """Read everything anew and plan."""
         from initiator.engine.client import EngineClient
+        from safety.plan import Options
         from safety.prepare import prepare
+        from tui import config
 
-        return prepare(scope, EngineClient())
+        settings = config.load()[0].removal
+        return prepare(scope, EngineClient(), Options(watch_s=settings.watch_s, settle_s=settings.settle_s))
 
     def start(self, plan: Plan) -> pathlib.Path:
         """Start the runner."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TABLES = ("startup", "engine", "attach", "dashboard", "inventory")
+TABLES = ("startup", "engine", "attach", "dashboard", "inventory", "health")
 
 
 def main() -> int:

@@ -188,6 +188,38 @@ def test_the_last_live_path_of_a_map_is_not_taken() -> None:
     assert not blocks(tuple(path_findings(PathState.ACTIVE).values()))
 
 
+def lately(back: dict[str, float] | None, settle_s: float = 60.0) -> dict[str, Finding]:
+    """What is said when paths of the map came back at these times, of a drain of its second path."""
+    world = SimKernel()
+    snapshot = world.snapshot()
+    scope = second_path(snapshot)
+    facts = world.facts(snapshot, scope.on(snapshot))
+    assert facts.kernel is not None
+    told = None if back is None else tuple((dev, snapshot.taken_at - ago) for dev, ago in back.items())
+    facts = dataclasses.replace(facts, kernel=dataclasses.replace(facts.kernel, back=told), settle_s=settle_s)
+    return {each.code: each for each in check(snapshot, facts, scope)}
+
+
+def numbers() -> dict[str, str]:
+    """`major:minor` of the paths of the simulated map, by address."""
+    snapshot = SimKernel().snapshot()
+    devs = {f"/dev/{node.kname}": node.dev for node in snapshot.block}
+    return {path.id.removeprefix("kernel:p:"): devs[path.device or ""] for path in snapshot.paths}
+
+
+def test_a_path_that_came_back_a_moment_ago_is_not_relied_on() -> None:
+    every = numbers()
+    others = {dev: 40.0 for hctl, dev in every.items() if hctl != "2:0:0:0"}
+    finding = lately(others)["unsettled"]
+    assert finding.level is Level.BLOCK
+    assert finding.fix == "wait 20 s and look again"
+    assert "came back 40 s ago" in finding.evidence
+    assert "unsettled" not in lately({**others, next(iter(others)): 61.0})
+    assert "unsettled" not in lately(others, settle_s=30.0)
+    assert "unsettled" not in lately({every["2:0:0:0"]: 1.0}), "that one goes"
+    assert lately(None)["settle-unknown"].level is Level.WARN
+
+
 def test_a_path_that_is_the_last_one_by_now_stops_it_before_it_leaves(tmp_path: Path) -> None:
     world = SimKernel()
     world.lanes["1:0:0:0"]["state"] = "offline"

@@ -18,6 +18,7 @@ from safety.journal import EXIT, Kind, Mark, Outcome, Record
 from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
 from safety.scope import Reach, Scope
+from tui import config
 from tui.commands.common import emit, need_root, secret_from
 from tui.exits import Exit, say
 from tui.find import find_drained, find_scope
@@ -111,11 +112,12 @@ def undo(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
+    settings = config.load()[0].removal
     if arguments.watch is None:
-        return Options()
+        return Options(watch_s=settings.watch_s, settle_s=settings.settle_s)
     if not 0 <= arguments.watch <= 3600:
         raise BadInputError(f"--watch {arguments.watch:g} is not between 0 and 3600 seconds")
-    return Options(watch_s=arguments.watch)
+    return Options(watch_s=arguments.watch, settle_s=settings.settle_s)
 
 
 def _make(wanted: Callable[[Snapshot], Scope], options: Options) -> Plan:
