@@ -10,7 +10,7 @@ LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
 
 
-.PHONY: practice run test lab lab-shell lint format bench lock screenshots debs run-debs clean
+.PHONY: practice run test lab lab-long lab-shell lint format bench lock screenshots debs run-debs clean
 
 practice: $(VENV)/.made run-debs ## a practice range of real iSCSI disks, and the dashboard on it
 	$(BIN)/mooring practice
@@ -24,7 +24,11 @@ test: $(VENV)/.made debs ## every test; root for those with real block devices
 lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
 	$(BIN)/python -m tests.lab build
-	$(BIN)/pytest -q --timeout 700 --session-timeout 1500 tests/lab
+	$(BIN)/pytest -q -n 2 --dist loadgroup --timeout 1500 tests/lab
+
+lab-long: $(VENV)/.made ## hundreds of killed and raced removals in the same machine; about two hours
+	@.ci/debs $(LAB_DEBS)
+	$(BIN)/python -m tests.lab long
 
 lab-shell: $(VENV)/.made ## the same machine, with a shell in it
 	@.ci/debs $(LAB_DEBS)

@@ -1,10 +1,15 @@
-"""One boot of the lab's guest for all its scenarios; its logs are kept when one fails."""
+"""Two boots of the lab's guest, side by side: one that is looked at, one in which disks are removed.
+
+Its logs are kept when a scenario fails.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +19,7 @@ from tests.lab.image import ImageError
 from tests.lab.machine import Machine
 from tests.lab.noted import Noted
 
-_FIRST = (
+_LOOKED_AT = (
     "test_image.py",
     "test_boot.py",
     # these look at one scenario, and nobody else may change it meanwhile
@@ -26,9 +31,13 @@ _FIRST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `_FIRST`, in that order, before all others."""
-    items.sort(key=lambda item: _FIRST.index(item.path.name) if item.path.name in _FIRST else len(_FIRST))
+    """The files of `_LOOKED_AT`, in that order, in one boot; all others in the other one."""
+    order = {name: number for number, name in enumerate(_LOOKED_AT)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("looked at" if item.path.name in order else "removed"))
 
 
 @pytest.fixture(scope="session")
@@ -40,13 +49,48 @@ def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.exit(f"the lab cannot run: {error}", returncode=1)
     yield machine
     if request.session.testsfailed:
-        kept = Path(".lab/last-failure")
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir(parents=True)
-        journal = machine.run("journalctl -b --no-pager | tail -n 2000; dmesg | tail -n 300", check=False)
-        (kept / "journal.txt").write_text(journal.out, encoding="utf-8")
-        shutil.copy(machine.console, kept / "console.log")
+        keep_logs(machine, Path(".lab/last-failure") / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
     machine.stop()
+
+
+@pytest.fixture(autouse=True)
+def told_by_the_guest(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the guest's kernel, daemons and last removal said, beside the report of a test that failed."""
+    yield
+    report = request.node.stash.get(_REPORT, None)
+    if report is None or report.passed or "guest" not in request.fixturenames:
+        return
+    machine: Machine = request.getfixturevalue("guest")
+    with contextlib.suppress(AssertionError):
+        print(machine.run(_TOLD, seconds=60, check=False).out)
+
+
+_REPORT = pytest.StashKey[pytest.TestReport]()
+_TOLD = """
+echo "--- the kernel"; dmesg | tail -n 25
+echo "--- the daemons"; journalctl -b --no-pager -n 25 -u iscsid -u multipathd
+echo "--- what there is"; iscsiadm -m session; lsblk -o NAME,TYPE,SIZE,MOUNTPOINTS; dmsetup ls; multipathd show paths
+last=$(ls -t /var/lib/mooring/journal/*.jsonl 2>/dev/null | head -n 1)
+echo "--- the last removal: $last"; [ -z "$last" ] || tail -n +2 $last | cut -c1-400 | tail -n 30
+"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember how a test went, for the fixture that tells what the guest said."""
+    report = yield
+    if report.when == "call":
+        item.stash[_REPORT] = report
+    return report
+
+
+def keep_logs(machine: Machine, kept: Path) -> None:
+    """The guest's whole journal and console, and the journals of all removals."""
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    script = "journalctl -b --no-pager | tail -n 4000; dmesg | tail -n 400; tail -n +2 /var/lib/mooring/journal/*.jsonl"
+    (kept / "journal.txt").write_text(machine.run(script, check=False).out, encoding="utf-8")
+    shutil.copy(machine.console, kept / "console.log")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Iterable
+from typing import Any
 
 from tests.lab.machine import Machine, Ran
 
@@ -18,10 +19,20 @@ ONE, BOTH = ("10.9.1.2:3270",), ("10.9.1.2:3270", "10.9.2.2:3270")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stand:
-    """One disk and what stands on it.
+class Look:
+    """A part of a file of the target, to be looked at through a loop device that cannot be written to."""
 
-    In the scripts `$D` is the device of the disk, and `$M` the folder that it is mounted at.
+    file: int = 0
+    offset: int = 0
+    limit: int = 0
+    """Bytes; 0 for all. udev must see no label of LVM or md: it would build on it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stand:
+    """One disk, or some, and what stands on it.
+
+    In the scripts `$D` is the device of the disk, `$E` that of a second one, and `$M` the folder that it is mounted at.
     """
 
     name: str
@@ -29,25 +40,37 @@ class Stand:
     build: str
     """Makes everything and mounts it at `$M`, if it is mounted."""
     reopen: str
-    """With `$L`, a loop device on the target's file: mounts what was built at `$M`, without writing to it."""
+    """With `$L` (and `$K`), loop devices on the target's files: mounts what was built at `$M`, and writes nothing."""
     reclose: str = ""
     size: int = 96 * MIB
     luns: int = 1
     above: str = "nothing"
-    """How device mapper devices above the disk begin with their names."""
-    offset: int = 0
-    """Where in the file `$L` begins."""
+    """How device mapper and md devices above the disk begin with their names."""
+    looks: tuple[Look, ...] = (Look(),)
+    twin: bool = False
+    """Whether there is a second target like the first."""
+    folders: tuple[str, ...] = ("",)
+    """Where in `$M` each file system begins."""
 
     @property
     def target(self) -> str:
-        return f"{NAME}:{self.name}"
+        return self.targets[0]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        first = f"{NAME}:{self.name}"
+        return (first, f"{first}-twin") if self.twin else (first,)
+
+    @property
+    def paths(self) -> int:
+        return len(self.portals) * self.luns * len(self.targets)
 
     @property
     def mountpoint(self) -> str:
         return f"/mnt/removal-{self.name}"
 
     def files(self) -> list[str]:
-        return [f"{self.name}{number}" for number in range(self.luns)]
+        return [f"{self.name}{number}" for number in range(self.luns * len(self.targets))]
 
 
 EXT4 = "mkfs.ext4 -q {0} && mount -o noatime {0} $M"
@@ -60,7 +83,7 @@ LVM = Stand(
     "lvm", BOTH,
     "pvcreate -q --dataalignment 1m $D && vgcreate -q vgrem $D && lvcreate -q -Wn -n data -L 64M vgrem &&"
     " lvcreate -q -Wn -n spare -L 8M vgrem && " + EXT4.format("/dev/vgrem/data"),
-    "mount -o ro $L $M", above="vgrem-", offset=MIB,
+    "mount -o ro $L $M", above="vgrem-", looks=(Look(offset=MIB),),
 )  # fmt: skip
 LUKS = Stand(
     "luks", ONE,
@@ -82,19 +105,23 @@ class Ground:
     Args:
         guest: The machine.
         stands: What to make; once for each boot.
+        first: Number of the first disk's serial; another one for every ground in the same boot.
     """
 
-    def __init__(self, guest: Machine, stands: Iterable[Stand] = EVERY) -> None:
+    def __init__(self, guest: Machine, stands: Iterable[Stand] = EVERY, first: int = 0) -> None:
         self.guest = guest
         spec: dict[str, dict[str, object]] = {"disks": {}, "targets": {}}
-        self.serials: dict[str, str] = {}
-        for number, stand in enumerate(stands):
-            self.serials[stand.name] = f"b{number:04x}"
-            for lun, name in enumerate(stand.files()):
-                spec["disks"][name] = {"size": stand.size, "serial": f"{self.serials[stand.name]}{lun:03x}"}
-            spec["targets"][stand.target] = {"luns": stand.files(), "portals": list(stand.portals)}
+        self.serials: dict[str, list[str]] = {}
+        for number, stand in enumerate(stands, first):
+            serials = self.serials[stand.name] = []
+            for name in stand.files():
+                serials.append(f"b{number:04x}{len(serials):03x}")
+                spec["disks"][name] = {"size": stand.size, "serial": serials[-1]}
+            for place, target in enumerate(stand.targets):
+                own = stand.files()[place * stand.luns :][: stand.luns]
+                spec["targets"][target] = {"luns": own, "portals": list(stand.portals)}
         guest.run(
-            "modprobe -a iscsi_tcp dm-multipath dm-crypt loop; "
+            "modprobe -a iscsi_tcp dm-multipath dm-crypt loop raid1 btrfs; "
             "ip netns list | grep -qw san || sh /opt/lab/cables.sh make; "
             f"echo {shlex.quote(json.dumps(spec))} | nsenter --net=/run/netns/san python3 /opt/lab/lio.py make && "
             "iscsiadm -m discovery -t sendtargets -p 10.9.1.2:3270 -o new"
@@ -102,33 +129,41 @@ class Ground:
 
     def build(self, stand: Stand) -> str:
         """Log in and build; gives the device of the (first) disk."""
-        node = f"iscsiadm -m node -T {stand.target}"
-        self.guest.run(f"{node} -o update -n node.startup -v automatic && {node} --login >/dev/null")
-        self.wait(f"[ $({self._names(stand)} | wc -l) = {len(stand.portals) * stand.luns} ]")
+        for target in stand.targets:
+            node = f"iscsiadm -m node -T {target}"
+            self.guest.run(f"{node} -o update -n node.startup -v automatic && {node} --login >/dev/null")
+        self.wait(f"[ $({self.names(stand)} | wc -l) = {stand.paths} ]")
         self.guest.run("udevadm settle -t 60")
         if len(stand.portals) > 1:
-            held = f"for n in $({self._names(stand)}); do ls /sys/block/$n/holders; done | wc -l"
-            self.wait(f"[ $({held}) = {len(stand.portals) * stand.luns} ]")
-        device = self.device(stand)
+            held = f"for n in $({self.names(stand)}); do ls /sys/block/$n/holders; done | wc -l"
+            self.wait(f"[ $({held}) = {stand.paths} ]")
+        devices = self.devices(stand)
         self.guest.run(
-            f"D={device}; M={stand.mountpoint}; mkdir -p $M; wipefs -qaf $D; {{ {stand.build}; }} || exit 1; "
-            "udevadm settle -t 60"
+            f"D={devices[0]}; E={devices[-1]}; M={stand.mountpoint}; mkdir -p $M; wipefs -qaf {' '.join(devices)}; "
+            f"{{ {stand.build}; }} || exit 1; udevadm settle -t 60",
+            seconds=300,
         )
-        return device
+        return devices[0]
 
     def device(self, stand: Stand) -> str:
-        """The device of the first disk as it is now."""
-        found = self.guest.run(
-            f"n=$({self._names(stand)} | sort -V | head -n 1); h=$(ls /sys/block/$n/holders | head -n 1); "
-            'u=$(cat /sys/block/$h/dm/uuid 2>/dev/null); case "$u" in mpath-*) '
-            "echo /dev/mapper/$(cat /sys/block/$h/dm/name);; *) echo /dev/$n;; esac"
-        )
-        return found.out.strip()
+        """The device of the first disk that is there now."""
+        return self.devices(stand)[0]
 
-    def _names(self, stand: Stand) -> str:
+    def devices(self, stand: Stand) -> list[str]:
+        """The device of each disk that is there now, in the order of the target's files."""
+        found = self.guest.run(
+            f"for s in {' '.join(self.serials[stand.name])}; do "
+            "n=$(grep -l naa.6001405$s /sys/block/sd*/device/wwid 2>/dev/null | head -n 1 | cut -d/ -f4); "
+            '[ -n "$n" ] || continue; h=$(ls /sys/block/$n/holders | head -n 1); '
+            'u=$(cat /sys/block/$h/dm/uuid 2>/dev/null); case "$u" in mpath-*) '
+            "echo /dev/mapper/$(cat /sys/block/$h/dm/name);; *) echo /dev/$n;; esac; done"
+        )
+        return found.out.split()
+
+    def names(self, stand: Stand) -> str:
         """A script that prints the kernel names of a stand's paths."""
         return (
-            f"for s in $(grep -lx '{stand.target}' /sys/class/iscsi_session/*/targetname 2>/dev/null); do "
+            f"for s in $(grep -lxE '{stand.target}(-twin)?' /sys/class/iscsi_session/*/targetname 2>/dev/null); do "
             "ls $(dirname $s)/device/target*/*/block 2>/dev/null | grep -o 'sd[a-z]*$'; done"
         )
 
@@ -139,35 +174,73 @@ class Ground:
             f"dd if=/dev/urandom of={place} bs=1M count=6 status=none && sha256sum < {place}"
         ).out.split()[0]
 
-    def on_the_target(self, stand: Stand, name: str = "file") -> str:
-        """The checksum of a file as it is in the target's own file; the file system there has to be clean."""
-        image = f"/lab/{stand.files()[0]}.img"
-        close = f"umount /mnt/look; {stand.reclose or 'true'}; losetup -d $L"
-        return self.guest.run(
-            f"M=/mnt/look; mkdir -p $M; L=$(losetup -rf -o {stand.offset} --show {image}) || exit 9; "
-            f"{{ {stand.reopen}; }} || {{ {close}; exit 8; }}; sha256sum < $M/{name}; {close}"
-        ).out.split()[0]
+    def on_the_target(self, stand: Stand, *names: str) -> str:
+        """The checksums of files as they are in the target's own files; the file system there has to be clean."""
+        loops = []
+        for variable, look in zip("LK", stand.looks, strict=False):
+            given = f"-o {look.offset}" + (f" --sizelimit {look.limit}" if look.limit else "")
+            loops.append(f"{variable}=$(losetup -rf {given} --show /lab/{stand.files()[look.file]}.img) || exit 9; ")
+        close = f"umount -R /mnt/look; {stand.reclose or 'true'}; losetup -d $L $K"
+        files = " ".join(shlex.quote(name) for name in names or ("file",))
+        told = self.guest.run(
+            f"M=/mnt/look; mkdir -p $M; {''.join(loops)}"
+            f"{{ {stand.reopen}; }} || {{ {close}; exit 8; }}; cd $M && sha256sum -- {files}; cd /; {close}"
+        )
+        return "\n".join(line.split()[0] for line in told.out.splitlines())
 
-    def remove(self, name: str, *, check: bool = True) -> Ran:
-        """`mooring remove`, and its journal's end as JSON."""
-        return self.guest.mooring("remove", name, "--confirm", name, "--watch", "1", "--json", seconds=300, check=check)
+    def plan(self, name: str, **options: float) -> dict[str, Any]:
+        """The plan of a disk's removal; one that no guard forbids is in a journal of its own."""
+        ran = self.guest.warm({"do": "plan", "disk": name, "options": {"watch_s": 1.0, **options}})
+        assert ran.code in (0, 3), str(ran)
+        made: dict[str, Any] = json.loads(ran.out)
+        return made
+
+    def remove(self, name: str) -> Ran:
+        """A removal as `mooring remove` does it, without the time that Python takes to start."""
+        made = self.plan(name)
+        if made["blocked"]:
+            return Ran(f"remove {name}", 3, json.dumps(made), "")
+        return self.guest.warm({"do": "run", "journal": made["journal"]})
 
     def left(self, stand: Stand) -> str:
-        """What is left of a stand: sessions, paths, maps, mounts, as text; empty if nothing is."""
-        uuid = f"mpath-36001405{self.serials[stand.name]}"
+        """What is left of a stand: sessions, paths, maps, arrays, mounts, as text; empty if nothing is."""
+        uuids = "|".join(f"mpath-36001405{serial}" for serial in self.serials[stand.name])
         return self.guest.run(
-            f"grep -lx '{stand.target}' /sys/class/iscsi_session/*/targetname 2>/dev/null; {self._names(stand)}; "
-            f"findmnt -n {stand.mountpoint}; grep -h '{uuid}' /sys/block/dm-*/dm/uuid 2>/dev/null; "
-            f"dmsetup ls | grep '^{stand.above}'; true"
+            f"grep -lxE '{stand.target}(-twin)?' /sys/class/iscsi_session/*/targetname 2>/dev/null; "
+            f"{self.names(stand)}; grep -F {stand.mountpoint} /proc/self/mountinfo; "
+            f"grep -hE '{uuids}' /sys/block/dm-*/dm/uuid 2>/dev/null; "
+            f"{{ dmsetup ls; ls /sys/block; }} | grep '^{stand.above}'; true"
         ).out
 
-    def wait(self, condition: str, seconds: int = 60) -> None:
+    def wait(self, condition: str, seconds: int = 180) -> None:
         """Wait until a condition in the guest holds."""
-        self.guest.run(f"for n in $(seq {seconds * 4}); do {condition} && exit 0; sleep 0.25; done; {condition}")
+        script = f"for n in $(seq {seconds * 4}); do {condition} && exit 0; sleep 0.25; done; {condition}"
+        self.guest.run(script, seconds=seconds * 2)
+
+    def states(self, stand: Stand) -> str:
+        """A script that prints the states of a stand's sessions."""
+        names = f"grep -lxE '{stand.target}(-twin)?' /sys/class/iscsi_session/*/targetname"
+        return f"cat $({names} | sed s/targetname/state/)"
+
+    def wait_for_sessions(self, stand: Stand) -> None:
+        """Until all are logged in again; iscsid tries every few seconds."""
+        self.wait(f'[ "$({self.states(stand)} | sort -u)" = LOGGED_IN ]', seconds=240)
 
     def forget(self, stand: Stand) -> None:
         """After a scenario that kept the disk: unmount it and log out by hand."""
+        flush = "; ".join(f"multipath -f {device} 2>/dev/null" for device in self.devices(stand))
+        out = "; ".join(f"iscsiadm -m node -T {target} --logout" for target in stand.targets)
+        self.guest.run(f"umount -R {stand.mountpoint} 2>/dev/null; {flush or 'true'}; {out}; true")
+
+    def clear(self, stand: Stand) -> None:
+        """After a scenario that may have gone wrong: take everything down by hand, so that others can go on."""
+        out = "; ".join(f"iscsiadm -m node -T {target} --logout" for target in stand.targets)
         self.guest.run(
-            f"umount {stand.mountpoint} 2>/dev/null; multipath -f {self.device(stand)} 2>/dev/null; "
-            f"iscsiadm -m node -T {stand.target} --logout; true"
+            f"pkill -f '[s]leep 1000000'; umount -R {stand.mountpoint}-bind {stand.mountpoint};"
+            f"for n in $({self.names(stand)}); do lsblk -nrpo NAME,TYPE /dev/$n; done | tac |"
+            " while read device kind; do"
+            "  swapoff $device; case $kind in"
+            "    raid*) mdadm --stop $device;; lvm | crypt | mpath | part) dmsetup remove --retry $device;;"
+            f" esac; done; {out}; true",
+            seconds=400,
         )

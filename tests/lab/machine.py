@@ -21,8 +21,16 @@ from tests.lab.recipe import CHECKOUT
 
 _CLOCK = "clocksource=acpi_pm"
 """Under emulation the default, HPET, was seen to stand still for a minute while the guest went on working."""
-BOOT_SECONDS = 300.0
+BOOT_SECONDS = 600.0
 """Under emulation on a busy machine; usually it takes 30 to 60."""
+SECONDS = 300.0
+"""For one script; an idle machine needs a tenth."""
+_PORT = 977
+_START_WARM = f"""
+setsid /opt/mooring/bin/python /opt/lab/warm.py >/var/log/warm.log 2>&1 </dev/null &
+for n in $(seq 400); do (exec 3<>/dev/tcp/127.0.0.1/{_PORT}) 2>/dev/null && exit 0; sleep 0.25; done
+cat /var/log/warm.log; exit 1
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +41,8 @@ class Ran:
     code: int
     out: str
     err: str
+    stopped: int | None = None
+    """The process, if it stopped itself where it was told to."""
 
     def __str__(self) -> str:
         return f"$ {self.script}\nexit code {self.code}\n{self.out}\n{self.err}"
@@ -43,9 +53,11 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._warm = False
         self._numbers = itertools.count(1)
         built = image()
         self.console = folder / "console.log"
+        self.terminal = folder / "terminal.sock"
         with open(folder / "qemu.log", "wb") as log:
             self._qemu = subprocess.Popen(_command(built, folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._port = self._connect()
@@ -56,7 +68,7 @@ class Machine:
             self.stop()
             raise
 
-    def run(self, script: str, *, seconds: float = 120.0, check: bool = True) -> Ran:
+    def run(self, script: str, *, seconds: float = SECONDS, check: bool = True) -> Ran:
         """Run a bash script as root in the guest.
 
         Raises:
@@ -73,9 +85,21 @@ class Machine:
                 assert not check or done.code == 0, str(done)
                 return done
 
-    def mooring(self, *words: str, seconds: float = 120.0, check: bool = True) -> Ran:
+    def mooring(self, *words: str, seconds: float = SECONDS, check: bool = True) -> Ran:
         """Run Mooring's own command in the guest."""
         return self.run(shlex.join(["/opt/mooring/bin/mooring", *words]), seconds=seconds, check=check)
+
+    def warm(self, order: dict[str, Any], *, seconds: float = 300.0) -> Ran:
+        """Give an order to the Mooring that is started already (`guest/warm.py`)."""
+        if not self._warm:
+            self.run(_START_WARM, seconds=seconds)
+            self._warm = True
+        line = json.dumps({**order, "timeout": seconds})
+        ran = self.run(
+            f"exec 3<>/dev/tcp/127.0.0.1/{_PORT}; printf '%s\\n' {shlex.quote(line)} >&3; cat <&3", seconds=seconds + 30
+        )
+        answer = json.loads(ran.out)
+        return Ran(line, answer["code"], answer["out"], answer["err"], answer.get("stopped"))
 
     @contextlib.contextmanager
     def timed(self, tolerance: float = 0.5) -> Iterator[None]:
@@ -114,7 +138,7 @@ class Machine:
             "cd /mnt/checkout && cp -r initiator safety tui pyproject.toml README.md LICENSE /root/mooring/ && "
             "mkdir -p /opt/lab && cp -r tests/lab/guest/. /opt/lab/ && cd / && umount /mnt/checkout && "
             "/opt/mooring/bin/pip install -q --no-deps --no-build-isolation --no-index /root/mooring",
-            seconds=240,
+            seconds=BOOT_SECONDS,
         )
 
     def _connect(self) -> socket.socket:
@@ -157,12 +181,14 @@ def accelerator() -> str:
 def _command(built: Path, folder: Path) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),  # tests that are killed leave no guest behind
-        *("-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "2048", "-nodefaults", "-nographic", "-no-reboot"),
+        *("-accel", accelerator(), "-cpu", "max", "-smp", "1", "-m", "2048", "-nodefaults", "-nographic", "-no-reboot"),
         *("-serial", f"file:{folder / 'console.log'}"),
         *("-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd.img")),
         *("-append", f"console=ttyS0 root=/dev/vda rw panic=-1 loglevel=4 {_CLOCK}"),
         *("-drive", f"file={built / 'disk.img'},if=virtio,format=raw,snapshot=on"),
         *("-device", "virtio-serial", "-chardev", f"socket,id=lab,path={folder / 'lab.sock'},server=on,wait=off"),
         *("-device", "virtserialport,chardev=lab,name=lab"),
+        *("-chardev", f"socket,id=terminal,path={folder / 'terminal.sock'},server=on,wait=off"),
+        *("-device", "virtconsole,chardev=terminal"),
         *("-virtfs", f"local,path={CHECKOUT},mount_tag=checkout,security_model=none,readonly=on"),
     ]

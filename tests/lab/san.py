@@ -53,7 +53,7 @@ def order(guest: Machine, *words: str, secrets: Sequence[str] = ()) -> dict[str,
     """One of Mooring's orders to iscsiadm, as root in the guest."""
     given = "".join(f"{line}\n" for line in secrets)
     command = shlex.join(["/opt/mooring/bin/python", "/opt/lab/order.py", *words])
-    answer: dict[str, Any] = json.loads(guest.run(f"printf %s {shlex.quote(given)} | {command}", seconds=180).out)
+    answer: dict[str, Any] = json.loads(guest.run(f"printf %s {shlex.quote(given)} | {command}", seconds=300).out)
     return answer
 
 
@@ -73,8 +73,8 @@ def make(guest: Machine) -> None:
     assert "result" in order(guest, "login", CHAP, "[fd09:1::2]", secrets=secrets)
     joined = "[ $(dmsetup ls --target multipath | wc -l) = 2 ]"
     guest.run(f"udevadm settle -t 60; for n in $(seq 60); do {joined} && break; sleep 1; done; {joined}")
-    guest.run(SHELL + BUILD, seconds=300)
-    guest.run(SHELL + BUILD_MORE, seconds=300)
+    guest.run(SHELL + BUILD, seconds=900)
+    guest.run(SHELL + BUILD_MORE, seconds=900)
 
 
 SHELL = r"""

@@ -171,9 +171,9 @@ def test_a_target_that_is_not_there_was_not_found(known: Orders) -> None:
 
 def test_a_silent_portal_is_named_soon(known: Orders) -> None:
     before = known.records()
-    said = known.mooring("login", OPEN, "--portal", "10.8.1.99", code=1, seconds=60)
+    said = known.mooring("login", OPEN, "--portal", "10.8.1.99", code=1, seconds=120)
     assert "the portal cannot be reached" in said.err
-    refused = known.mooring("discover", "10.8.1.2:3299", "--via", "kernel", code=1, seconds=60)
+    refused = known.mooring("discover", "10.8.1.2:3299", "--via", "kernel", code=1, seconds=120)
     assert "nothing listens on port 3299" in refused.err
     assert known.records() == before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,24 +30,22 @@ def name_of(device: str) -> str:
     return device.rpartition("/")[2]
 
 
-def plan(ground: Ground, device: str) -> dict[str, Any]:
-    ran = ground.guest.mooring("plan", name_of(device), "--json", check=False)
-    assert ran.out, str(ran)
-    made: dict[str, Any] = json.loads(ran.out)
-    return made
-
-
 def codes(made: dict[str, Any], level: str) -> list[str]:
     return [finding["code"] for finding in made["findings"] if finding["level"] == level]
 
 
+@pytest.mark.trap(3, 4, 26, 31, 33, 34, 35, 36, 42, 49, 81)
 @pytest.mark.parametrize("stand", [disks.PLAIN, disks.XFS, disks.LVM, disks.LUKS], ids=lambda stand: stand.name)
 def test_a_disk_goes_with_every_byte(ground: Ground, stand: Stand) -> None:
     device = ground.build(stand)
     checksum = ground.fill(stand)
-    made = plan(ground, device)
-    assert not made["blocked"], made["findings"]
-    ran = ground.remove(name_of(device), check=False)
+    if stand is disks.PLAIN:
+        name = name_of(device)
+        ran = ground.guest.mooring(
+            "remove", name, "--confirm", name, "--watch", "1", "--json", seconds=600, check=False
+        )
+    else:
+        ran = ground.remove(name_of(device))
     assert ran.code == 0, str(ran)
     assert ground.left(stand) == ""
     assert ground.on_the_target(stand) == checksum
@@ -59,20 +56,22 @@ def test_a_disk_goes_with_every_byte(ground: Ground, stand: Stand) -> None:
 def test_swap_is_switched_off_first(ground: Ground) -> None:
     device = ground.build(disks.SWAP)
     assert device in ground.guest.run("cat /proc/swaps").out
-    ran = ground.remove(name_of(device), check=False)
+    ran = ground.remove(name_of(device))
     assert ran.code == 0, str(ran)
     assert device not in ground.guest.run("cat /proc/swaps").out
     assert ground.left(disks.SWAP) == ""
 
 
+@pytest.mark.trap(1, 2, 30, 38)
 def test_a_session_with_another_disk_stays_until_that_one_goes(ground: Ground) -> None:
     stand = disks.PAIR
     device = ground.build(stand)
     checksum = ground.fill(stand)
-    made = plan(ground, device)
+    made = ground.plan(name_of(device))
     assert "session-stays" in codes(made, "note")
     assert not [step for step in made["steps"] if step["phase"] == "logout"]
-    assert ground.remove(name_of(device)).code == 0
+    ran = ground.guest.warm({"do": "run", "journal": made["journal"]})
+    assert ran.code == 0, str(ran)
     assert ground.on_the_target(stand) == checksum
     other = ground.device(stand)
     assert other != device
@@ -81,6 +80,7 @@ def test_a_session_with_another_disk_stays_until_that_one_goes(ground: Ground) -
     assert ground.left(stand) == ""
 
 
+@pytest.mark.trap(41)
 def test_a_process_in_the_mount_is_named_and_nothing_is_done(ground: Ground, kept: list[Stand]) -> None:
     stand = disks.BUSY
     device = ground.build(stand)
@@ -88,13 +88,14 @@ def test_a_process_in_the_mount_is_named_and_nothing_is_done(ground: Ground, kep
     ground.guest.run(
         f"cd {stand.mountpoint} && (setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $! > /run/sleeper)"
     )
-    made = plan(ground, device)
+    made = ground.plan(name_of(device))
     assert codes(made, "block") == ["open"]
-    assert ground.remove(name_of(device), check=False).code == 3
+    name = name_of(device)
+    assert ground.guest.mooring("remove", name, "--confirm", name, seconds=300, check=False).code == 3
     assert ground.guest.run(f"findmnt -n {stand.mountpoint}").code == 0
     ground.guest.run("kill $(cat /run/sleeper)")
     ground.wait("! kill -0 $(cat /run/sleeper) 2>/dev/null")
-    assert codes(plan(ground, device), "block") == []
+    assert codes(ground.plan(name_of(device)), "block") == []
 
 
 DEATHS = [
@@ -106,27 +107,24 @@ DEATHS = [
 """Each takes most of a minute under emulation; every other place is tried in the simulated kernel."""
 
 
+@pytest.mark.trap("T12")
 @pytest.mark.parametrize(("step", "mark", "when", "then"), DEATHS)
 def test_killed_at_a_step_nothing_is_lost(ground: Ground, step: str, mark: str, when: str, then: str) -> None:
     stand, guest = disks.KILLED, ground.guest
     device = ground.build(stand)
     checksum = ground.fill(stand, step)
     options = guest.run(f"findmnt -n -o VFS-OPTIONS {stand.mountpoint}").out
-    died = guest.run(
-        f"/opt/mooring/bin/python /opt/lab/mortal.py {name_of(device)} {step} {mark} {when}", seconds=200, check=False
-    )
-    assert died.code in (-9, 137), str(died)
-    journal = died.out.strip()
+    journal = ground.plan(name_of(device))["journal"]
+    died = guest.warm({"do": "run", "journal": journal, "die": [step, mark, when]})
+    assert died.code == -9, str(died)
+    ran = guest.warm({"do": then, "journal": journal})
+    assert ran.code == 0, str(ran)
     if then == "undo":
-        ran = guest.mooring("undo", journal, seconds=300, check=False)
-        assert ran.code == 0, str(ran)
         assert guest.run(f"sha256sum < {stand.mountpoint}/{step}").out.split()[0] == checksum
         assert guest.run(f"findmnt -n -o VFS-OPTIONS {stand.mountpoint}").out == options
         device = ground.device(stand)
         assert device.startswith("/dev/mapper/")
-        assert ground.remove(name_of(device), check=False).code == 0
-    else:
-        ran = guest.mooring("resume", journal, seconds=300, check=False)
+        ran = ground.remove(name_of(device))
         assert ran.code == 0, str(ran)
     assert ground.left(stand) == ""
     assert ground.on_the_target(stand, step) == checksum

@@ -188,6 +188,7 @@ def test_swap_against_swapon(built: Machine, seen: Noted) -> None:
 # --- what nobody sees in the block stack: the kernel's own uses ---
 
 
+@pytest.mark.trap(75)
 @pytest.mark.parametrize(
     ("serial", "code"),
     [
@@ -208,6 +209,7 @@ def test_what_the_kernel_itself_uses_stands_in_the_way_of_a_removal(
     assert code in found
 
 
+@pytest.mark.trap("T16")
 def test_a_swap_file_is_switched_off_by_the_plan(built: Machine, seen: Noted) -> None:
     (disk,) = (disk for disk in seen["disks"] if disk["serial"].startswith("a000000c"))
     plan = json.loads(built.mooring("plan", disk["name"], "--json", check=False).out)

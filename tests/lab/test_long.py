@@ -1,0 +1,45 @@
+"""A sample, with a seed of its own, of what `make lab-long` does for two hours."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import deaths, races, stacks
+from tests.lab.deaths import Stack
+from tests.lab.disks import Ground, Stand
+from tests.lab.machine import Machine
+
+SEED = 7
+
+
+@pytest.fixture(scope="module", params=[stacks.NESTED, stacks.XFS], ids=lambda stand: stand.name)
+def stack(guest: Machine, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Built and filled; removed in the end."""
+    stand: Stand = request.param
+    made = Stack(Ground(guest, [stand], 0x900 + stacks.EVERY.index(stand)), stand, random.Random(SEED))
+    yield made
+    deaths.remove(made)
+
+
+@pytest.mark.trap("T12", "T19")
+def test_killed_at_some_of_its_steps(stack: Stack) -> None:
+    chain = deaths.sweep(stack, 0.12)
+    assert chain.kills >= 3
+    assert (chain.removals, chain.undone, chain.stopped) == (1, 1, [])
+
+
+@pytest.mark.trap("T12", 80)
+def test_killed_at_random_moments(stack: Stack) -> None:
+    chain = deaths.wander(stack, 4, 4.0)
+    assert chain.kills + chain.not_killed >= 1
+    assert chain.compared >= deaths.SIZE
+
+
+@pytest.mark.trap(19, 45, 81, 82)
+def test_raced(stack: Stack) -> None:
+    race = races.race(stack, stack.chance)
+    assert race.tries >= 1
+    assert race.outcome

@@ -1,0 +1,333 @@
+"""The traps that spring while a removal runs: it is stopped at one of its records, the trap is set, and it goes on.
+
+Each ends in a state that is told and can be resumed or undone, and no byte is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.disks import BOTH, EXT4, ONE, Ground, Stand
+from tests.lab.machine import Machine, Ran
+
+LOOK = "fsck.ext4 -fn $L >&2 && mount -o ro $L $M"
+DISK = Stand("run", ONE, EXT4.format("$D"), LOOK)
+MAP = Stand("runmap", BOTH, EXT4.format("$D"), LOOK)
+
+
+@pytest.fixture(scope="module")
+def ground(guest: Machine) -> Ground:
+    return Ground(guest, (DISK, MAP), 0x80)
+
+
+@dataclasses.dataclass(slots=True)
+class Removal:
+    """One that is under way."""
+
+    ground: Ground
+    stand: Stand
+    plan: dict[str, Any]
+    checksum: str
+    pid: int = 0
+
+    @property
+    def journal(self) -> str:
+        journal: str = self.plan["journal"]
+        return journal
+
+    @property
+    def group(self) -> str:
+        return f"/sys/kernel/config/target/iscsi/{self.stand.target}/tpgt_1"
+
+    def stop_at(self, step: str, mark: str, when: str = "after", mode: str = "run") -> None:
+        """Run until this record."""
+        order = {"do": mode, "journal": self.journal, "pause": [step, mark, when]}
+        ran = self.ground.guest.warm(order)
+        assert ran.stopped is not None, f"{ran}\n{self.told()}"
+        self.pid = ran.stopped
+
+    def go_on(self) -> dict[str, Any]:
+        """To its end; gives the last record's data with its text."""
+        guest = self.ground.guest
+        guest.run(f"kill -CONT {self.pid}")
+        self.ground.wait(f"[ -e /run/warm/{self.pid} ]", seconds=300)
+        return self.end()
+
+    def end(self) -> dict[str, Any]:
+        """The last word."""
+        record = json.loads(self.ground.guest.run(f"tail -n 1 {self.journal}").out)
+        assert record["kind"] == "end", self.told()
+        return {"text": record["text"], **record["data"]}
+
+    def die_at(self, step: str, mark: str, when: str = "after", mode: str = "run") -> None:
+        ran = self.ground.guest.warm({"do": mode, "journal": self.journal, "die": [step, mark, when]})
+        assert ran.code == -9, f"{ran}\n{self.told()}"
+
+    def order(self, mode: str, **more: Any) -> Ran:
+        return self.ground.guest.warm({"do": mode, "journal": self.journal, **more})
+
+    def resumed(self) -> None:
+        """It can be gone on with, to the end; every byte is on the target."""
+        ran = self.order("resume")
+        assert ran.code == 0, f"{ran}\n{self.told()}"
+        assert self.ground.left(self.stand) == ""
+        assert self.ground.on_the_target(self.stand) == self.checksum
+
+    def undone(self) -> None:
+        """It can be taken back; every byte is there, and then it can be removed as ever."""
+        ran = self.order("undo")
+        assert ran.code == 0, f"{ran}\n{self.told()}"
+        place = self.stand.mountpoint
+        assert (
+            self.ground.guest.run(f"mountpoint -q {place} && sha256sum < {place}/file").out.split()[0] == self.checksum
+        )
+
+    def told(self) -> str:
+        return self.ground.guest.run(f"tail -n +2 {self.journal} | cut -c1-500; dmesg | tail -n 20").out
+
+    def hctl(self) -> list[str]:
+        return [route["hctl"] for route in self.plan["attach"]["routes"]]
+
+
+def begin(ground: Ground, stand: Stand, **options: float) -> Removal:
+    device = ground.build(stand)
+    checksum = ground.fill(stand)
+    plan = ground.plan(device, watch_s=0.5, **options)
+    assert not plan["blocked"], plan["findings"]
+    return Removal(ground, stand, plan, checksum)
+
+
+@pytest.fixture
+def disk(ground: Ground) -> Iterator[Removal]:
+    """A disk with one path."""
+    removal = begin(ground, DISK, unmount_deadline_s=8.0, flush_deadline_s=8.0)
+    yield removal
+    ground.clear(DISK)
+
+
+@pytest.fixture
+def joined(ground: Ground) -> Iterator[Removal]:
+    """A disk with two paths and a map."""
+    removal = begin(ground, MAP, unmount_deadline_s=8.0, flush_deadline_s=8.0)
+    yield removal
+    ground.clear(MAP)
+
+
+# --- names, states and sessions that change under it ---
+
+
+@pytest.mark.trap("T9", 20, 23, 32, 40)
+def test_another_device_with_the_same_name_is_not_touched(disk: Removal) -> None:
+    """The path is deleted and found again: it has the same H:C:T:L, and is another device."""
+    (hctl,), guest = disk.hctl(), disk.ground.guest
+    disk.stop_at("silent", "verified")
+    place = f"/sys/class/scsi_device/{hctl}/device"
+    guest.run(f"echo 1 >{place}/delete; echo '- - -' >/sys/class/scsi_host/host{hctl.split(':')[0]}/scan")
+    disk.ground.wait(f"grep -q running {place}/state")
+    end = disk.go_on()
+    assert end["outcome"] in ("stopped", "unknown"), end
+    assert guest.run(f"cat {place}/state").out == "running\n"
+    disk.undone()
+
+
+@pytest.mark.trap("T2", 62)
+def test_a_session_that_drops_and_comes_back_sets_its_paths_running(disk: Removal) -> None:
+    guest = disk.ground.guest
+    disk.stop_at("offline-1", "verified")
+    guest.run(f"echo 0 >{disk.group}/enable; sleep 3; echo 1 >{disk.group}/enable")
+    disk.ground.wait_for_sessions(DISK)
+    disk.ground.wait(f"grep -q running /sys/class/scsi_device/{disk.hctl()[0]}/device/state")
+    end = disk.go_on()
+    assert (end["outcome"], end["code"], end["fix"]) == ("stopped", "not-offline", "resume")
+    disk.resumed()
+
+
+@pytest.mark.trap("T22", 46)
+def test_a_session_without_a_node_record(disk: Removal) -> None:
+    guest = disk.ground.guest
+    guest.run(f"rm -r /etc/iscsi/nodes/{DISK.target}")
+    plan = disk.ground.plan(disk.ground.device(DISK), watch_s=0.5)
+    assert "no-record" in {each["code"] for each in plan["findings"]}
+    disk.plan = plan
+    ran = disk.order("run")
+    assert ran.code == 0, f"{ran}\n{disk.told()}"
+    assert disk.ground.left(DISK) == ""
+    disk.undone()
+
+
+@pytest.mark.trap("T25")
+def test_a_restart_in_the_middle(disk: Removal) -> None:
+    """The journal is of another boot then; the sessions, devices and mounts of that one are gone."""
+    guest = disk.ground.guest
+    disk.die_at("flush", "verified")
+    guest.run(
+        f"iscsiadm -m node -T {DISK.target} --logout; cat /proc/sys/kernel/random/uuid >/run/boot_id; "
+        "mount --bind /run/boot_id /proc/sys/kernel/random/boot_id"
+    )
+    try:
+        ran = disk.order("resume")
+        end = disk.end()
+        assert (ran.code, end["outcome"], end["code"]) == (4, "stopped", "restarted")
+        assert "That everything had been flushed is proven" in end["text"]
+        disk.undone()
+    finally:
+        guest.run("umount /proc/sys/kernel/random/boot_id")
+
+
+# --- somebody who comes in between ---
+
+
+@pytest.mark.trap(10, 13, 29)
+def test_a_rescan_that_finds_a_deleted_path_again(disk: Removal) -> None:
+    host = disk.hctl()[0].split(":")[0]
+    disk.stop_at("delete-1", "verified")
+    disk.ground.guest.run(f"echo '- - -' >/sys/class/scsi_host/host{host}/scan")
+    end = disk.go_on()
+    assert end["outcome"] == "stopped", end
+    disk.undone()
+
+
+@pytest.mark.trap(13, 61)
+def test_a_startup_that_somebody_sets_again(disk: Removal) -> None:
+    guest = disk.ground.guest
+    disk.stop_at("watch", "started")
+    node = f"iscsiadm -m node -T {DISK.target} -o update -n node.startup -v"
+    guest.run(f"{node} automatic")
+    end = disk.go_on()
+    assert end["outcome"] == "stopped", end
+    assert "node.startup" in end["text"]
+    disk.resumed()
+
+
+@pytest.mark.trap(6)
+def test_an_opener_of_the_map_that_leaves_again(joined: Removal) -> None:
+    device = joined.ground.device(MAP)
+    joined.stop_at("hand-over", "started")
+    joined.ground.guest.run(f"setsid bash -c 'exec 3<{device}; sleep 1' >/dev/null 2>&1 </dev/null &")
+    end = joined.go_on()
+    assert end["outcome"] == "done", end
+    assert joined.ground.on_the_target(MAP) == joined.checksum
+
+
+@pytest.mark.trap(6, 3, 4, 17)
+def test_an_opener_of_the_map_that_stays(joined: Removal) -> None:
+    device, guest = joined.ground.device(MAP), joined.ground.guest
+    joined.stop_at("hand-over", "started")
+    guest.run(
+        f"setsid bash -c 'exec 3<{device}; sleep 1000' >/dev/null 2>&1 </dev/null & echo $! >/run/opener; sleep 1"
+    )
+    end = joined.go_on()
+    assert end["outcome"] == "stopped", end
+    assert "open 1 more times" in end["text"]
+    assert joined.ground.device(MAP) == device
+    guest.run("kill $(cat /run/opener)")
+    joined.undone()
+
+
+@pytest.mark.trap(17, 18, 68)
+def test_a_map_that_somebody_flushes_meanwhile(joined: Removal) -> None:
+    """What it had in memory was not proven to be written by us, so the removal does not go on."""
+    joined.stop_at("unmount-1", "verified")
+    joined.ground.guest.run(f"multipath -f {joined.ground.device(MAP)}")
+    end = joined.go_on()
+    assert end["outcome"] == "stopped", end
+    joined.undone()
+
+
+# --- parts that fail under it ---
+
+FAULTS = [
+    ("startup-1", "started"),
+    ("unmount-1", "started"),
+    ("claim", "verified"),
+    ("flush", "verified"),
+    ("offline-1", "verified"),
+    ("delete-1", "verified"),
+]
+"""Where: before the unmount, in it, before and after the flush, between offline and delete, before the logout."""
+
+
+@pytest.mark.trap("T1", "T23", 8, 21, 69)
+@pytest.mark.parametrize(("step", "mark"), FAULTS[1:4], ids=lambda value: value)
+def test_a_target_that_is_killed(disk: Removal, step: str, mark: str) -> None:
+    """The only path: what hangs is given up at its deadline and told with the place where it hangs."""
+    guest = disk.ground.guest
+    disk.stop_at(step, mark)
+    guest.run(f"echo 0 >{disk.group}/enable")
+    disk.ground.wait(f"{disk.ground.states(DISK)} | grep -q FAILED")
+    end = disk.go_on()
+    assert end["outcome"] in ("stopped", "unknown"), end
+    assert end["text"], end
+    assert end["code"], end
+    guest.run(f"echo 1 >{disk.group}/enable")
+    disk.ground.wait_for_sessions(DISK)
+    ran = disk.order("resume")
+    if ran.code == 0:
+        assert disk.ground.on_the_target(DISK) == disk.checksum
+    else:
+        disk.undone()
+
+
+@pytest.mark.trap(7)
+@pytest.mark.parametrize(("step", "mark"), [("claim", "verified"), ("flush", "verified")], ids=lambda value: value)
+def test_a_cable_that_is_pulled(joined: Removal, step: str, mark: str) -> None:
+    """One of two paths."""
+    guest = joined.ground.guest
+    joined.stop_at(step, mark)
+    guest.run("sh /opt/lab/cables.sh pull 2")
+    try:
+        joined.ground.wait(f"{joined.ground.states(MAP)} | grep -q FAILED")
+        end = joined.go_on()
+        assert end["outcome"] in ("done", "stopped", "unknown"), end
+        assert end["text"], end
+    finally:
+        guest.run("sh /opt/lab/cables.sh plug 2")
+    if end["outcome"] == "done":
+        assert joined.ground.on_the_target(MAP) == joined.checksum
+        return
+    joined.ground.wait_for_sessions(MAP)
+    ran = joined.order("resume")
+    if ran.code == 0:
+        assert joined.ground.on_the_target(MAP) == joined.checksum
+    else:
+        joined.undone()
+
+
+@pytest.mark.trap("T21", 50, 51, 53)
+@pytest.mark.parametrize(("step", "mark"), [FAULTS[1], FAULTS[5]], ids=lambda value: value)
+def test_an_iscsid_that_stops(disk: Removal, step: str, mark: str) -> None:
+    guest = disk.ground.guest
+    disk.stop_at(step, mark)
+    guest.run("systemctl stop iscsid.socket iscsid")
+    try:
+        end = disk.go_on()
+        assert end["outcome"] in ("stopped", "unknown"), end
+        assert end["code"], end
+    finally:
+        guest.run("systemctl start iscsid.socket iscsid")
+    disk.resumed()
+
+
+@pytest.mark.trap(19, 45, 71, "T11")
+@pytest.mark.parametrize(
+    ("step", "mark"), [("unmount-1", "started"), ("hand-over", "started")], ids=lambda value: value
+)
+def test_a_multipathd_that_stops(joined: Removal, step: str, mark: str) -> None:
+    guest = joined.ground.guest
+    joined.stop_at(step, mark)
+    guest.run("systemctl stop multipathd.socket multipathd")
+    try:
+        end = joined.go_on()
+        assert end["outcome"] in ("done", "stopped"), end
+    finally:
+        guest.run("systemctl start multipathd.socket multipathd")
+    if end["outcome"] == "done":
+        assert joined.ground.left(MAP) == ""
+        assert joined.ground.on_the_target(MAP) == joined.checksum
+    else:
+        joined.resumed()
