@@ -105,11 +105,10 @@ class Stack:
         Raises:
             Lost: a guard forbids it.
         """
-        device = self.ground.device(self.stand)
-        ran = self.ground.guest.warm({"do": "plan", "disk": device, "options": {"watch_s": WATCH_S}})
-        if ran.code:
-            raise Lost(f"no plan for {device}: {ran}")
-        plan: dict[str, Any] = json.loads(ran.out)
+        devices = self.ground.devices(self.stand)
+        plan = self.ground.plan(*devices, watch_s=WATCH_S)
+        if plan["blocked"]:
+            raise Lost(f"no plan for {devices}: {[each for each in plan['findings'] if each['level'] == 'block']}")
         return plan
 
     def check_removed(self) -> int:

@@ -188,9 +188,9 @@ class Ground:
         )
         return "\n".join(line.split()[0] for line in told.out.splitlines())
 
-    def plan(self, name: str, **options: float) -> dict[str, Any]:
-        """The plan of a disk's removal; one that no guard forbids is in a journal of its own."""
-        ran = self.guest.warm({"do": "plan", "disk": name, "options": {"watch_s": 1.0, **options}})
+    def plan(self, *names: str, **options: float) -> dict[str, Any]:
+        """The plan of a removal; one that no guard forbids is in a journal of its own."""
+        ran = self.guest.warm({"do": "plan", "names": names, "options": {"watch_s": 1.0, **options}})
         assert ran.code in (0, 3), str(ran)
         made: dict[str, Any] = json.loads(ran.out)
         return made

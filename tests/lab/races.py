@@ -40,7 +40,7 @@ def race(stack: Stack, chance: random.Random) -> Race:
     stack.write()
     devices = ground.devices(stand)
     plan = stack.plan()
-    paths = [route["kname"] for route in plan["attach"]["routes"]]
+    paths = [route["kname"] for disk in plan["disks"] for route in disk["attach"]["routes"]]
     late = chance.random() < 0.7  # those who come before the claim only stop the removal
     source = guest.run(f"findmnt -n -o SOURCE,FSTYPE {stand.mountpoint}").out.split()
     spec = {

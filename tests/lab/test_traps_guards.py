@@ -57,7 +57,7 @@ def beside(guest: Machine, script: str) -> Iterator[None]:
 def blocks(ground: Ground, stand: Stand) -> dict[str, dict[str, Any]]:
     """Why a plan is blocked, by code; it has to be, and to say of each reason how to get out."""
     device = ground.device(stand)
-    ran = ground.guest.warm({"do": "plan", "disk": device})
+    ran = ground.guest.warm({"do": "plan", "names": [device]})
     assert ran.code == 3, str(ran)
     found = [each for each in json.loads(ran.out)["findings"] if each["level"] == "block"]
     assert all(each["text"] and each["evidence"] and each["fix"] for each in found), found
@@ -66,7 +66,7 @@ def blocks(ground: Ground, stand: Stand) -> dict[str, dict[str, Any]]:
 
 def free(ground: Ground, stand: Stand) -> dict[str, dict[str, Any]]:
     """That nothing stands in the way (any more); gives the other findings by code."""
-    ran = ground.guest.warm({"do": "plan", "disk": ground.device(stand)})
+    ran = ground.guest.warm({"do": "plan", "names": [ground.device(stand)]})
     assert ran.code == 0, str(ran)
     return {each["code"]: each for each in json.loads(ran.out)["findings"]}
 

@@ -91,7 +91,7 @@ class Removal:
         return self.ground.guest.run(f"tail -n +2 {self.journal} | cut -c1-500; dmesg | tail -n 20").out
 
     def hctl(self) -> list[str]:
-        return [route["hctl"] for route in self.plan["attach"]["routes"]]
+        return [route["hctl"] for route in self.plan["disks"][0]["attach"]["routes"]]
 
 
 def begin(ground: Ground, stand: Stand, **options: float) -> Removal:

@@ -5,7 +5,7 @@ connection to port 977 of the guest's own loopback interface, its answer another
 code (negative: the signal that ended it). Orders:
 
     {"do": "mooring", "words": [...]}                      a command of Mooring
-    {"do": "plan", "disk": NAME, ...}                      a plan, written into a new journal; prints its path
+    {"do": "plan", "names": [...], ...}                    a plan, written into a new journal; prints its path
     {"do": "run" | "resume" | "undo", "journal": PATH}     the runner's work on it
     {"do": "write", "file": PATH, "pieces": [[OFFSET, LENGTH, SEED, SYNC], ...]}    what `random.Random(SEED)` gives
 
@@ -34,7 +34,6 @@ import tui.commands.kernel
 import tui.commands.reading
 import tui.commands.removal
 import tui.commands.sessions
-from initiator import inventory
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError, RefusedError
 from safety import (
@@ -48,7 +47,7 @@ from safety.places import journal_dir, new_journal
 from safety.plan import Options
 from safety.prepare import prepare
 from safety.runner import work, write_plan
-from tui.find import find_disk
+from tui.find import find_scope
 
 PORT = 977
 ENDED = Path("/run/warm")
@@ -166,9 +165,8 @@ def obey(order: dict[str, Any]) -> int:
 
 def plan(order: dict[str, Any]) -> int:
     """As `mooring remove` does before it starts the runner."""
-    engine = EngineClient()
-    disk = find_disk(inventory.read(engine=engine), order["disk"])
-    made = prepare(disk.id, engine, Options(**order.get("options", {})))
+    options = Options(**order.get("options", {}))
+    made = prepare(lambda found: find_scope(found, order["names"]), EngineClient(), options)
     if made.blocked:
         print(json.dumps(made.to_json()))
         return 3
