@@ -63,6 +63,8 @@ class Stack:
         self.ground = ground
         self.stand = stand
         self.chance = chance
+        self.took = 8.0
+        """Seconds of the last whole removal."""
         self.written = {folder: bytearray(SIZE) for folder in stand.folders}
         ground.build(stand)
         for folder in stand.folders:
@@ -115,6 +117,10 @@ class Stack:
         """Nothing is left here, and every byte is in the target's files; gives how many."""
         if left := self.ground.left(self.stand):
             raise Lost(f"left over after the removal:\n{left}")
+        claims = "find /proc/[0-9]*/fd -lname '/dev/sd* (deleted)' -printf '%p %l\\n' 2>/dev/null"
+        gone = f'for n in $(seq 60); do [ -z "$({claims})" ] && exit 0; sleep 0.25; done; {claims}'
+        if held := self.ground.guest.run(gone).out:
+            raise Lost(f"somebody still holds what was removed:\n{held}")
         found = self.ground.on_the_target(self.stand, *self.names).splitlines()
         if found != self.expected():
             raise Lost(f"the target has {found}, written was {self.expected()}", SIZE * len(found))
@@ -150,22 +156,28 @@ def remove(stack: Stack) -> Chain:
     return chain
 
 
-def sweep(stack: Stack, share: float) -> Chain:
-    """Killed at a share of the boundaries, one after the other, on the way out and on the way back."""
+def sweep(stack: Stack, between: float = 1.0, within: float = 1.0) -> Chain:
+    """Killed on the way out and on the way back.
+
+    Args:
+        stack: What is removed.
+        between: Share of the places between two steps at which it is killed.
+        within: Share of the places in a step.
+    """
     chain = Chain(stack.stand.name, "sweep")
     stack.write()
     plan = stack.plan()
-    deaths = [("resume", death) for death in _some(boundaries(plan), share, stack.chance)]
+    deaths = [("resume", death) for death in some(boundaries(plan), between, within, stack.chance)]
     if _to_the_end(stack, chain, plan, [*deaths, ("resume", {})]) == REMOVED:
         chain.compared += stack.check_removed()
-        back = _some(boundaries(plan, ("undoing", "undone")), share, stack.chance)
+        back = some(boundaries(plan, ("undoing", "undone")), between, within, stack.chance)
         _to_the_end(stack, chain, plan, [*(("undo", death) for death in back), ("undo", {})], REMOVED)
     chain.compared += stack.check_back()
     return chain
 
 
-def wander(stack: Stack, kills: int, longest: float) -> Chain:
-    """Killed at random moments, with a random end: removed, or back."""
+def wander(stack: Stack, kills: int) -> Chain:
+    """Killed at random moments of the time that a removal takes, with a random end: removed, or back."""
     chain, chance = Chain(stack.stand.name, "wander"), stack.chance
     stack.write()
     plan = stack.plan()
@@ -173,7 +185,7 @@ def wander(stack: Stack, kills: int, longest: float) -> Chain:
     for _ in range(kills):
         # what was begun to be taken back can only be finished
         modes.append("undo" if modes[-1] == "undo" or chance.random() < 0.3 else "resume")
-    orders = [(mode, {"die_after": chance.uniform(0.05, longest)}) for mode in modes[:-1]]
+    orders = [(mode, {"die_after": chance.uniform(0.02, stack.took)}) for mode in modes[:-1]]
     if _to_the_end(stack, chain, plan, [*orders, (modes[-1], {})]) == REMOVED:
         chain.compared += stack.check_removed()
         _to_the_end(stack, chain, plan, [("undo", {})], REMOVED)
@@ -181,8 +193,9 @@ def wander(stack: Stack, kills: int, longest: float) -> Chain:
     return chain
 
 
-def _some(points: list[Death], share: float, chance: random.Random) -> list[Death]:
-    return [point for point in points if chance.random() < share]
+def some(points: list[Death], between: float, within: float, chance: random.Random) -> list[Death]:
+    ends = (["verified", "after"], ["undone", "after"])
+    return [point for point in points if chance.random() < (between if point["die"][1:] in ends else within)]
 
 
 def _to_the_end(

@@ -59,11 +59,11 @@ def one(ground: Ground, stand: Stand, chance: random.Random) -> Iterator[dict[st
     """Every kind of chain and race on one stack, which is removed in the end."""
     try:
         stack = Stack(ground, stand, chance)
-        yield from _timed(lambda: deaths.sweep(stack, 1.0))
-        for _ in range(WANDERS):
-            yield from _timed(lambda: deaths.wander(stack, chance.randint(2, 5), 5.0))
+        yield from _timed(lambda: deaths.sweep(stack, within=0.2))
         for _ in range(RACES):
             yield from _timed(lambda: races.race(stack, chance))
+        for _ in range(WANDERS):
+            yield from _timed(lambda: deaths.wander(stack, chance.randint(2, 5)))
         deaths.remove(stack)
     except (Lost, AssertionError) as error:
         yield {"stack": stand.name, "failed": str(error), "lost": error.lost if isinstance(error, Lost) else 0}

@@ -26,16 +26,9 @@ def stack(guest: Machine, request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.mark.trap("T12", "T19")
 def test_killed_at_some_of_its_steps(stack: Stack) -> None:
-    chain = deaths.sweep(stack, 0.12)
+    chain = deaths.sweep(stack, between=0.2, within=0.1)
     assert chain.kills >= 3
     assert (chain.removals, chain.undone, chain.stopped) == (1, 1, [])
-
-
-@pytest.mark.trap("T12", 80)
-def test_killed_at_random_moments(stack: Stack) -> None:
-    chain = deaths.wander(stack, 4, 4.0)
-    assert chain.kills + chain.not_killed >= 1
-    assert chain.compared >= deaths.SIZE
 
 
 @pytest.mark.trap(19, 45, 81, 82)
@@ -43,3 +36,10 @@ def test_raced(stack: Stack) -> None:
     race = races.race(stack, stack.chance)
     assert race.tries >= 1
     assert race.outcome
+
+
+@pytest.mark.trap("T12", 80)
+def test_killed_at_random_moments(stack: Stack) -> None:
+    chain = deaths.wander(stack, 4)
+    assert chain.kills + chain.not_killed >= 1
+    assert chain.compared >= deaths.SIZE
