@@ -25,7 +25,7 @@ _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000
 _AT_NO_AUTOMOUNT = 0x800
 _STATX_BASIC_AND_MNT_ID = 0x17FF
-_BLOCK, _KIND_MASK = 0o060000, 0o170000
+_BLOCK, _CHARACTER, _KIND_MASK = 0o060000, 0o020000, 0o170000
 
 
 def scan(
@@ -35,7 +35,8 @@ def scan(
 
     Args:
         root: Prefix of `/proc`: empty, or the folder of a recorded tree.
-        wanted: `major:minor` of block devices, and the device numbers of their file systems in mountinfo.
+        wanted: `major:minor` of block devices, `cmajor:minor` of their generic ones (sg, bsg), and the device numbers
+            of their file systems in mountinfo.
         mounts: By mount id, of every namespace: device number, mount point, and whether asking can hang (NFS …).
         skip: Processes to leave out.
 
@@ -70,7 +71,7 @@ class _Live:
         self._errno = ctypes.get_errno
 
     def __call__(self, path: str) -> tuple[int, str, str | None]:
-        """Mount id, device number of the file system, and of the block device if the file is a node of one."""
+        """Mount id, device number of the file system, and of the device if the file is a node of one."""
         flags = _AT_STATX_DONT_SYNC | _AT_NO_AUTOMOUNT
         if self._statx(_AT_FDCWD, os.fsencode(path), flags, _STATX_BASIC_AND_MNT_ID, self._buffer) != 0:
             raise OSError(self._errno(), os.strerror(self._errno()))
@@ -80,8 +81,9 @@ class _Live:
             return int.from_bytes(raw[at : at + size], sys.byteorder)
 
         # struct statx (linux/stat.h): stx_mode at 28, stx_rdev at 128, stx_dev at 136, stx_mnt_id at 144
-        is_block = number(28, 2) & _KIND_MASK == _BLOCK
-        return number(144, 8), f"{number(136)}:{number(140)}", f"{number(128)}:{number(132)}" if is_block else None
+        sign = {_BLOCK: "", _CHARACTER: "c"}.get(number(28, 2) & _KIND_MASK)
+        device = None if sign is None else f"{sign}{number(128)}:{number(132)}"
+        return number(144, 8), f"{number(136)}:{number(140)}", device
 
 
 class _Recorded:
@@ -102,11 +104,12 @@ class _Recorded:
                 found = (ident, self._mounts[ident][0])
         device = None
         if target.startswith("/dev/"):
-            try:
-                with open(f"{self._root}/sys/class/block/{os.path.basename(target)}/dev") as number:
-                    device = number.read().strip()
-            except OSError:
-                device = None
+            for kind, sign in (("block", ""), ("scsi_generic", "c"), ("bsg", "c")):
+                try:
+                    with open(f"{self._root}/sys/class/{kind}/{os.path.basename(target)}/dev") as number:
+                        device = sign + number.read().strip()
+                except OSError:
+                    continue
         return (*found, device)
 
 

@@ -133,7 +133,8 @@ def read_usage(
     loops, loop_problems = _loops(nodes, rows, devs, live)
     behind = mounts.real_devices(rows, block.read_btrfs(root))
     wanted = closure(nodes, devs, loops, behind)
-    openers, opener_problems = _openers(root, wanted, rows, ignore, deadline)
+    generic = generic_devices(root, (node.kname for node in nodes if node.dev in wanted))
+    openers, opener_problems = _openers(root, wanted | generic, rows, ignore, deadline)
     kernel, kernel_problems = _kernel_uses(sysfs.base(root), rows)
     alive = living_superblocks(root, [node.kname for node in nodes if node.dev in wanted])
     seen = {dev for row in rows for dev in behind.get(row.dev, ())}
@@ -173,6 +174,14 @@ def closure(
         if grown == found:
             return found
         found = grown
+
+
+def generic_devices(root: Path, knames: Iterable[str]) -> frozenset[str]:
+    """The SCSI generic nodes (sg, bsg) of block devices, as `cmajor:minor`: whoever has one open can write, too."""
+    folders = [f"{sysfs.base(root)}/sys/class/block/{kname}/device" for kname in knames]
+    places = [f"{folder}/{kind}" for folder in folders for kind in ("scsi_generic", "bsg")]
+    numbers = (sysfs.read_text(f"{place}/{name}/dev") for place in places for name in sysfs.names(place))
+    return frozenset(f"c{number.strip()}" for number in numbers if number)
 
 
 def living_superblocks(root: Path, knames: Iterable[str]) -> tuple[str, ...]:

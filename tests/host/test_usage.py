@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from initiator.host import openers
 from initiator.host import usage as usage_
 from initiator.host.blockreader import read_block
 from initiator.host.mounts import read_mounts
@@ -78,6 +79,31 @@ def test_the_device_itself_and_what_stands_on_it(host: Tree) -> None:
     usage = read_usage(host.root, {"7:3"})
     assert usage.devs == {"7:3", "259:0"}
     assert uses(usage) == {(50, "device", "fd 3"), (51, "device", "fd 9")}
+
+
+def test_the_generic_devices_of_a_scsi_disk(tree: Tree) -> None:
+    """Whoever has one open can write to the disk, and no exclusive open keeps them out."""
+    tree.block("sdb", "8:16", attributes={"device/scsi_generic/sg7/dev": "21:7", "device/bsg/3:0:0:1/dev": "250:9"})
+    tree.block("sdc", "8:32", attributes={"device/scsi_generic/sg8/dev": "21:8"})
+    for place, number in (("scsi_generic/sg7", "21:7"), ("scsi_generic/sg8", "21:8"), ("bsg/3:0:0:1", "250:9")):
+        tree.write(f"sys/class/{place}/dev", number)
+    tree.mounts(ROOT)
+    tree.process(50, fds={3: ("/dev/sg7", 22), 4: ("/dev/sg8", 22)})
+    tree.process(51, fds={3: ("/dev/bsg/3:0:0:1", 22)})
+    tree.process(52, fds={3: ("/dev/sg8", 22)})
+    usage = read_usage(tree.root, {"8:16"})
+    assert uses(usage) == {(50, "device", "fd 3"), (51, "device", "fd 3")}
+    assert usage.devs == {"8:16"}
+
+
+@pytest.mark.parametrize(("wanted", "there"), [("c1:7", True), ("1:7", False)])
+def test_a_character_device_is_no_block_device_of_the_same_number(wanted: str, there: bool) -> None:
+    with open("/dev/full", "rb") as full, subprocess.Popen(["sleep", "1000"], stdin=full) as child:
+        try:
+            rows = [row for row in openers.scan("", {wanted}, {}, []) if row[:2] == ("use", child.pid)]
+        finally:
+            child.kill()
+    assert rows == ([("use", child.pid, "sleep", rows[0][3], "device", "fd 0", "/dev/full")] if there else [])
 
 
 def test_a_file_counts_by_its_mount_and_not_by_its_name(host: Tree) -> None:

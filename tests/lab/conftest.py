@@ -32,6 +32,16 @@ _LOOKED_AT = (
 )
 
 
+_running: list[str] = []
+"""The file of the test that runs."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember for whom a guest is booted."""
+    _running[:] = [item.path.name]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files of `_LOOKED_AT`, in that order, in one boot; all others in the other one."""
@@ -45,7 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The running guest with Mooring installed."""
     try:
-        machine = Machine(tmp_path_factory.mktemp("lab"))
+        # what changes has to be seen within a second, whatever else the guest does
+        machine = Machine(tmp_path_factory.mktemp("lab"), 2 if _running[0] in _LOOKED_AT else 1)
     except ImageError as error:
         pytest.exit(f"the lab cannot run: {error}", returncode=1)
     yield machine

@@ -49,9 +49,14 @@ class Ran:
 
 
 class Machine:
-    """One boot of the image; nothing that it writes outlives it."""
+    """One boot of the image; nothing that it writes outlives it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where its sockets and logs go.
+        processors: Under emulation each takes a core of this machine.
+    """
+
+    def __init__(self, folder: Path, processors: int = 1) -> None:
         self._folder = folder
         self._warm = False
         self._numbers = itertools.count(1)
@@ -59,7 +64,9 @@ class Machine:
         self.console = folder / "console.log"
         self.terminal = folder / "terminal.sock"
         with open(folder / "qemu.log", "wb") as log:
-            self._qemu = subprocess.Popen(_command(built, folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._qemu = subprocess.Popen(
+                _command(built, folder, processors), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         self._port = self._connect()
         try:
             self.run("true", seconds=BOOT_SECONDS)
@@ -178,10 +185,11 @@ def accelerator() -> str:
     return "kvm" if usable and os.environ.get("MOORING_LAB_KVM") != "no" else "tcg,thread=multi"
 
 
-def _command(built: Path, folder: Path) -> list[str]:
+def _command(built: Path, folder: Path, processors: int) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),  # tests that are killed leave no guest behind
-        *("-accel", accelerator(), "-cpu", "max", "-smp", "1", "-m", "2048", "-nodefaults", "-nographic", "-no-reboot"),
+        *("-accel", accelerator(), "-cpu", "max", "-smp", str(processors), "-m", "2048", "-nodefaults"),
+        *("-nographic", "-no-reboot"),
         *("-serial", f"file:{folder / 'console.log'}"),
         *("-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd.img")),
         *("-append", f"console=ttyS0 root=/dev/vda rw panic=-1 loglevel=4 {_CLOCK}"),
