@@ -16,7 +16,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_CLOEXEC
 PAGE = 4096
 """No text attribute is longer; of a binary one more is never needed here."""
-_MOSTLY = 448
+MOSTLY = 448
 """Nearly every attribute is shorter; Python keeps memory for so many bytes at hand, a page it has to ask for."""
 _UNSET = frozenset(("", "(null)", "<NULL>", "<null>"))
 
@@ -47,8 +47,8 @@ def read_raw(folder: str, names: Iterable[str]) -> dict[str, bytes] | None:
                     continue
                 raise
             try:
-                data = read(file, _MOSTLY)
-                found[name] = data if len(data) < _MOSTLY else data + read(file, PAGE)
+                data = read(file, MOSTLY)
+                found[name] = data if len(data) < MOSTLY else data + read(file, PAGE)
             except OSError as error:
                 if not tolerable(error):
                     raise

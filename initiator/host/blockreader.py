@@ -18,8 +18,8 @@ from typing import NamedTuple
 from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import number, text
 from initiator.host.blocklinks import BlockLink, BlockLinks
-from initiator.host.lifetimes import Lifetime
-from initiator.host.watched import Descriptors, Watch, in_turn
+from initiator.host.lifetimes import Looks
+from initiator.host.watched import Descriptors, Follower, in_turn
 from initiator.model import BlockNode, Problem
 
 TURN = 64
@@ -27,8 +27,9 @@ TURN = 64
 _YOUNG = 32
 """In how many readings a device that came later is looked at each time: what will stand on it comes soon after it."""
 _FILES = tuple(lifetimes.BLOCK)
-_FOLLOWED = lifetimes.lasting(lifetimes.BLOCK, Lifetime.FOLLOWED)
-_FOLLOWED_OF_LOOP = (*_FOLLOWED, *lifetimes.lasting(lifetimes.LOOP, Lifetime.FOLLOWED))
+_LOOKS = lifetimes.looks(lifetimes.BLOCK)
+_LOOKS_AT_LOOP = lifetimes.looks({**lifetimes.BLOCK, **lifetimes.LOOP})
+_LOOKS_AT_HELD = Looks()
 _SECTOR_BYTES = 512
 _EVENT = re.compile(rb"^(MAJOR|MINOR|DEVTYPE|DISKSEQ)=(.*)$", re.MULTILINE)
 _DM_PART = re.compile(r"part\d+-")
@@ -79,9 +80,9 @@ class BlockReader:
         self._turn = turn
         self._next = 0
         self._next_stacked = 0
-        self._watch = Watch(descriptors)
+        self._watch = Follower(descriptors)
         self._unwatched: list[str] = []
-        self._followed: dict[str, tuple[str, ...]] = {}
+        self._followed: dict[str, Looks] = {}
         self._links: Mapping[str, BlockLink] = {}
         self._known: dict[str, _Known] = {}
         self._young: dict[str, int] = {}
@@ -144,7 +145,7 @@ class BlockReader:
         before, self._followed = self._followed, {}
         for node in self._last:
             names = self._followed[node.kname] = _followed(node)
-            if before.get(node.kname) != names:
+            if before.get(node.kname) is not names:
                 self._watch.forget({node.kname})
                 self._unwatched.append(node.kname)
 
@@ -294,10 +295,10 @@ def _more(kname: str) -> tuple[str, ...]:
     return tuple(lifetimes.STACKED if kname.startswith("dm-") else lifetimes.LOOP if kname.startswith("loop") else ())
 
 
-def _followed(node: BlockNode) -> tuple[str, ...]:
+def _followed(node: BlockNode) -> Looks:
     if node.holders and node.kname.startswith(_PLAIN):
-        return ()
-    return _FOLLOWED_OF_LOOP if node.kname.startswith("loop") else _FOLLOWED
+        return _LOOKS_AT_HELD
+    return _LOOKS_AT_LOOP if node.kname.startswith("loop") else _LOOKS
 
 
 def _node(

@@ -15,8 +15,6 @@ from initiator.errors import MooringError
 from initiator.fabric import EMPTY, Ends, Fabric, Neighbour, Nic, Route, TargetPort
 from initiator.host import attributes, lldp, nics, routes, sysfs
 from initiator.model import Problem, Snapshot
-from initiator.scsi import designators
-from initiator.scsi.errors import ScsiFormatError
 
 SECONDS = 15.0
 """How old an answer may be that nothing tells to be outdated."""
@@ -116,6 +114,9 @@ class FabricReader:
 
 
 def _target_port(root: Path, key: str) -> TargetPort:
+    from initiator.scsi import designators  # `mooring list` starts faster where the kernel has no path
+    from initiator.scsi.errors import ScsiFormatError
+
     hctl = key.removeprefix(_KERNEL_PATH)
     place = f"{sysfs.base(root)}/sys/class/scsi_device/{hctl}/device"
     page = (attributes.read_raw(place, ("vpd_pg83",)) or {}).get("vpd_pg83")

@@ -22,8 +22,8 @@ from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import Raw
 from initiator.host.blocklinks import BlockLink, BlockLinks
 from initiator.host.lifetimes import Lifetime
-from initiator.host.luns import SHARE, Lun, LunReader
-from initiator.host.watched import Descriptors, Watch, in_turn
+from initiator.host.luns import Lun, LunReader
+from initiator.host.watched import Descriptors, Follower, in_turn
 from initiator.model import Problem
 
 TURN = 64
@@ -98,8 +98,7 @@ class SessionReader:
         self._class = f"{sysfs.base(root)}/sys/class"
         self._turn = turn
         descriptors = descriptors or Descriptors()
-        self._watch = Watch(descriptors)
-        self._lazy_watch = Watch(descriptors, share=SHARE)
+        self._watch = Follower(descriptors)
         self._unwatched: list[str] = []
         self._luns = LunReader(self._class, turn, descriptors)
         self._blocks = BlockLinks(root)
@@ -159,16 +158,14 @@ class SessionReader:
                     raw = known.raw.get(connection, {})
                     self._follow(name, f"{self._class}/iscsi_connection/{connection}", lifetimes.CONNECTION, raw)
         self._unwatched.clear()
-        return self._watch.changed() | self._lazy_watch.changed()
+        return self._watch.changed()
 
     def _follow(self, name: str, place: str, table: Mapping[str, Lifetime], raw: Raw) -> None:
-        self._watch.follow(name, place, lifetimes.lasting(table, Lifetime.FOLLOWED, raw), raw)
-        self._lazy_watch.follow(name, place, lifetimes.lasting(table, Lifetime.SOON, raw), raw)
+        self._watch.follow(name, place, lifetimes.looks(table, raw), raw)
 
     def close(self) -> None:
         """Closes what is kept open."""
         self._watch.close()
-        self._lazy_watch.close()
         self._luns.close()
 
     # --- sessions ---
@@ -210,13 +207,9 @@ class SessionReader:
         return found, moved
 
     def _forget(self, names: set[str]) -> None:
-        self._unfollow(names)
+        self._watch.forget(names)
         for name in names:
             self._sessions.pop(name, None)
-
-    def _unfollow(self, names: set[str]) -> None:
-        self._watch.forget(names)
-        self._lazy_watch.forget(names)
 
     def _session(
         self, name: str, inode: int, known: _KnownSession | None, connections: tuple[tuple[str, int], ...]
@@ -236,7 +229,8 @@ class SessionReader:
         if known is not None and known.raw == raw and known.connections == connections:
             return known.made
         if known is None or known.connections != connections:
-            self._unfollow({name})
+            if known is not None:
+                self._watch.forget({name})
             self._unwatched.append(name)
         made = _to_session(int(name.removeprefix("session")), host, raw)
         if known is not None and made == known.made:

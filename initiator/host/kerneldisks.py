@@ -9,14 +9,14 @@ from typing import NamedTuple
 from initiator import model
 from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.diskstats import Counters, StatsReader
-from initiator.host.lifetimes import Lifetime
 from initiator.host.luns import Lun
 from initiator.host.multipath import MapInfo
 from initiator.host.multipathd import Daemon
 from initiator.host.units import Facts, Joined, Unit, path_id, read_facts, to_disk, to_map, to_path, wrong_with
-from initiator.host.watched import Descriptors, Watch, in_turn
+from initiator.host.watched import Descriptors, Follower, in_turn
 from initiator.model import BlockNode, Disk, Map, Problem
 
+_LOOKS = lifetimes.looks(lifetimes.SCSI_DISK)
 FACTS_TURN = 16
 """Of how many disks the facts are read anew in one reading without a reason."""
 
@@ -227,7 +227,7 @@ class FactsReader:
 
     def __init__(self, descriptors: Descriptors | None = None, turn: int = FACTS_TURN) -> None:
         self._turn = turn
-        self._watch = Watch(descriptors)
+        self._watch = Follower(descriptors)
         self._known: dict[str, tuple[Lun, Facts]] = {}
         self._unwatched: list[str] = []
         self._stale: set[str] = set()
@@ -241,7 +241,7 @@ class FactsReader:
                 self._watch.follow(
                     hctl,
                     f"{lun.place}/scsi_disk/{hctl}",
-                    lifetimes.lasting(lifetimes.SCSI_DISK, Lifetime.FOLLOWED),
+                    _LOOKS,
                     {} if facts.cache_type is None else {"cache_type": facts.cache_type},
                 )
         self._unwatched.clear()
@@ -265,7 +265,8 @@ class FactsReader:
         self._stale.discard(lun.hctl)
         facts = read_facts(lun)
         if known is None or known[0].kname != lun.kname:
-            self._watch.forget({lun.hctl})
+            if known is not None:
+                self._watch.forget({lun.hctl})
             if lun.kname is not None:
                 self._unwatched.append(lun.hctl)
         elif known[1] == facts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 
 class Lifetime(enum.Enum):
@@ -31,7 +32,7 @@ _OBJECT, _LOGIN, _FOLLOWED, _SOON, _TURN = (
 SESSION: Mapping[str, Lifetime] = {
     "state": _FOLLOWED,
     "target_state": _SOON,  # UNBOUND: a logout by another hand that is half done; its LUNs have gone by then
-    "recovery_tmo": _FOLLOWED,  # root may write it, and multipathd does
+    "recovery_tmo": _SOON,  # root may write it, and multipathd does
     "targetname": _OBJECT,
     "targetalias": _LOGIN,
     "tpgt": _LOGIN,
@@ -86,13 +87,13 @@ COUNTED: Mapping[str, Lifetime] = {"iorequest_cnt": _TURN, "iodone_cnt": _TURN}
 OLD_LUN: Mapping[str, Lifetime] = {"type": _TURN, "vendor": _TURN, "model": _TURN, "rev": _TURN}
 """Of LUNs without `inquiry`."""
 SCSI_DISK: Mapping[str, Lifetime] = {
-    "cache_type": _FOLLOWED,  # root may write it
+    "cache_type": _SOON,  # root may write it
     "thin_provisioning": _TURN,
 }
 BLOCK: Mapping[str, Lifetime] = {
     "uevent": _OBJECT,  # device number and sequence number
     "size": _TURN,  # but a change shows in /proc/partitions, which is read each time
-    "ro": _FOLLOWED,  # blockdev --setro sends no event; not of what another device holds: it is used through that one
+    "ro": _SOON,  # blockdev --setro sends no event; not of what another device holds: it is used through that one
 }
 STACKED: Mapping[str, Lifetime] = {"dm/name": _TURN, "dm/uuid": _TURN}
 """Of device mapper devices; dmsetup renames them, and the kernel tells of it (drivers/md/dm-ioctl.c)."""
@@ -100,13 +101,21 @@ LOOP: Mapping[str, Lifetime] = {"loop/backing_file": _FOLLOWED, "diskseq": _FOLL
 """Of loop devices, which take up another file and stay the same object."""
 
 
-def lasting(table: Mapping[str, Lifetime], lifetime: Lifetime, there: Iterable[str] | None = None) -> tuple[str, ...]:
-    """The attributes of a table with this lifetime.
+class Looks(NamedTuple):
+    """The attributes of an object that are looked at without a reason."""
+
+    always: tuple[str, ...] = ()
+    """In each reading."""
+    soon: tuple[str, ...] = ()
+
+
+def looks(table: Mapping[str, Lifetime], there: Iterable[str] | None = None) -> Looks:
+    """What is looked at of the attributes in a table.
 
     Args:
         table: One of the above.
-        lifetime: The lifetime.
         there: The attributes that such an object has in this kernel; None for all.
     """
-    names = tuple(table) if there is None else there
-    return tuple(name for name in names if table.get(name) is lifetime)
+    names = tuple(table) if there is None else tuple(there)
+    always, soon = [tuple([name for name in names if table.get(name) is kind]) for kind in (_FOLLOWED, _SOON)]
+    return Looks(always, soon)

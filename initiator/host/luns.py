@@ -10,15 +10,11 @@ from typing import NamedTuple
 from initiator.host import attributes, lifetimes, sysfs
 from initiator.host.attributes import Raw
 from initiator.host.blocklinks import BlockLink
-from initiator.host.lifetimes import Lifetime
-from initiator.host.watched import Descriptors, Watch, in_turn
+from initiator.host.watched import Descriptors, Follower, in_turn
 
-SHARE = 4
-"""Of what may be some readings old, one attribute in so many is looked at in each reading of a large host."""
 _IDENTITY = ("inquiry", "wwid")
 _CHANGING = tuple(name for name in lifetimes.LUN if name not in _IDENTITY)
-_FOLLOWED = lifetimes.lasting(lifetimes.LUN, Lifetime.FOLLOWED)
-_SOON = lifetimes.lasting(lifetimes.LUN, Lifetime.SOON)
+_LOOKS = lifetimes.looks(lifetimes.LUN)
 _LUN_PLACE = re.compile(r"/session(\d+)/target[^/]+/(\d+):(\d+):(\d+):(\d+)/")
 _BLOCK_PLACE = re.compile(r"/session(\d+)/target[^/]+/(\d+:\d+:\d+:\d+)/block/[^/]+$")
 
@@ -73,8 +69,7 @@ class LunReader:
     def __init__(self, folder: str, turn: int, descriptors: Descriptors) -> None:
         self._class = folder
         self._turn = turn
-        self._watch = Watch(descriptors)
-        self._lazy_watch = Watch(descriptors, share=SHARE)
+        self._watch = Follower(descriptors)
         self._unwatched: list[str] = []
         self._links: Mapping[str, int] = {}
         self._block_links: Mapping[str, BlockLink] = {}
@@ -92,10 +87,9 @@ class LunReader:
         for hctl in self._unwatched:
             known = self._known.get(hctl)
             if known is not None and known.made is not None:
-                self._watch.follow(hctl, known.place, _FOLLOWED, known.made.changing)
-                self._lazy_watch.follow(hctl, known.place, _SOON, known.made.changing)
+                self._watch.follow(hctl, known.place, _LOOKS, known.made.changing)
         self._unwatched.clear()
-        return self._watch.changed() | self._lazy_watch.changed()
+        return self._watch.changed()
 
     def read(
         self,
@@ -148,18 +142,15 @@ class LunReader:
         if known.made is None:
             self._absent.add(hctl)
         elif before is None:
-            self._absent.discard(hctl)
-            self._forget({hctl})
+            if hctl in self._absent:  # it was there before, and may be followed still
+                self._absent.discard(hctl)
+                self._watch.forget({hctl})
             self._unwatched.append(hctl)
-
-    def _forget(self, hctls: set[str]) -> None:
-        self._watch.forget(hctls)
-        self._lazy_watch.forget(hctls)
 
     def _doubt(self, sids: set[int]) -> None:
         """Forgets which LUNs belong to sessions that are gone: the host number of one goes to the next session."""
         for hctl in [hctl for hctl, known in self._known.items() if known.sid >= 0 and known.sid not in sids]:
-            self._forget({hctl})
+            self._watch.forget({hctl})
             del self._known[hctl]
             self._links = {}
         self._sids = sids
@@ -175,7 +166,7 @@ class LunReader:
                 known = self._find(hctl, inode, sids)
             self._known[hctl] = known
             self._of_session.setdefault(known.sid, []).append(hctl)
-        self._forget({hctl for hctl, known in before.items() if self._known.get(hctl) is not known})
+        self._watch.forget({hctl for hctl, known in before.items() if self._known.get(hctl) is not known})
         self._absent &= self._known.keys()
         return {hctl for hctl, known in self._known.items() if before.get(hctl) is not known}
 
@@ -209,7 +200,6 @@ class LunReader:
     def close(self) -> None:
         """Closes what is kept open."""
         self._watch.close()
-        self._lazy_watch.close()
 
 
 def _read_lun(hctl: str, known: _Known, kname: str | None, whole: bool) -> Lun | None:

@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from initiator.errors import BadInputError
 from initiator.host import sysfs
+from initiator.host.watched import share
 from initiator.model import Portal, Problem
 from initiator.names import DEFAULT_PORT, clean, parse_portal
 
 DATABASES = ("etc/iscsi", "var/lib/iscsi")
 _DISCOVERIES = ("send_targets", "isns", "slp", "static", "fw")
 _LARGEST = 1 << 16
-_SETTING = re.compile(r"^([\w.\[\]-]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE | re.ASCII)
+_SETTING = re.compile(r"([\w.\[\]-]+)[ \t]*", re.ASCII)
 _SECRET = re.compile(r"password|secret", re.IGNORECASE)
 
 
@@ -119,6 +120,7 @@ class RecordReader:
         self._root = sysfs.base(root)
         self._folders: dict[str, tuple[int | None, tuple[str, ...]]] = {}
         self._records: dict[str, tuple[tuple[int, int, int], NodeRecord]] = {}
+        self._next_folder = self._next_record = 0
         self._places: tuple[_Place, ...] = ()
         self._trouble: tuple[Problem, ...] = ()
         """What was wrong with the folders and records themselves."""
@@ -151,15 +153,22 @@ class RecordReader:
         return self._last
 
     def _moved(self) -> bool:
-        """Whether a folder or a record has another time stamp than when it was read, or could not be read then."""
+        """Whether a folder or a record has another time stamp than when it was read, or could not be read then.
+
+        Of a large database a part is looked at in each reading.
+        """
         if len(self._records) != len(self._places):
             return True
+        folders, self._next_folder = share(self._folders, self._next_folder)
+        records, self._next_record = share(self._records, self._next_record)
         stat = os.stat
         try:
-            for folder, (when, _) in self._folders.items():
+            for folder in folders:
+                when, _ = self._folders[folder]
                 if (_mtime(folder) if when is None else stat(folder).st_mtime_ns) != when:
                     return True
-            for path, ((inode, mtime, size), _) in self._records.items():
+            for path in records:
+                (inode, mtime, size), _ = self._records[path]
                 found = stat(path)
                 if found.st_mtime_ns != mtime or found.st_ino != inode or found.st_size != size:
                     return True
@@ -264,7 +273,25 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 def parse_settings(text: str) -> dict[str, str]:
     """The `name = value` lines of a record; passwords and comments are left out."""
-    return {name: clean(value, 1024) for name, value in _SETTING.findall(text) if not _SECRET.search(name)}
+    found = {}
+    for line in text.split("\n"):
+        words, equals, value = line.partition("=")
+        if equals and (name := _name(words)) is not None:
+            found[name] = _value(value.strip(" \t"))
+    return found
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _name(words: str) -> str | None:
+    """The setting that a line is about; None where it is none, or a password. All records have the same ones."""
+    fits = _SETTING.fullmatch(words)
+    return None if fits is None or _SECRET.search(words) else fits[1]
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _value(text: str) -> str:
+    """Remembered, because most records say the same in most settings."""
+    return clean(text, 1024)
 
 
 def _settings(path: str, problems: list[Problem]) -> dict[str, str] | None:

@@ -13,12 +13,15 @@ import os
 import resource
 from collections.abc import Collection, Iterable, Mapping
 
-from initiator.host.attributes import FILE, PAGE, read_one, tolerable
+from initiator.host.attributes import FILE, MOSTLY, PAGE, read_one, tolerable
+from initiator.host.lifetimes import Looks
 
 MOST = 16384
 """Descriptors that are kept at most, whatever the process may have."""
 FEW = 1024
 """Attributes that one reading looks at without a thought."""
+SHARE = 4
+"""Of what may be some readings old, one attribute in so many is looked at in each reading of a large host."""
 
 
 class Descriptors:
@@ -93,7 +96,9 @@ class Watch:
         pairs = zip(self._handles[begin : begin + count], last[begin : begin + count], strict=True)
         for slot, (handle, was) in enumerate(pairs, begin):
             try:
-                now = pread(handle, PAGE, 0) if handle >= 0 else self._look(slot)
+                now = pread(handle, MOSTLY, 0) if handle >= 0 else self._look(slot)
+                if now is not None and len(now) == MOSTLY:
+                    now = pread(handle, PAGE, 0)
             except OSError as error:
                 if not tolerable(error):
                     raise
@@ -138,6 +143,53 @@ class Watch:
         """Follows nothing any more."""
         self.forget(set(self._owners))
         self._sweep()
+
+
+class Follower:
+    """Tells of which objects an attribute has changed whose lifetime says that it is looked at.
+
+    Args:
+        descriptors: Where descriptors are taken from.
+    """
+
+    def __init__(self, descriptors: Descriptors | None = None) -> None:
+        descriptors = descriptors or Descriptors()
+        self._always = Watch(descriptors)
+        self._soon = Watch(descriptors, SHARE)
+
+    def follow(self, owner: str, folder: str, looks: Looks, values: Mapping[str, bytes]) -> None:
+        """Follows attributes of an object from now on.
+
+        Args:
+            owner: What `changed` calls the object.
+            folder: Where the attributes are.
+            looks: Which ones.
+            values: What they said when the object was read; what is missing here could not be read.
+        """
+        self._always.follow(owner, folder, looks.always, values)
+        self._soon.follow(owner, folder, looks.soon, values)
+
+    def forget(self, owners: Collection[str]) -> None:
+        """Follows nothing of these objects any more."""
+        self._always.forget(owners)
+        self._soon.forget(owners)
+
+    def changed(self) -> set[str]:
+        """The objects of which something has changed."""
+        return self._always.changed() | self._soon.changed()
+
+    def close(self) -> None:
+        """Follows nothing any more."""
+        self._always.close()
+        self._soon.close()
+
+
+def share(names: Collection[str], start: int) -> tuple[Iterable[str], int]:
+    """Which of `names` a reading looks at if they may be some readings old, and where the next reading begins."""
+    if len(names) <= FEW:
+        return names, 0
+    end = min(start + -(-len(names) // SHARE), len(names))
+    return list(names)[start:end], end % len(names)
 
 
 def in_turn(names: list[str], start: int, count: int) -> tuple[set[str], int]:

@@ -37,6 +37,67 @@ def inquiry(kind: int = 0, vendor: str = "LIO-ORG", product: str = "FILEIO", rev
     return head + vendor.encode().ljust(8)[:8] + product.encode().ljust(16)[:16] + revision.encode().ljust(4)[:4]
 
 
+WHOLE_RECORD: Mapping[str, str] = {
+    "node.leading_login": "No",
+    "iface.prefix_len": "0",
+    "iface.vlan_id": "0",
+    "iface.vlan_priority": "0",
+    "iface.iface_num": "0",
+    "iface.mtu": "0",
+    "iface.port": "0",
+    "iface.tos": "0",
+    "iface.ttl": "0",
+    "iface.tcp_wsf": "0",
+    "iface.tcp_timer_scale": "0",
+    "iface.def_task_mgmt_timeout": "0",
+    "iface.erl": "0",
+    "iface.max_receive_data_len": "0",
+    "iface.first_burst_len": "0",
+    "iface.max_outstanding_r2t": "0",
+    "iface.max_burst_len": "0",
+    "node.discovery_address": "10.9.1.2",
+    "node.discovery_port": "3260",
+    "node.discovery_type": "send_targets",
+    "node.session.initial_cmdsn": "0",
+    "node.session.initial_login_retry_max": "8",
+    "node.session.xmit_thread_priority": "-20",
+    "node.session.cmds_max": "128",
+    "node.session.queue_depth": "32",
+    "node.session.nr_sessions": "1",
+    "node.session.auth.chap_algs": "MD5",
+    "node.session.timeo.replacement_timeout": "120",
+    "node.session.err_timeo.abort_timeout": "15",
+    "node.session.err_timeo.lu_reset_timeout": "30",
+    "node.session.err_timeo.tgt_reset_timeout": "30",
+    "node.session.err_timeo.host_reset_timeout": "60",
+    "node.session.iscsi.FastAbort": "Yes",
+    "node.session.iscsi.InitialR2T": "No",
+    "node.session.iscsi.ImmediateData": "Yes",
+    "node.session.iscsi.FirstBurstLength": "262144",
+    "node.session.iscsi.MaxBurstLength": "16776192",
+    "node.session.iscsi.DefaultTime2Retain": "0",
+    "node.session.iscsi.DefaultTime2Wait": "2",
+    "node.session.iscsi.MaxConnections": "1",
+    "node.session.iscsi.MaxOutstandingR2T": "1",
+    "node.session.iscsi.ERL": "0",
+    "node.session.reopen_max": "0",
+    "node.conn[0].tcp.window_size": "524288",
+    "node.conn[0].tcp.type_of_service": "0",
+    "node.conn[0].timeo.logout_timeout": "15",
+    "node.conn[0].timeo.login_timeout": "15",
+    "node.conn[0].timeo.auth_timeout": "45",
+    "node.conn[0].timeo.noop_out_interval": "5",
+    "node.conn[0].timeo.noop_out_timeout": "5",
+    "node.conn[0].iscsi.MaxXmitDataSegmentLength": "0",
+    "node.conn[0].iscsi.MaxRecvDataSegmentLength": "262144",
+    "node.conn[0].iscsi.HeaderDigest": "None",
+    "node.conn[0].iscsi.DataDigest": "None",
+    "node.conn[0].iscsi.IFMarker": "No",
+    "node.conn[0].iscsi.OFMarker": "No",
+}
+"""What open-iscsi 2.1.8 writes into a record besides what `KernelTree.record` writes."""
+
+
 class KernelTree(Tree):
     """A host with open-iscsi.
 
@@ -294,7 +355,7 @@ def big(root: Path, sessions: int, paths: int, kernel: tuple[int, int] = (6, 12)
         name = f"iqn.2026-11.io.mooring.bench:t{target}"
         address = f"10.{way + 1}.{target // 250}.{target % 250 + 1}"
         tree.session(sid, name, address, local=f"10.{way + 1}.255.1")
-        tree.record(name, f"{address},3260,1")
+        tree.record(name, f"{address},3260,1", **WHOLE_RECORD)
         for lun in range(luns):
             disk = target * luns + lun
             kname = f"sd{_letters(number)}"

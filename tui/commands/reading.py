@@ -13,7 +13,6 @@ from initiator.model import Session, Snapshot
 from tui.commands.common import emit, snapshot
 from tui.exits import Exit
 from tui.export import SHEETS, as_json, csv_list, human_fields, human_list, snapshot_json
-from tui.find import find_any
 from tui.healthtext import health_json, health_lines
 
 
@@ -41,6 +40,8 @@ def list_all(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """`mooring show NAME`."""
+    from tui.find import find_any
+
     found = snapshot()
     item = find_any(found, arguments.name)
     if arguments.json:
