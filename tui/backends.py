@@ -109,9 +109,9 @@ class TcpLater:
         return {}
 
     def _import(self) -> None:
-        from initiator.host.sockets import kernel_connections
+        from initiator.host.sockets import SparingConnections
 
-        self._ask = kernel_connections
+        self._ask = SparingConnections()
 
 
 class HostSource:

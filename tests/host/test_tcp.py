@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from initiator.host.sockets import SparingConnections
 from initiator.host.tcp import Endpoint, parse_tcp_info, read_tcp
 from initiator.model import TcpInfo
 
@@ -36,6 +37,21 @@ def connected(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
             other.sendall(b"y")
             assert client.recv(1) == b"y"
             yield client
+
+
+def test_what_costs_much_is_asked_seldom() -> None:
+    clock, spent, asked = [100.0], [0.0], []
+
+    def ask() -> dict[tuple[int, str, int], TcpInfo]:
+        asked.append(clock[0])
+        spent[0] += 0.17
+        return {(40_000, "192.0.2.7", 3260): TcpInfo("established", len(asked))}
+
+    tcp = SparingConnections(ask, lambda: clock[0], lambda: spent[0])
+    for _ in range(20):
+        assert tcp()[(40_000, "192.0.2.7", 3260)].rtt_us == len(asked)
+        clock[0] += 1
+    assert asked == [100.0, 109.0, 118.0]
 
 
 def own_info(client: socket.socket) -> TcpInfo:

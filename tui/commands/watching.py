@@ -117,10 +117,10 @@ def host_lookout(
     from initiator.engine.client import EngineClient
     from initiator.host.fabric import FabricReader
     from initiator.host.pulse import SessionPulse
-    from initiator.host.sockets import kernel_connections
+    from initiator.host.sockets import SparingConnections
     from initiator.inventory import Inventory
 
-    with Inventory(engine=EngineClient(), tcp=kernel_connections) as inventory:
+    with Inventory(engine=EngineClient(), tcp=SparingConnections()) as inventory:
         kernel = SessionPulse()
         lookout = Lookout(
             inventory.read,
