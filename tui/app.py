@@ -25,8 +25,10 @@ from textual.theme import Theme
 
 from initiator import places
 from initiator.errors import MooringError
+from initiator.model import Severity
 from tui import background, orders
 from tui.backends import Backends, real
+from tui.config import Alerts
 from tui.feed import Feed, Mailbox
 from tui.palette import MooringProvider
 from tui.screens.dialog import Dialog
@@ -39,12 +41,15 @@ from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
 
 if TYPE_CHECKING:
+    from initiator.alerts import Alert
     from initiator.host.nodes import NodeRecord
     from safety.journal import Unfinished
     from safety.plan import Plan
     from safety.scope import Scope
     from tui.orders import Order
 
+TOAST_LINES = 3
+"""So many alerts fit into one toast."""
 DARK = Theme(
     "mooring-dark",
     primary="#56b6c2",
@@ -90,6 +95,10 @@ class AppOptions:
     size: tuple[int, int] = (120, 36)
     """Columns and rows of that picture."""
     light: bool = False
+    alerts: Alerts = dataclasses.field(default_factory=Alerts)
+    """How alerts are told here."""
+    replay: str = ""
+    """What is replayed instead of this host, in a few words; empty for the host itself."""
 
 
 class Arrived(Message):
@@ -137,6 +146,8 @@ class MooringApp(App[int]):
     @property
     def read_only(self) -> str:
         """Why nothing may be changed; empty when it may."""
+        if self.options.replay:
+            return f"Replay: this is {self.options.replay}, not this host as it is. Nothing can be changed in it."
         if not self.root:
             return "Read-only: you are not root. Start Mooring with sudo to change anything."
         return "Read-only: Mooring was started with --read-only." if self.options.read_only else ""
@@ -187,6 +198,7 @@ class MooringApp(App[int]):
     def _arrived(self) -> None:
         delivery = self._mailbox.take()
         self.main.failure = delivery.failure
+        self._tell(delivery.judged.alerts)
         self.store.freeze(isinstance(self.screen, Dialog))
         if delivery.snapshot is None:
             self.main.tell_age()
@@ -198,6 +210,19 @@ class MooringApp(App[int]):
             self.main.tell_age()
         if first and self.options.screenshot is not None:
             self.set_timer(0.5, self._take_picture_and_leave)
+
+    def _tell(self, alerts: Sequence[Alert]) -> None:
+        """A toast for what somebody should know, and the bell if it is bad."""
+        if not alerts or self.options.screenshot is not None:
+            return
+        if self.options.alerts.toast:
+            shown = [say(alert.text) for alert in alerts[:TOAST_LINES]]
+            more = [f"and {len(alerts) - TOAST_LINES} more: see the events"] if len(alerts) > TOAST_LINES else []
+            bad = any(alert.severity is not Severity.NOTE for alert in alerts)
+            text, title = "\n".join([*shown, *more]), "Alert" if bad else "Well again"
+            self.notify(text, title=title, severity="error" if bad else "information", timeout=20, markup=False)
+        if self.options.alerts.bell and any(alert.severity is Severity.BAD for alert in alerts):
+            self.bell()
 
     @on(background.Ready)
     def _work_done(self, message: background.Ready) -> None:
@@ -347,8 +372,13 @@ class MooringApp(App[int]):
         self.exit(0)
 
 
-def run(options: AppOptions) -> int:
+def run(options: AppOptions, backends: Backends | None = None, wall: Callable[[], float] = time.time) -> int:
     """Show the dashboard until the person leaves; the return value is the exit code.
+
+    Args:
+        options: What the command line tells.
+        backends: What it stands on; this host when None.
+        wall: Unix time, for ages.
 
     Raises:
         MooringError: there is no terminal that could show it.
@@ -361,7 +391,7 @@ def run(options: AppOptions) -> int:
             options = dataclasses.replace(options, ascii=True)
     logging.basicConfig(filename=places.state_dir() / "dashboard.log", level=logging.WARNING)
     threading.excepthook = background.log_failures
-    app = MooringApp(options, real(practice=options.practice))
+    app = MooringApp(options, backends or real(practice=options.practice), wall=wall)
     with contextlib.nullcontext() if picture else ends_with_terminal():
         code = app.run(headless=picture, size=options.size if picture else None)
     return app.return_code or 0 if code is None else code

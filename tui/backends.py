@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from safety.journal import Unfinished
     from safety.plan import Plan
     from safety.scope import Scope
+    from tui.judging import Judge
 
 
 class Remover(Protocol):
@@ -115,27 +116,29 @@ class TcpLater:
 
 
 class HostSource:
-    """This host, read by `initiator.inventory`."""
+    """This host, read by `initiator.inventory` and judged by `tui.judging`."""
 
     def __init__(self) -> None:
-        self._parts: tuple[EngineClient, Inventory] | None = None
+        self._parts: tuple[EngineClient, Inventory, Judge] | None = None
         self._watch: udev.Watch | None = None
         self._kernel: SessionPulse | None = None
+        self._told: tuple[Event, ...] = ()
 
     def read(self) -> Reading:
-        """One snapshot, and the engine's messages."""
-        _, inventory = self._opened()
-        snapshot = inventory.read()
-        return Reading(snapshot, inventory.events)
+        """One snapshot with its verdicts, and the engine's messages."""
+        _, inventory, judge = self._opened()
+        snapshot, judged, told = judge.look()
+        self._told = (*self._told, *told)[-100:]
+        return Reading(snapshot, (*inventory.events, *self._told), judged)
 
     def pulse(self) -> Hashable:
         """The states of the engine's sessions, paths and disks (one question over a socket), and of the kernel's."""
         from initiator.engine.client import EngineNotRunning
         from initiator.host.pulse import SessionPulse
 
-        engine, _ = self._opened()
+        engine, _, judge = self._opened()
         self._kernel = self._kernel or SessionPulse()
-        kernel = self._kernel.look()
+        kernel = (self._kernel.look(), tuple(judge.wrong()))
         try:
             report = engine.snapshot()
         except EngineNotRunning:
@@ -156,6 +159,7 @@ class HostSource:
                 self._parts[1].stir()
             changed()
 
+        self._opened()[2].probe(changed)
         with contextlib.suppress(OSError):
             self._watch = udev.Watch(happened)
 
@@ -165,16 +169,20 @@ class HostSource:
             self._watch.close()
         if self._parts is not None:
             self._parts[1].close()
+            self._parts[2].close()
 
-    def _opened(self) -> tuple[EngineClient, Inventory]:
+    def _opened(self) -> tuple[EngineClient, Inventory, Judge]:
         if self._parts is None:
             from initiator.engine.client import EngineClient
             from initiator.host.watched import raise_limit
             from initiator.inventory import Inventory
+            from tui import config
+            from tui.judging import Judge
 
             raise_limit()
             engine = EngineClient()
-            self._parts = (engine, Inventory(engine=engine, tcp=TcpLater()))
+            inventory = Inventory(engine=engine, tcp=TcpLater())
+            self._parts = (engine, inventory, Judge(inventory.read, config.load()[0]))
         return self._parts
 
 

@@ -154,8 +154,12 @@ def _add_recordings(commands: _Commands[argparse.ArgumentParser]) -> None:
     record.add_argument("file", help="a new file; it is gzip of JSON lines, for its owner only")
     record.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
     record.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
-    replay = group.add("replay", "replay", "what changed and what was wrong in a recording, one line each", json=True)
+    replay = group.add("replay", "replay", "show a recording on the dashboard, or as lines", json=True)
     replay.add_argument("file", help="what `mooring record` has written")
+    replay.add_argument(
+        "--lines", action="store_true", help="print changes and alerts, one line each (in a pipe: always)"
+    )
+    replay.add_argument("--speed", type=float, default=1.0, metavar="N", help="so many recorded seconds in one (1)")
     replay.add_argument("--from", dest="since", metavar="TIME", help="HH:MM:SS, or seconds from the beginning")
 
 

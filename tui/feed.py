@@ -14,11 +14,27 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
+from initiator.alerts import Alert
 from initiator.errors import MooringError
+from initiator.fabric import EMPTY, Fabric
+from initiator.judgement import Health
 from initiator.model import Event, Snapshot
 
 EVENT_LIMIT = 1000
 """Events that wait for a screen which stands still; older ones are dropped."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """What is made of a reading."""
+
+    health: Health | None = None
+    """None where nobody judges."""
+    fabric: Fabric = EMPTY
+    alerts: tuple[Alert, ...] = ()
+
+
+UNJUDGED = Judged()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class Reading:
     snapshot: Snapshot
     events: tuple[Event, ...] = ()
     """The messages of the engine, old ones too."""
+    judged: Judged = UNJUDGED
 
 
 class Source(Protocol):
@@ -63,6 +80,8 @@ class Delivery:
     events: tuple[Event, ...]
     failure: str
     """Why there is no newer snapshot; empty when there is one."""
+    judged: Judged = UNJUDGED
+    """Of the snapshot, with the alerts of all readings since the screen last looked."""
 
 
 class Mailbox:
@@ -76,14 +95,24 @@ class Mailbox:
         self._snapshot: Snapshot | None = None
         self._read_at = 0.0
         self._events: deque[Event] = deque(maxlen=EVENT_LIMIT)
+        self._alerts: deque[Alert] = deque(maxlen=EVENT_LIMIT)
+        self._judged = UNJUDGED
         self._failure = ""
 
-    def put(self, snapshot: Snapshot | None, read_at: float, events: Sequence[Event], failure: str = "") -> None:
+    def put(
+        self,
+        snapshot: Snapshot | None,
+        read_at: float,
+        events: Sequence[Event],
+        failure: str = "",
+        judged: Judged = UNJUDGED,
+    ) -> None:
         """Lay in a reading, or why there is none."""
         with self._lock:
             if snapshot is not None:
-                self._snapshot, self._read_at = snapshot, read_at
+                self._snapshot, self._read_at, self._judged = snapshot, read_at, judged
             self._events.extend(events)
+            self._alerts.extend(judged.alerts)
             self._failure = failure
             waiting, self._full = self._full, True
         if not waiting:
@@ -92,9 +121,11 @@ class Mailbox:
     def take(self) -> Delivery:
         """Empty the box."""
         with self._lock:
-            delivery = Delivery(self._snapshot, self._read_at, tuple(self._events), self._failure)
+            judged = dataclasses.replace(self._judged, alerts=tuple(self._alerts))
+            delivery = Delivery(self._snapshot, self._read_at, tuple(self._events), self._failure, judged)
             self._snapshot = None
             self._events.clear()
+            self._alerts.clear()
             self._full = False
             return delivery
 
@@ -186,4 +217,5 @@ class Feed(threading.Thread):
             events += self._differ(self._last, reading.snapshot)
         self._seen = fresh
         self._last = reading.snapshot
-        self._mailbox.put(reading.snapshot, now, sorted(events, key=lambda event: event.at))
+        ordered = sorted(events, key=lambda event: event.at)
+        self._mailbox.put(reading.snapshot, now, ordered, judged=reading.judged)

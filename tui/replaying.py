@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator
+from typing import NoReturn
 
+from initiator.errors import RefusedError
+from initiator.judgement import SETTLE
+from initiator.lookout import Lookout
 from initiator.model import Event
 from initiator.recording import Moment, Recording, RecordingError
-from tui.feed import Reading
+from tui.backends import Backends
+from tui.feed import Judged, Reading
 
 
 class Player:
@@ -67,14 +72,22 @@ class Player:
 class ReplaySource:
     """A `tui.feed.Source` that reads a recording."""
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: Player, settle_s: float = SETTLE) -> None:
         self.player = player
         self._events: tuple[Event, ...] = player.current.events
+        self._lookout = Lookout(
+            lambda: player.current.snapshot,
+            lambda _: player.current.fabric,
+            settle_s=settle_s,
+            differ=lambda _old, _new: (),
+            monotonic=lambda: player.current.at,
+        )
 
     def read(self) -> Reading:
-        """The frame whose time it is."""
+        """The frame whose time it is, judged as it would have been then."""
         self._events = (*self._events, *self.player.advance())[-1000:]
-        return Reading(self.player.current.snapshot, self._events)
+        look = self._lookout.look()
+        return Reading(look.snapshot, self._events, Judged(look.health, look.fabric))
 
     def pulse(self) -> Hashable:
         """Which frame is next: it changes when another one's time has come."""
@@ -86,3 +99,60 @@ class ReplaySource:
 
     def close(self) -> None:
         """The file is closed with its iterator."""
+
+
+class _Past:
+    """Stands for whoever would change something: what was cannot be changed, and what is now is not looked at."""
+
+    def plan(self, scope: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def start(self, plan: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def resume(self, journal: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def undo(self, journal: object, chap_secret: str | None) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def unfinished(self) -> tuple[()]:
+        """Removals of now have no place here."""
+        return ()
+
+    def past(self) -> tuple[()]:
+        """Removals of now have no place here."""
+        return ()
+
+    def idle(self) -> tuple[()]:
+        """Records of now have no place here."""
+        return ()
+
+    def login(self, record: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def logout(self, session: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def startup(self, session: object, mode: str) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def rescan(self, sessions: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+
+def _refused() -> RefusedError:
+    return RefusedError("this is a replay: nothing can be changed in what was", fix="mooring shows this host as it is")
+
+
+def backends(source: ReplaySource) -> Backends:
+    """What the dashboard stands on in a replay: the recording tells all, and nothing is changed."""
+    return Backends(source, lambda _old, _new: (), _Past(), _Past())

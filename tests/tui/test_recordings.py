@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from initiator.alerts import Alert
+from initiator.errors import RefusedError
 from initiator.fabric import EMPTY
+from initiator.judgement import Verdict
 from initiator.lookout import Lookout
 from initiator.model import Event, PathState, Severity, Snapshot
 from initiator.recording import Recorder, Recording, RecordingError
 from tests import wiring
+from tests.until import until
+from tui import replaying
+from tui.app import AppOptions, MooringApp
+from tui.backends import Backends
 from tui.cli import main
 from tui.commands import recordings
 from tui.replaying import Player, ReplaySource
@@ -146,3 +153,70 @@ def test_an_empty_recording_has_nothing_to_show(tmp_path: Path) -> None:
     Recorder(tmp_path / "tape", "host", BEGAN).close()
     with pytest.raises(RecordingError, match="nothing in it"):
         Player(Recording(tmp_path / "tape"))
+
+
+def test_nothing_can_be_changed_in_a_replay_and_nothing_of_now_is_shown(tape: Path) -> None:
+    stand_in = replaying.backends(ReplaySource(Player(Recording(tape))))
+    assert stand_in.remover.unfinished() == ()
+    assert stand_in.kernel.idle() == ()
+    orders: list[Callable[[], object]] = [
+        lambda: stand_in.remover.plan(None),  # type: ignore[arg-type]
+        lambda: stand_in.remover.start(None),  # type: ignore[arg-type]
+        lambda: stand_in.remover.resume(tape),
+        lambda: stand_in.remover.undo(tape, None),
+        lambda: stand_in.kernel.login(None),  # type: ignore[arg-type]
+        lambda: stand_in.kernel.logout(None),  # type: ignore[arg-type]
+        lambda: stand_in.kernel.startup(None, "manual"),  # type: ignore[arg-type]
+        lambda: stand_in.kernel.rescan(()),
+    ]
+    for order in orders:
+        with pytest.raises(RefusedError, match="a replay"):
+            order()
+
+
+async def test_the_dashboard_shows_a_replay_as_one(tape: Path) -> None:
+    clock = Clock()
+    player = Player(Recording(tape), clock=clock)
+    options = AppOptions(read_only=True, replay="what host was like on 2026-11-18")
+    app = MooringApp(options, replaying.backends(ReplaySource(player)), wall=player.now, root=True)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.store.world is not None)
+        await pilot.pause()
+        assert "REPLAY" in screen_text(app)
+        assert "live" not in screen_text(app)
+        assert app.read_only.startswith("Replay: this is what host was like")
+        clock.now = 6.0
+        await until(lambda: app.store.world is not None and app.store.world.snapshot.taken_at == BEGAN + 6)
+        assert app.store.world is not None
+        assert app.store.world.snapshot.paths[0].state is PathState.FAILED
+
+
+def screen_text(app: MooringApp) -> str:
+    """What is on the screen, as plain text."""
+    return "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "title", "bell"),
+    [
+        ([Verdict.AT_RISK], "Alert", True),
+        ([Verdict.DEGRADED], "Alert", False),
+        ([Verdict.OK], "Well again", False),
+        ([Verdict.DOWN] * 5, "Alert", True),
+    ],
+)
+async def test_alerts_are_a_toast_and_ring_when_it_is_bad(
+    monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict], title: str, bell: bool
+) -> None:
+    app = MooringApp(AppOptions(), Backends(None, None, None, None))  # type: ignore[arg-type]
+    told: list[tuple[str, str]] = []
+    rung: list[None] = []
+    monkeypatch.setattr(app, "notify", lambda text, title, **_: told.append((title, text)))
+    monkeypatch.setattr(app, "bell", lambda: rung.append(None))
+    app._tell([Alert(0.0, "disk", "d", f"d{n}", verdict, Verdict.OK, "x") for n, verdict in enumerate(verdicts)])
+    assert [each[0] for each in told] == [title]
+    assert bool(rung) == bell
+    if len(verdicts) > 3:
+        assert told[0][1].endswith("and 2 more: see the events")
+    app._tell([])
+    assert len(told) == 1

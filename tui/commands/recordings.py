@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -35,9 +37,31 @@ def record(arguments: argparse.Namespace) -> int:
 
 
 def replay(arguments: argparse.Namespace) -> int:
-    """`mooring replay FILE`: what changed and what was wrong, as `mooring watch` would have told it."""
+    """`mooring replay FILE`: on the dashboard; or, as lines, what `mooring watch` would have told."""
+    if arguments.speed <= 0:
+        raise BadInputError(f"--speed {arguments.speed:g} is not above zero")
     recording = Recording(Path(arguments.file))
     since = _since(arguments.since, recording.head.began) if arguments.since else None
+    if arguments.json or arguments.lines or not sys.stdout.isatty():
+        return _lines(arguments, recording, since)
+    return _dashboard(arguments, recording, since)
+
+
+def _dashboard(arguments: argparse.Namespace, recording: Recording, since: float | None) -> int:
+    from tui.app import AppOptions, run
+    from tui.replaying import Player, ReplaySource, backends
+
+    settings = settings_in_force()
+    player = Player(recording, arguments.speed, since)
+    source = ReplaySource(player, settings.removal.settle_s)
+    day = datetime.fromtimestamp(recording.head.began).astimezone()
+    title = f"what {clean(recording.head.host)} was like on {day:%Y-%m-%d}"
+    quiet = dataclasses.replace(settings.alerts, toast=False, bell=False)
+    options = AppOptions(read_only=True, replay=title, alerts=quiet)
+    return run(options, backends(source), player.now)
+
+
+def _lines(arguments: argparse.Namespace, recording: Recording, since: float | None) -> int:
     settings = settings_in_force()
     moment: Moment | None = None
     at = 0.0

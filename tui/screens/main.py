@@ -166,7 +166,8 @@ class MainScreen(Screen[None]):
             return
         bar = self.query_one("#title", Bar)
         app = self.mooring
-        status = Status(app.wall(), app.tick(), bool(app.read_only), app.is_practice, self.failure)
+        replay = clock(app.wall()) if app.options.replay else ""
+        status = Status(app.wall(), app.tick(), bool(app.read_only), app.is_practice, self.failure, replay)
         bar.show(title(self.store, status, bar.size.width, self.glyphs))
         context = self.context()
         shown = sorted((action for action in actions.ACTIONS if action.footer), key=lambda action: action.footer)

@@ -32,6 +32,8 @@ class Status(NamedTuple):
     read_only: bool
     practice: bool
     failure: str
+    replay: str = ""
+    """The time that it is in a replay; empty for the host as it is."""
 
 
 def title(store: Store, status: Status, width: int, glyphs: Glyphs) -> tuple[Line, Line]:
@@ -56,13 +58,17 @@ def _badges(store: Store, status: Status, glyphs: Glyphs) -> Line:
     badges: Line = ()
     if status.practice:
         badges += (Piece(" PRACTICE ", "practice"), Piece(" "))
-    if status.read_only:
+    if status.replay:
+        badges += (Piece(f" REPLAY {status.replay} ", "practice"), Piece(" "))
+    elif status.read_only:
         badges += (Piece(" READ-ONLY ", "badge"), Piece(" "))
     if store.paused:
         badges += (Piece(" PAUSED ", "badge"), Piece(" "))
     age = store.age(status.tick)
     if age is None:
         return (*badges, Piece("reading ", "dim"))
+    if status.replay and not store.paused:
+        return badges
     if age <= STALE_AFTER and not store.paused:
         return (*badges, Piece(f"{glyphs.good} live ", "good"))
     return (*badges, Piece(f"{span(age)} old ", "warn" if age < 3 * STALE_AFTER else "bad"))

@@ -1,0 +1,113 @@
+"""What the dashboard makes of each reading: verdicts, alerts on their way, probes. In the thread that reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from initiator.errors import BadInputError
+from initiator.fabric import EMPTY, Fabric
+from initiator.host.fabric import FabricReader
+from initiator.lookout import Lookout
+from initiator.model import Event, Severity, Snapshot
+from tui.alerting import Sinks, machine
+from tui.config import Config
+from tui.feed import Judged
+
+
+class Judge:
+    """Judges one reading after another.
+
+    Args:
+        read: Reads the host.
+        settings: What is worth an alert, and whether probes are wanted.
+        fabric: Reads what lies around the paths; the host's own when None.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Snapshot],
+        settings: Config,
+        fabric: Callable[[Snapshot], Fabric] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._complaints: list[Event] = []
+        self._fabric = fabric or FabricLater()
+        self._probes: _Probes | None = None
+        self._lookout = Lookout(
+            read,
+            self._fabric,
+            machine(settings.alerts, time.time),
+            self.wrong,
+            settings.removal.settle_s,
+            differ=lambda _old, _new: (),  # the feed makes the events
+        )
+        self._sinks: Sinks | None = None
+        try:
+            self._sinks = Sinks(settings.alerts, self._complain)
+        except BadInputError as error:
+            self._complain(f"{error}. {error.fix}")
+
+    def look(self) -> tuple[Snapshot, Judged, tuple[Event, ...]]:
+        """Reads, judges and passes alerts on; gives what did not work on the way as events."""
+        look = self._lookout.look()
+        if self._sinks is not None:
+            self._sinks.tell(look.alerts)
+        if self._probes is not None:
+            self._probes.want(look.snapshot)
+        told, self._complaints = tuple(self._complaints), []
+        events = (*(alert.event() for alert in look.alerts), *told)
+        return look.snapshot, Judged(look.health, look.fabric, look.alerts), events
+
+    def probe(self, changed: Callable[[], None]) -> None:
+        """Starts the probes, if they are wanted; `changed` is called from another thread when one finds something."""
+        if self._settings.probes.on and self._probes is None:
+            self._probes = _Probes(changed, self._settings.probes.interval_s)
+
+    def wrong(self) -> Mapping[str, str]:
+        """What the probes find wrong now, by session id."""
+        return self._probes.wrong() if self._probes is not None else {}
+
+    def close(self) -> None:
+        """Ends the probes; alerts that wait are given up."""
+        if self._probes is not None:
+            self._probes.close()
+
+    def _complain(self, text: str) -> None:
+        self._complaints.append(Event(time.time(), "alert", "alerts", text, Severity.WARN))
+
+
+class FabricLater:
+    """What lies around the paths. The first reading, which paints the screen, does without what imports long."""
+
+    def __init__(self) -> None:
+        self._reader = FabricReader(ask_routes=None, ask_neighbours=None)
+        self._whole = False
+
+    def __call__(self, snapshot: Snapshot) -> Fabric:
+        """What is known now; nothing on a host without iSCSI."""
+        if not snapshot.sessions and not snapshot.paths:
+            return EMPTY
+        fabric = self._reader.read(snapshot)
+        if not self._whole:
+            self._whole, self._reader = True, FabricReader()
+        return fabric
+
+
+class _Probes:
+    """The probing process; its modules are imported only where it is wanted."""
+
+    def __init__(self, changed: Callable[[], None], interval: float) -> None:
+        from initiator.probing import Probes, wanted
+
+        self._probes = Probes(changed, interval=interval)
+        self._wanted = wanted
+
+    def want(self, snapshot: Snapshot) -> None:
+        self._probes.want(self._wanted(snapshot))
+
+    def wrong(self) -> Mapping[str, str]:
+        return self._probes.wrong()
+
+    def close(self) -> None:
+        self._probes.close()
