@@ -6,6 +6,7 @@ same sums about fifty times slower: good enough for header digests, so data dige
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,6 +14,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 """What the protocol reads bytes from."""
 
 DIGEST_BYTES = 4
+SUM = struct.Struct("<I")
+"""A sum as it follows a header or a data segment: least significant byte first."""
 
 
 def _choose() -> tuple[Callable[..., int], bool]:
@@ -35,5 +38,5 @@ crc32c, HARDWARE = _choose()
 
 
 def wire(value: int) -> bytes:
-    """The four bytes of a sum as they follow a header or a data segment: least significant byte first."""
-    return value.to_bytes(DIGEST_BYTES, "little")
+    """The four bytes of a sum."""
+    return SUM.pack(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from initiator.protocol.digest import crc32c
+from initiator.protocol.digest import SUM, crc32c
 from initiator.protocol.errors import DigestError, RemoteProtocolError
 from initiator.protocol.ffp_commands import HEADER, LENGTH, Commands, Fields
 from initiator.protocol.pdu import TARGET_OPS
@@ -92,6 +92,7 @@ class Receiver:
 
     def _parse(self) -> None:
         staging, view, commands = self._staging, self._view, self._commands
+        sum_at = SUM.unpack_from
         header_digest, data_digest, max_data = self._header_digest, self._data_digest, self._max_data
         filled = self._filled
         start = self._start
@@ -104,7 +105,8 @@ class Receiver:
             if header_digest:
                 if filled < body + 4:
                     return
-                self._check(view[start:body], body, header=True)
+                if crc32c(view[start:body]) != sum_at(staging, body)[0]:
+                    raise _wrong("header")
                 body += 4
             length = lengths & LENGTH
             if length > max_data:
@@ -121,7 +123,8 @@ class Receiver:
                     self._begin_cut(fields, body, length)
                 return
             if data_digest and length:
-                self._check(view[body : end - 4], end - 4, header=False)
+                if crc32c(view[body : end - 4]) != sum_at(staging, end - 4)[0]:
+                    raise _wrong("data")
             self._start = end
             if opcode == _DATA_IN:
                 place = commands.place(fields)
@@ -161,16 +164,13 @@ class Receiver:
                 crc = crc32c(place)
                 if padding:
                     crc = crc32c(self._view[start : start + padding], crc)
-                self._compare(crc, start + padding, header=False)
+                if crc != SUM.unpack_from(self._staging, start + padding)[0]:
+                    raise _wrong("data")
             self._start = start + trailer
         self._cut = None
         self._commands.landed(fields)
         return True
 
-    def _check(self, covered: memoryview, at: int, *, header: bool) -> None:
-        self._compare(crc32c(covered), at, header=header)
 
-    def _compare(self, crc: int, at: int, *, header: bool) -> None:
-        if crc != int.from_bytes(self._view[at : at + 4], "little"):
-            kind = "header" if header else "data"
-            raise DigestError(f"the {kind} digest of a PDU is wrong (RFC 7143, 7.8)", header=header)
+def _wrong(kind: str) -> DigestError:
+    return DigestError(f"the {kind} digest of a PDU is wrong (RFC 7143, 7.8)", header=kind == "header")
