@@ -61,6 +61,7 @@ $(VENV)/.made: pyproject.toml requirements.lock
 		apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install -q -r requirements.lock
 	$(BIN)/python -m pip install -q --no-deps -e .
+	@$(BIN)/python -m pip install -q --only-binary :all: -e '.[fuzz]' || echo "no atheris for this machine: fuzzing skips" >&2
 	touch $@
 
 debs:

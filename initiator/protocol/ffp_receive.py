@@ -122,9 +122,8 @@ class Receiver:
                 if opcode == _DATA_IN and end - filled >= DIRECT and filled >= body:
                     self._begin_cut(fields, body, length)
                 return
-            if data_digest and length:
-                if crc32c(view[body : end - 4]) != sum_at(staging, end - 4)[0]:
-                    raise _wrong("data")
+            if data_digest and length and crc32c(view[body : end - 4]) != sum_at(staging, end - 4)[0]:
+                raise _wrong("data")
             self._start = end
             if opcode == _DATA_IN:
                 place = commands.place(fields)

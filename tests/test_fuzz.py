@@ -1,0 +1,57 @@
+"""A short run of the fuzzer with fixed dice, and the proof that it would notice."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from initiator.protocol import ffp_commands
+from initiator.protocol.ffp_commands import Commands
+from initiator.protocol.ffp_task import Task
+from tests.fuzz.targets import TARGETS, everything
+
+needs_atheris = pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="atheris is not installed (pip install -e '.[fuzz]')"
+)
+
+
+@needs_atheris
+def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "all", "--runs", "6000", "--seed", "3", "--findings", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "number_of_executed_units: 6000" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_seed_passes(name: str) -> None:
+    for seed in TARGETS[name].seeds:
+        TARGETS[name].run(seed)
+
+
+def test_a_task_that_ends_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = Commands.finish
+
+    def twice(self: Commands, task: Task) -> None:
+        finish(self, task)
+        task.done(task)
+
+    monkeypatch.setattr(ffp_commands.Commands, "finish", twice)
+    with pytest.raises(AssertionError, match="ended twice"):
+        TARGETS["session"].run(TARGETS["session"].seeds[0])
+
+
+def test_noise_without_guidance() -> None:
+    dice = random.Random(5)
+    for _ in range(3000):
+        everything(dice.randbytes(dice.randrange(96)))
