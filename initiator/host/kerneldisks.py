@@ -21,6 +21,10 @@ FACTS_TURN = 16
 """Of how many disks the facts are read anew in one reading without a reason."""
 
 
+_NEVER = (None, None)
+"""The path, and its counters, that were made before of one that is new."""
+
+
 class Disks(NamedTuple):
     """One reading; tuples are sorted by id, and the same objects as before if nothing has changed."""
 
@@ -199,8 +203,8 @@ def _make(inputs: _Inputs, before: _Made | None, now: float) -> _Made:
         old = {path.id: (path, was) for path, was in zip(before.paths, before.inputs.counters, strict=True)}
     paths = []
     for placed, counted_now in zip(unit.members, inputs.counters, strict=True):
-        was, counted = old.get(path_id(placed.lun), (None, None))
-        path = by_dev.get(placed.node.dev) if placed.node else None
+        was, counted = old.get(path_id(placed.lun), _NEVER) if old else _NEVER
+        path = by_dev.get(placed.node.dev) if placed.node is not None else None
         made = to_path(unit, placed, path, counted_now, counted, was, now)
         paths.append(was if was is not None and made == was else made)
     wrong = wrong_with(unit)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from initiator.errors import BadInputError
 from initiator.host import sysfs
+from initiator.host.attributes import FILE
 from initiator.host.watched import share
 from initiator.model import Portal, Problem
 from initiator.names import DEFAULT_PORT, clean, parse_portal
@@ -296,8 +297,11 @@ def _value(text: str) -> str:
 
 def _settings(path: str, problems: list[Problem]) -> dict[str, str] | None:
     try:
-        with open(path, "rb") as file:
-            return parse_settings(file.read(_LARGEST).decode("utf-8", "replace"))
+        file = os.open(path, FILE)
+        try:
+            return parse_settings(os.read(file, _LARGEST).decode("utf-8", "replace"))
+        finally:
+            os.close(file)
     except OSError as error:
         if error.errno in sysfs.REFUSED:
             problems.append(Problem("nodes", path, "only root may read node records"))
