@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from initiator.host import sysfs
+from initiator.host import attributes, sysfs
+from initiator.host.attributes import Raw, number, text
 from initiator.model import Link, LinkState, Problem
 
 _ARPHRD_ETHER = 1
 _ARPHRD_LOOPBACK = 772
 _IFF_UP = 1
 _COUNTERS = ("rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped")
+_ATTRIBUTES = (
+    "flags",
+    "type",
+    "uevent",
+    "carrier",
+    "carrier_changes",
+    "speed",
+    "duplex",
+    "mtu",
+    "address",
+    *(f"statistics/{name}" for name in _COUNTERS),
+)
+_DEVTYPE = re.compile(rb"^DEVTYPE=(.+)$", re.MULTILINE)
 
 Addresses = Mapping[str, tuple[str, ...]]
 """IP addresses by interface, without prefix length; link-local IPv6 ones with their scope."""
@@ -55,30 +70,29 @@ def own_addresses() -> dict[str, tuple[str, ...]]:
 
 
 def _read_link(place: str, name: str, addresses: tuple[str, ...]) -> Link | None:
-    flags = sysfs.read_int(f"{place}/flags", 16)
     entries = sysfs.names(place)
+    raw = attributes.read_raw(place, _ATTRIBUTES) or {}
+    flags = number(raw.get("flags"), 16)
     if flags is None or not entries:
         return None  # not an interface (bonding_masters), or gone meanwhile
-    carrier = sysfs.read_int(f"{place}/carrier")  # EINVAL while the interface is switched off
-    speed = sysfs.read_int(f"{place}/speed")
-    duplex = sysfs.read_text(f"{place}/duplex")
-    counters = {name: sysfs.read_int(f"{place}/statistics/{name}") for name in _COUNTERS}
+    carrier = number(raw.get("carrier"))  # EINVAL while the interface is switched off
+    speed, duplex = number(raw.get("speed")), text(raw.get("duplex"))
     return Link(
         id=f"link:{name}",
         name=name,
         state=_state(flags, carrier),
-        kind=_kind(place, entries),
+        kind=_kind(place, entries, raw),
         carrier=None if carrier is None else bool(carrier),
-        carrier_changes=sysfs.read_int(f"{place}/carrier_changes"),
+        carrier_changes=number(raw.get("carrier_changes")),
         speed_mbps=speed if speed is not None and 0 < speed < 2**31 else None,  # -1: unknown
         duplex=duplex if duplex != "unknown" else None,
-        mtu=sysfs.read_int(f"{place}/mtu"),
-        master=_basename(sysfs.read_link(f"{place}/master")),
+        mtu=number(raw.get("mtu")),
+        master=_basename(sysfs.read_link(f"{place}/master")) if "master" in entries else None,
         lower=tuple(entry.removeprefix("lower_") for entry in entries if entry.startswith("lower_")),
         addresses=addresses,
-        mac=sysfs.read_text(f"{place}/address"),
-        driver=_basename(sysfs.read_link(f"{place}/device/driver")),
-        **counters,
+        mac=text(raw.get("address")),
+        driver=_basename(sysfs.read_link(f"{place}/device/driver")) if "device" in entries else None,
+        **{name: number(raw.get(f"statistics/{name}")) for name in _COUNTERS},
     )
 
 
@@ -88,23 +102,22 @@ def _state(flags: int, carrier: int | None) -> LinkState:
     return LinkState.UNKNOWN if carrier is None else LinkState.UP
 
 
-def _kind(place: str, entries: tuple[str, ...]) -> str:
+def _kind(place: str, entries: tuple[str, ...], raw: Raw) -> str:
     """loopback, bond, bridge, vlan and what else the kernel names; ethernet for hardware without a name of its own."""
-    hardware = sysfs.read_int(f"{place}/type")
+    hardware = number(raw.get("type"))
     if hardware == _ARPHRD_LOOPBACK:
         return "loopback"
-    if devtype := sysfs.read_pairs(f"{place}/uevent").get("DEVTYPE"):
+    if (named := _DEVTYPE.search(raw.get("uevent", b""))) and (devtype := text(named[1])):
         return devtype
     for entry, kind in (("bonding", "bond"), ("bridge", "bridge"), ("tun_flags", "tun"), ("device", "ethernet")):
         if entry in entries:
             return kind
     # A veth is an Ethernet without a device, and its iflink names its other end, in whichever namespace that is. Of all
     # others that have such a one, the kernel says what they are, or on which interface they stand.
-    peer = sysfs.read_int(f"{place}/iflink")
+    ends = attributes.read_raw(place, ("iflink", "ifindex")) or {}
+    peer, own = number(ends.get("iflink")), number(ends.get("ifindex"))
     stands = any(entry.startswith("lower_") for entry in entries)
-    if hardware == _ARPHRD_ETHER and not stands and peer not in (None, sysfs.read_int(f"{place}/ifindex")):
-        return "veth"
-    return "virtual"
+    return "veth" if hardware == _ARPHRD_ETHER and not stands and peer not in (None, own) else "virtual"
 
 
 def _basename(target: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -54,8 +55,9 @@ def unescape(text: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text) if "\\" in text else text
 
 
+@functools.lru_cache(maxsize=64)
 def parse_mountinfo(text: str, namespace: str | None = None, pid: int | None = None) -> tuple[Mount, ...]:
-    """Reads a whole mountinfo file.
+    """Reads a whole mountinfo file. Remembered: of most namespaces the next reading finds what the last one found.
 
     Raises:
         ValueError: a line is not as the kernel writes it; nothing is guessed.
