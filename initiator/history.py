@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import math
 import operator
+import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
@@ -274,6 +275,8 @@ class History:
         self._keep = keep
         self._detailed = detailed
         self._seen: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._at = 0.0
 
     def add(self, snapshot: Snapshot, at: float) -> None:
         """Takes in one snapshot.
@@ -282,6 +285,27 @@ class History:
             snapshot: What is now.
             at: A monotonic clock, the same in every call.
         """
+        with self._lock:
+            self._at = at
+            self._add(snapshot, at)
+
+    def values(self, key: str, what: str, count: int, *, minutes: bool = False) -> list[float | None]:
+        """The last `count` values of a path or link, oldest first; None where there was none. For any thread.
+
+        Args:
+            key: Its id.
+            what: `latency_us`, `read_bytes_s`, `write_bytes_s`, `errors` of a path; a link has `rx_bytes_s` …
+            count: How many.
+            minutes: One value a minute instead of one a second.
+        """
+        with self._lock:
+            series = getattr(self.paths.get(key) or self.links.get(key), what, None)
+            if not isinstance(series, Series):
+                return [None] * count
+            ring = series.days if minutes else series.hours
+            return [None if math.isnan(value) else value for value in ring.last(count, self._at)]
+
+    def _add(self, snapshot: Snapshot, at: float) -> None:
         for path in snapshot.paths:
             self._seen[path.id] = at
             if path.id not in self.paths:

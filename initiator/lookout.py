@@ -13,6 +13,7 @@ from initiator.alerts import Alert, Alerts
 from initiator.changes import diff
 from initiator.fabric import EMPTY, Fabric
 from initiator.health import assess
+from initiator.history import History
 from initiator.judgement import SETTLE, Health, Trends
 from initiator.model import Event, Snapshot
 from initiator.monitor import Monitor
@@ -42,6 +43,8 @@ class Lookout:
         settle_s: How long a path that came back has to hold.
         differ: Makes events of two snapshots.
         monotonic: A clock for durations.
+        history: Keeps values for charts; None keeps none.
+        news: What somebody else tells of the time since the last look: the kernel's log.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Lookout:
         settle_s: float = SETTLE,
         differ: Callable[[Snapshot, Snapshot], Sequence[Event]] = diff,
         monotonic: Callable[[], float] = time.monotonic,
+        history: History | None = None,
+        news: Callable[[], Sequence[Event]] | None = None,
     ) -> None:
         self._read = read
         self._fabric = fabric
@@ -60,6 +65,8 @@ class Lookout:
         self._probes = probes
         self._differ = differ
         self._clock = monotonic
+        self._history = history
+        self._news = news
         self._monitor = Monitor(settle_s)
         self._last: Snapshot | None = None
 
@@ -68,9 +75,13 @@ class Lookout:
         snapshot = self._read()
         fabric = self._fabric(snapshot) if self._fabric is not None else EMPTY
         at = self._clock()
+        if self._history is not None:
+            self._history.add(snapshot, at)
         trends = self._monitor.see(snapshot, at, self._probes() if self._probes is not None else None)
         health = assess(snapshot, fabric, trends)
         events = tuple(self._differ(self._last, snapshot)) if self._last is not None else ()
+        if self._news is not None:
+            events = tuple(sorted((*self._news(), *events), key=lambda event: event.at))
         alerts = self._alerts.see(health.judgements.values(), at) if self._alerts is not None else ()
         self._last = snapshot
         return Look(snapshot, fabric, trends, health, events, alerts)

@@ -17,6 +17,7 @@ from typing import Protocol
 from initiator.alerts import Alert
 from initiator.errors import MooringError
 from initiator.fabric import EMPTY, Fabric
+from initiator.history import History
 from initiator.judgement import Health
 from initiator.model import Event, Snapshot
 
@@ -32,6 +33,8 @@ class Judged:
     """None where nobody judges."""
     fabric: Fabric = EMPTY
     alerts: tuple[Alert, ...] = ()
+    history: History | None = None
+    """The last hour and day of each path and link; it goes on while the reading does not."""
 
 
 UNJUDGED = Judged()

@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping
 
 from initiator.errors import BadInputError
 from initiator.fabric import EMPTY, Fabric
+from initiator.history import History
 from initiator.host.fabric import FabricReader
+from initiator.host.kmsg import News
 from initiator.lookout import Lookout
 from initiator.model import Event, Severity, Snapshot
 from tui.alerting import Sinks, machine
 from tui.config import Config
 from tui.feed import Judged
+
+LOOK_BACK = 3600.0
+"""Seconds: what the kernel told before the dashboard was opened is among its first events."""
 
 
 class Judge:
@@ -22,6 +27,7 @@ class Judge:
         read: Reads the host.
         settings: What is worth an alert, and whether probes are wanted.
         fabric: Reads what lies around the paths; the host's own when None.
+        news: Tells what the kernel tells; its own log when None.
     """
 
     def __init__(
@@ -29,11 +35,14 @@ class Judge:
         read: Callable[[], Snapshot],
         settings: Config,
         fabric: Callable[[Snapshot], Fabric] | None = None,
+        news: News | None = None,
     ) -> None:
         self._settings = settings
         self._complaints: list[Event] = []
         self._fabric = fabric or FabricLater()
         self._probes: _Probes | None = None
+        self._history = History()
+        self._news = news or News(time.time() - LOOK_BACK)
         self._lookout = Lookout(
             read,
             self._fabric,
@@ -41,6 +50,8 @@ class Judge:
             self.wrong,
             settings.removal.settle_s,
             differ=lambda _old, _new: (),  # the feed makes the events
+            history=self._history,
+            news=self._news,
         )
         self._sinks: Sinks | None = None
         try:
@@ -56,8 +67,8 @@ class Judge:
         if self._probes is not None:
             self._probes.want(look.snapshot)
         told, self._complaints = tuple(self._complaints), []
-        events = (*(alert.event() for alert in look.alerts), *told)
-        return look.snapshot, Judged(look.health, look.fabric, look.alerts), events
+        events = (*look.events, *(alert.event() for alert in look.alerts), *told)
+        return look.snapshot, Judged(look.health, look.fabric, look.alerts, self._history), events
 
     def probe(self, changed: Callable[[], None]) -> None:
         """Starts the probes, if they are wanted; `changed` is called from another thread when one finds something."""
@@ -70,6 +81,7 @@ class Judge:
 
     def close(self) -> None:
         """Ends the probes; alerts that wait are given up."""
+        self._news.close()
         if self._probes is not None:
             self._probes.close()
 

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from initiator.model import Event, Severity
 
@@ -75,13 +75,32 @@ def read_kmsg(place: str = PLACE, clock: Callable[[], float] = time.time) -> tup
     Raises:
         OSError: it may not be read.
     """
-    boot = clock() - time.clock_gettime(time.CLOCK_MONOTONIC)
-    handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    found = []
-    try:
+    with Log(place, clock) as log:
+        return log.fresh()
+
+
+class Log:
+    """The kernel's log, read on and on.
+
+    Args:
+        place: The device.
+        clock: Unix time.
+
+    Raises:
+        OSError: it may not be read.
+    """
+
+    def __init__(self, place: str = PLACE, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def fresh(self) -> tuple[Told, ...]:
+        """What has been told since the last call, at first everything that the ring still has; oldest first."""
+        boot = self._clock() - time.clock_gettime(time.CLOCK_MONOTONIC)
+        found = []
         while True:
             try:
-                record = os.read(handle, _RECORD)
+                record = os.read(self._handle, _RECORD)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -92,9 +111,42 @@ def read_kmsg(place: str = PLACE, clock: Callable[[], float] = time.time) -> tup
                 break
             if (told := parse(record, boot)) is not None:
                 found.append(told)
-    finally:
-        os.close(handle)
-    return tuple(found)
+        return tuple(found)
+
+    def close(self) -> None:
+        """Lets go of it."""
+        os.close(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class News:
+    """What the kernel tells, as events; nothing where its log may not be read.
+
+    Args:
+        since: Unix time; what was told before is no news.
+        open_: Opens the log.
+    """
+
+    def __init__(self, since: float, open_: Callable[[], Log] = Log) -> None:
+        self._since = since
+        try:
+            self._log: Log | None = open_()
+        except OSError:
+            self._log = None
+
+    def __call__(self) -> tuple[Event, ...]:
+        """What is new since the last call."""
+        return () if self._log is None else events(told for told in self._log.fresh() if told.at >= self._since)
+
+    def close(self) -> None:
+        """Lets go of the log."""
+        if self._log is not None:
+            self._log.close()
 
 
 def reinstated(told: Iterable[Told]) -> dict[str, float]:

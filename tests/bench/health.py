@@ -47,6 +47,7 @@ def main() -> int:
 def measure(sessions: int) -> tuple[float, float]:
     """Median CPU milliseconds of one look, and of the judging in it."""
     from initiator.health import assess
+    from initiator.history import History
     from initiator.host.fabric import FabricReader
     from initiator.inventory import Inventory
     from initiator.lookout import Lookout
@@ -75,7 +76,7 @@ def measure(sessions: int) -> tuple[float, float]:
         ):
             networks = {name: (f"{address.rpartition('.')[0]}.0/24",) for name, (address,) in links.items()}
             fabric = FabricReader(tree.root, networks, None, None)
-            lookout = Lookout(inventory.read, fabric.read)
+            lookout = Lookout(inventory.read, fabric.read, history=History())
             whole, judging = [], []
             for turn in range(LOOKS + WARM):
                 _work(tree, turn)

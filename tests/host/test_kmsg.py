@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initiator.host.kmsg import Told, events, parse, read_kmsg, reinstated
+from initiator.host.kmsg import Log, News, Told, events, parse, read_kmsg, reinstated
 from initiator.model import BlockNode, PathState, Severity, Snapshot
 from initiator.settled import unsettled
 from tests import wiring
@@ -63,6 +63,38 @@ def test_the_kernels_words_as_events() -> None:
 def test_the_real_log_can_be_read_to_its_end() -> None:
     found = read_kmsg()
     assert all(line.kind in ("lost", "given-up", "failed", "reinstated") for line in found)
+
+
+class Pages:
+    """A log of which each page is told at once."""
+
+    def __init__(self, *pages: tuple[Told, ...]) -> None:
+        self._pages = list(pages)
+        self.closed = False
+
+    def fresh(self) -> tuple[Told, ...]:
+        return self._pages.pop(0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_news_is_what_was_told_since_a_time_and_each_time_only_what_is_fresh() -> None:
+    old, first, second = Told(5.0, "lost", "1", "1011"), Told(15.0, "lost", "2", "1022"), Told(16.0, "failed", "8:16")
+    pages = Pages((old, first), (), (second,))
+    news = News(10.0, lambda: pages)  # type: ignore[arg-type, return-value]
+    assert [event.subject for event in news()] == ["kernel:s:2"]
+    assert news() == ()
+    assert [event.subject for event in news()] == ["8:16"]
+    news.close()
+    assert pages.closed
+
+    def closed() -> Log:
+        raise PermissionError(1, "Operation not permitted")
+
+    silent = News(0.0, closed)
+    assert silent() == ()
+    silent.close()
 
 
 def test_a_log_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:

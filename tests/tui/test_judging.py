@@ -9,12 +9,22 @@ import pytest
 
 from initiator.alerts import Alert
 from initiator.fabric import EMPTY, Fabric
+from initiator.host.kmsg import Log, News
 from initiator.judgement import Verdict
 from initiator.model import PathState, Snapshot
 from tests import wiring
 from tui.config import Alerts, Config, Probes
 from tui.feed import UNJUDGED, Judged, Mailbox
 from tui.judging import FabricLater, Judge
+
+
+def silent() -> News:
+    """No log of a kernel."""
+
+    def closed() -> Log:
+        raise PermissionError(1, "Operation not permitted")
+
+    return News(0.0, closed)
 
 
 def failed(snapshot: Snapshot) -> Snapshot:
@@ -25,7 +35,7 @@ def test_a_reading_is_judged_and_what_got_worse_is_an_alert_and_an_event() -> No
     snapshot, fabric = wiring.two_links()
     steps = iter([snapshot, failed(snapshot)])
     settings = Config(alerts=Alerts(raise_s=0.000_001))
-    judge = Judge(lambda: next(steps), settings, lambda _: fabric)
+    judge = Judge(lambda: next(steps), settings, lambda _: fabric, silent())
     first, judged, events = judge.look()
     assert (first, judged.fabric, judged.alerts, events) == (snapshot, fabric, (), ())
     assert judged.health is not None
@@ -41,7 +51,7 @@ def test_a_reading_is_judged_and_what_got_worse_is_an_alert_and_an_event() -> No
 
 def test_a_hook_that_cannot_be_run_is_an_event_and_the_rest_goes_on(tmp_path: Path) -> None:
     snapshot, _ = wiring.two_links()
-    judge = Judge(lambda: snapshot, Config(alerts=Alerts(hook="page")), lambda _: EMPTY)
+    judge = Judge(lambda: snapshot, Config(alerts=Alerts(hook="page")), lambda _: EMPTY, silent())
     _, judged, events = judge.look()
     assert judged.health is not None
     assert len(events) == 1
@@ -51,7 +61,7 @@ def test_a_hook_that_cannot_be_run_is_an_event_and_the_rest_goes_on(tmp_path: Pa
 
 def test_without_probes_nothing_is_started() -> None:
     snapshot, _ = wiring.two_links()
-    judge = Judge(lambda: snapshot, Config(probes=Probes(on=False)), lambda _: EMPTY)
+    judge = Judge(lambda: snapshot, Config(probes=Probes(on=False)), lambda _: EMPTY, silent())
     judge.probe(pytest.fail)
     assert judge.wrong() == {}
     judge.close()

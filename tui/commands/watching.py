@@ -116,20 +116,23 @@ def host_lookout(
     """A lookout on this host, and something cheap that differs when states have changed."""
     from initiator.engine.client import EngineClient
     from initiator.host.fabric import FabricReader
+    from initiator.host.kmsg import News
     from initiator.host.pulse import SessionPulse
     from initiator.host.sockets import SparingConnections
     from initiator.inventory import Inventory
 
     with Inventory(engine=EngineClient(), tcp=SparingConnections()) as inventory:
-        kernel = SessionPulse()
+        kernel, news = SessionPulse(), News(time.time())
         lookout = Lookout(
             inventory.read,
             FabricReader().read,
             machine(settings.alerts, time.time),
             probes.wrong if probes is not None else None,
             settings.removal.settle_s,
+            news=news,
         )
         yield lookout, lambda: (kernel.look(), tuple(probes.wrong()) if probes is not None else ())
+        news.close()
 
 
 def looks(
