@@ -231,6 +231,10 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_chap(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chap-user", metavar="USER", help="CHAP name; the secret is asked for or read from a file")
     parser.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
+    parser.add_argument("--chap-target-user", metavar="USER", help="mutual CHAP: the target's name")
+    parser.add_argument("--chap-target-secret-file", metavar="FILE", help="file with the target's secret")
+    about = "hashes to offer, best first, with md5 among them: sha3-256,md5,sha256 (engine only)"
+    parser.add_argument("--chap-algorithms", metavar="LIST", help=about)
     parser.add_argument("--initiator", metavar="NAME", help="initiator name (default: this machine's own)")
 
 
@@ -238,11 +242,6 @@ def _add_via(parser: argparse.ArgumentParser) -> None:
     about = "who does it: open-iscsi or Mooring's own engine (default: the kernel where it can, see the output)"
     parser.add_argument("--via", choices=("kernel", "engine"), help=about)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-
-
-def _add_mutual(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--chap-target-user", metavar="USER", help="mutual CHAP: the target's name (kernel only)")
-    parser.add_argument("--chap-target-secret-file", metavar="FILE", help="file with the target's secret")
 
 
 def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -253,7 +252,6 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     discover.add_argument("--isns", metavar="SERVER", help="ask this iSNS server instead: host[:port] (port 3205)")
     _add_via(discover)
     _add_chap(discover)
-    _add_mutual(discover)
     login = group.add("login", "login", "log in to a target", json=True, changes="login")
     login.add_argument("target", help="the target's name (iqn.…, eui.…, naa.…)")
     login.add_argument(
@@ -262,7 +260,6 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     login.add_argument("--interface", metavar="NAME", help="iSCSI interface of open-iscsi (default: of each record)")
     _add_via(login)
     _add_chap(login)
-    _add_mutual(login)
     attach = group.add(
         "attach", "attach", "make a logical unit a block device of this host", json=True, changes="attach"
     )

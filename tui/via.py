@@ -53,7 +53,7 @@ def choose(asked: str | None, facts: Facts) -> Choice:
             raise MooringError(
                 f"{facts.only_engine} is not for the kernel's initiator",
                 code="bad-input",
-                fix="its name is in /etc/iscsi/initiatorname.iscsi",
+                fix="see /etc/iscsi/initiatorname.iscsi and node.session.auth.chap_algs in iscsid.conf",
             )
         return Choice(Source.KERNEL, "as asked for")
     if facts.held:

@@ -64,7 +64,7 @@ class Route:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """All that a worker needs to log in. It is handed over sockets only: it holds the secret."""
+    """All that a worker needs to log in. It is handed over sockets only: it holds secrets."""
 
     key: int
     target: str
@@ -73,6 +73,8 @@ class WorkerConfig:
     chap_user: str | None = None
     chap_secret: str | None = dataclasses.field(default=None, repr=False)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    chap_target_user: str | None = None
+    chap_target_secret: str | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ Methods of the engine (`EngineClient.call`), their parameters and what they give
   beat_age_s, protections}], attached: [{disk, name, device, state}], protections}`
 - `stop` -> `{stopping: true}`; code `attached` while a disk is attached.
 - `snapshot` -> the fields of `EngineReport`.
-- `discover{portal, chap_user?, chap_secret?, initiator?}` -> `{targets: [{name, portals: [Portal]}]}`
-- `login{target, portals, chap_user?, chap_secret?, initiator?, options?}` -> `{sessions: [Session], failed: [{portal,
+- `discover{portal, CHAP?, initiator?, options?}` -> `{targets: [{name, portals: [Portal]}]}`
+- `login{target, portals, CHAP?, initiator?, options?}` -> `{sessions: [Session], failed: [{portal,
   code, reason}]}`; an error when no portal lets us in.
 - `logout{session}` -> `{session, state}`; code `attached` while the session carries an attached disk.
-- `attach{target, lun, portals?, chap_user?, chap_secret?, initiator?, name?, read_only?, options?}` -> Disk
+- `attach{target, lun, portals?, CHAP?, initiator?, name?, read_only?, options?}` -> Disk
 - `flush{disk}` -> `{status, sense, explain, paths}`: SYNCHRONIZE CACHE now, status 0 is GOOD.
 - `offline{disk}` -> `{disk, evidence: [text]}`; its loop device has to be gone before.
 - `online{disk}` -> Disk: the undo of `offline`.
@@ -23,8 +23,9 @@ Methods of the engine (`EngineClient.call`), their parameters and what they give
 - `cleanup{disk}` -> `{disk, evidence: [text]}`: takes away what a dead engine left; refuses while it is in use. A disk
   in state `dead` is found by a fresh engine too, so `ensure` first.
 
-`options` are those of `initiator.engine.options`. `portals` are texts such as `192.0.2.1:3260` or `[2001:db8::1]`.
-Objects are as `initiator.engine.report` writes them.
+CHAP stands for `chap_user` and `chap_secret`, and for `chap_target_user` and `chap_target_secret` where the target has
+to prove who it is, too. `options` are those of `initiator.engine.options`. `portals` are texts such as
+`192.0.2.1:3260` or `[2001:db8::1]`. Objects are as `initiator.engine.report` writes them.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator import places
-from initiator.engine import attach, kernel, report, whoami
+from initiator.engine import attach, kernel, options, report, whoami
 from initiator.engine.attached import Attachment, Route, WorkerConfig
 from initiator.engine.client import LOG_NAME
 from initiator.engine.crew import Crew, Member
@@ -29,7 +29,7 @@ from initiator.engine.view import Remains, Seen, merge
 from initiator.errors import BadInputError, RefusedError
 from initiator.model import SCHEMA, DiskState, Event, Portal, Severity
 from initiator.names import clean, parse_name, parse_portal
-from initiator.protocol.chap import Chap
+from initiator.protocol.chap import DEFAULT_ORDER
 from initiator.protocol.login_config import random_isid
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,8 @@ class Methods:
 
     async def _discover(self, params: dict[str, Any]) -> Any:
         portal = parse_portal(_text(params, "portal"))
-        found = await discover(portal, self._initiator(params), _chap(params))
+        algorithms = _options(params).get("chap_algorithms") or DEFAULT_ORDER
+        found = await discover(portal, self._initiator(params), options.chap(params), chap_algorithms=tuple(algorithms))
         return {"targets": [{"name": one.name, "portals": report.to_json(one.portals)} for one in found]}
 
     # Sessions.
@@ -219,18 +220,16 @@ class Methods:
         return member, answer["failed"]
 
     def _config(self, target: str, portals: list[Portal], params: dict[str, Any]) -> WorkerConfig:
-        _chap(params)  # refuse what cannot work before a process is started
-        options = {} if params.get("options") is None else params["options"]
-        if not isinstance(options, dict):
-            raise BadInputError("options have to be an object")
+        given = _options(params)
+        short = bool(given.get("allow_short_secret"))
+        options.chap(params, allow_short=short)  # refuse what cannot work before a process is started
         return WorkerConfig(
             key=self._number(),
             target=target,
             initiator=self._initiator(params),
             routes=self._routes(portals),
-            chap_user=params.get("chap_user"),
-            chap_secret=params.get("chap_secret"),
-            options=options,
+            options=given,
+            **{name: params.get(name) for name in options.CHAP_NAMES},
         )
 
     def _routes(self, portals: list[Portal]) -> tuple[Route, ...]:
@@ -376,21 +375,18 @@ def _portals(params: dict[str, Any]) -> list[Portal]:
     return list(dict.fromkeys(parse_portal(str(text)) for text in given))
 
 
-def _chap(params: dict[str, Any]) -> Chap | None:
-    user, secret = params.get("chap_user"), params.get("chap_secret")
-    if user is None and secret is None:
-        return None
-    if not isinstance(user, str) or not isinstance(secret, str):
-        raise BadInputError("CHAP needs a name and a secret", code="chap")
-    return Chap(user, secret)
+def _options(params: dict[str, Any]) -> dict[str, Any]:
+    given = {} if params.get("options") is None else params["options"]
+    if not isinstance(given, dict):
+        raise BadInputError("options have to be an object")
+    return given
 
 
 def _like(config: WorkerConfig, params: dict[str, Any]) -> dict[str, Any]:
     """What was not said about a second set of sessions with a target is as in the first."""
     first = {
         "portals": [str(route.portal) for route in config.routes],
-        "chap_user": config.chap_user,
-        "chap_secret": config.chap_secret,
+        **{name: getattr(config, name) for name in options.CHAP_NAMES},
         "initiator": config.initiator,
         "options": dict(config.options),
     }

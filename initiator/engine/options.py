@@ -60,6 +60,31 @@ def check(options: Mapping[str, Any]) -> None:
         raise BadInputError("chap_algorithms has to be a list of numbers")
 
 
+CHAP_NAMES = ("chap_user", "chap_secret", "chap_target_user", "chap_target_secret")
+
+
+def chap(given: Mapping[str, Any], *, allow_short: bool = False) -> Chap | None:
+    """Names and secrets by the names of `CHAP_NAMES`; the last two ask the target to prove who it is, too.
+
+    Raises:
+        BadInputError: half of a pair is missing, or a name or secret cannot be used.
+    """
+    user, secret, target_user, target_secret = (given.get(name) for name in CHAP_NAMES)
+    if user is None and secret is None and target_user is None and target_secret is None:
+        return None
+    if not isinstance(user, str) or not isinstance(secret, str):
+        raise BadInputError("CHAP needs a name and a secret", code="chap")
+    if target_user is None and target_secret is None:
+        return Chap(user, secret, allow_short=allow_short)
+    if not isinstance(target_user, str) or not isinstance(target_secret, str):
+        raise BadInputError("mutual CHAP needs the target's name and its secret", code="chap")
+    return Chap(user, secret, target_user, target_secret, allow_short=allow_short)
+
+
+def _short(options: Mapping[str, Any]) -> bool:
+    return bool(options.get("allow_short_secret"))
+
+
 def session_config(config: WorkerConfig, route: Route) -> SessionConfig:
     """What one session of a worker is told.
 
@@ -71,17 +96,13 @@ def session_config(config: WorkerConfig, route: Route) -> SessionConfig:
     if "digests" in options:
         header, data = _DIGESTS[options["digests"]]
         offer = dataclasses.replace(offer, header_digest=header, data_digest=data)
-    chap = None
-    if config.chap_user is not None and config.chap_secret is not None:
-        short = bool(options.get("allow_short_secret"))
-        chap = Chap(config.chap_user, config.chap_secret, allow_short=short)
     given: dict[str, Any] = {name: float(options[name]) for name in _SESSION_TIMES if name in options}
     return SessionConfig(
         target=config.target,
         portal=route.portal,
         initiator=config.initiator,
         isid=bytes.fromhex(route.isid),
-        chap=chap,
+        chap=chap({name: getattr(config, name) for name in CHAP_NAMES}, allow_short=_short(options)),
         chap_algorithms=tuple(options.get("chap_algorithms") or DEFAULT_ORDER),
         offer=offer,
         retry_refused=_RETRY_REFUSED_S,

@@ -62,10 +62,12 @@ class DiskConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChapConfig:
-    """What an initiator must prove (RFC 7143, 12.1.3). The secret stays out of every repr."""
+    """What an initiator must prove, and, if it asks, the target (RFC 7143, 12.1.3). Secrets stay out of every repr."""
 
     user: str
     secret: str = dataclasses.field(repr=False)
+    target_user: str = ""
+    target_secret: str = dataclasses.field(default="", repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _decode(document: Mapping[str, Any]) -> RangeConfig:
             name=str(item["name"]),
             luns={int(lun): str(disk) for lun, disk in item["luns"].items()},
             alias=str(item.get("alias", "")),
-            chap=None if item.get("chap") is None else ChapConfig(item["chap"]["user"], item["chap"]["secret"]),
+            chap=None if item.get("chap") is None else ChapConfig(**item["chap"]),
         )
         for item in document["targets"]
     )

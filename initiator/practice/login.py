@@ -204,7 +204,8 @@ class LoginTarget:
         self._authenticated = chap is None
         if chap is not None:
             user, secret = chap.user, chap.secret
-            self._chap = ChapTarget(lambda name: secret if name == user else None, self._entropy(ENTROPY_BYTES))
+            own = (chap.target_user, chap.target_secret) if chap.target_user else None
+            self._chap = ChapTarget(lambda name: secret if name == user else None, self._entropy(ENTROPY_BYTES), own)
         return answers
 
     def _find_session(self, request: pdu.LoginRequest) -> None:

@@ -102,6 +102,32 @@ def test_from_discovery_to_the_last_byte_in_the_backing_file(real_engine: Engine
     assert hashlib.sha256(dumped.stdout).digest() == hashlib.sha256(data).digest()
 
 
+def test_the_target_has_to_prove_itself_when_it_is_asked_to(real_engine: Engine, tgtd: Tgtd) -> None:
+    engine = real_engine
+    tid = tgtd.add_target(TARGET)
+    tgtd.add_lun(tid, size=SIZE)
+    tgtd.add_account(tid, USER, SECRET)
+    tgtd.add_account(tid, "harbour", "a secret of the target", outgoing=True)
+    engine.client.ensure()
+    login: dict[str, Any] = {
+        "target": TARGET,
+        "portals": [str(tgtd.portal)],
+        "chap_user": USER,
+        "chap_secret": SECRET,
+        "chap_target_user": "harbour",
+        "options": {"chap_algorithms": [5]},
+    }
+    for bad, code in (({"chap_target_secret": "somebody else's one"}, "target-authentication"), ({}, "chap")):
+        with pytest.raises(EngineError) as caught:
+            engine.call("login", **login, **bad)
+        assert caught.value.code == code
+    found = engine.call("login", **login, chap_target_secret="a secret of the target")
+    assert [session["state"] for session in found["sessions"]] == ["logged-in"]
+    log = (engine.client.runtime / "engine.log").read_text()
+    assert "CHAP_N=harbour" in log
+    assert "a secret" not in log
+
+
 def test_a_session_of_a_worker_is_traced_while_its_disk_is_in_use(real_engine: Engine, tgtd: Tgtd) -> None:
     engine = real_engine
     tgtd.add_lun(tgtd.add_target(TARGET), size=SIZE)

@@ -17,6 +17,7 @@ MIB = 1 << 20
 OPEN = "iqn.2026-11.io.mooring.test:open"
 LOCKED = "iqn.2026-11.io.mooring.test:locked"
 SECRET = "a secret of length"
+THEIR_SECRET = "another one for the target"
 
 
 def build(folder: Path) -> RangeConfig:
@@ -28,7 +29,7 @@ def build(folder: Path) -> RangeConfig:
     return RangeConfig(
         targets=(
             TargetConfig(OPEN, {0: "data", 1: "logs"}, alias="an open door"),
-            TargetConfig(LOCKED, {0: "vault"}, chap=ChapConfig("keeper", SECRET)),
+            TargetConfig(LOCKED, {0: "vault"}, chap=ChapConfig("keeper", SECRET, "harbour", THEIR_SECRET)),
         ),
         disks=(disk("data"), disk("logs", 4096), disk("vault")),
         portals=(Portal("127.0.0.1", 0, 1), Portal("127.0.0.2", 0, 2)),

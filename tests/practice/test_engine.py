@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import AsyncIterator
 
@@ -14,9 +15,10 @@ from initiator.model import SessionState
 from initiator.practice.faults import parse
 from initiator.practice.target import Target
 from initiator.protocol.chap import Chap
+from initiator.protocol.errors import AuthError
 from initiator.protocol.keys import Offer
 from initiator.scsi import commands
-from tests.practice.conftest import LOCKED, OPEN, SECRET
+from tests.practice.conftest import LOCKED, OPEN, SECRET, THEIR_SECRET
 from tests.practice.peer import NAME
 from tests.until import until
 
@@ -46,6 +48,24 @@ async def session(target: Target) -> AsyncIterator[EngineSession]:
     await made.start()
     yield made
     await made.close()
+
+
+@pytest.mark.parametrize("algorithm", [5, 6, 7, 8])
+async def test_both_sides_prove_themselves_with_every_hash(target: Target, algorithm: int) -> None:
+    chap = Chap("keeper", SECRET, "harbour", THEIR_SECRET)
+    order = tuple(dict.fromkeys((algorithm, 5)))
+    config = SessionConfig(LOCKED, target.config.portals[0], NAME, chap=chap, chap_algorithms=order)
+    made = EngineSession(config)
+    await made.start()
+    said = "\n".join(made.dialogue)
+    assert f"CHAP_A={algorithm}" in said
+    assert said.count("CHAP_R=(hidden)") == 2
+    await made.logout()
+    wrong = dataclasses.replace(config, chap=Chap("keeper", SECRET, "harbour", "a secret it does not have"))
+    false = EngineSession(wrong)
+    with pytest.raises(AuthError):
+        await false.start()
+    await false.close()
 
 
 async def settle(session: EngineSession) -> None:

@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from initiator.engine.client import EngineClient
 from initiator.errors import BadInputError, NotPermittedError
@@ -17,6 +17,9 @@ from initiator.model import Portal, Snapshot
 from initiator.names import clean
 from tui.exits import Exit
 from tui.export import dumps, human_size, table
+
+if TYPE_CHECKING:
+    from initiator.engine.session_config import SessionConfig
 
 
 def snapshot() -> Snapshot:
@@ -66,18 +69,68 @@ def need_root(what: str) -> None:
         raise NotPermittedError(f"{what} needs root", fix="run it with sudo", code="not-permitted")
 
 
-def credentials(arguments: argparse.Namespace) -> dict[str, str]:
-    """The CHAP name and secret as the engine wants them; empty without `--chap-user`.
+_HASHES = {"md5": 5, "sha1": 6, "sha256": 7, "sha3-256": 8}
+"""CHAP algorithms by their names; the numbers are IANA's."""
 
-    The secret comes from a file or is asked for; it is never an argument, because every user can read those.
+
+def credentials(arguments: argparse.Namespace) -> dict[str, Any]:
+    """CHAP names, secrets and algorithms as the engine wants them; empty without `--chap-user`.
+
+    Secrets come from files or are asked for; they are never arguments, because every user can read those.
     """
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
     if arguments.initiator:
         from initiator.names import parse_name
 
         chosen["initiator"] = str(parse_name(arguments.initiator))
     secret = chap_secret(arguments.chap_user, arguments.chap_secret_file, "--chap")
-    return chosen if secret is None else {**chosen, "chap_user": arguments.chap_user, "chap_secret": secret}
+    if secret is None and arguments.chap_target_user:
+        raise BadInputError("--chap-target-user needs --chap-user", fix="mutual CHAP goes in both directions")
+    theirs = chap_secret(arguments.chap_target_user, arguments.chap_target_secret_file, "--chap-target")
+    if secret is not None and secret == theirs:
+        raise BadInputError("both directions of mutual CHAP have the same secret", fix="give them different ones")
+    if arguments.chap_algorithms:
+        chosen["options"] = {"chap_algorithms": chap_algorithms(arguments.chap_algorithms)}
+    if secret is not None:
+        chosen.update(chap_user=arguments.chap_user, chap_secret=secret)
+    if theirs is not None:
+        chosen.update(chap_target_user=arguments.chap_target_user, chap_target_secret=theirs)
+    return chosen
+
+
+def chap_algorithms(text: str) -> list[int]:
+    """The numbers of algorithms that are named, in their order.
+
+    Raises:
+        BadInputError: an unknown name, a repetition, or no md5, which every target must know (RFC 7143, 12.1.3).
+    """
+    from initiator.protocol.chap import check_order
+
+    try:
+        numbers = [_HASHES[name.strip().lower()] for name in text.split(",")]
+    except KeyError as error:
+        raise BadInputError(f"there is no CHAP algorithm {error}", fix=f"name some of {', '.join(_HASHES)}") from None
+    check_order(numbers)
+    return numbers
+
+
+def login_config(arguments: argparse.Namespace, target: str) -> SessionConfig:
+    """What a session of this process is told: `--portal`, CHAP, `--initiator`."""
+    from initiator import places
+    from initiator.engine import options
+    from initiator.engine.session_config import SessionConfig
+    from initiator.engine.whoami import initiator_name
+    from initiator.names import parse_name, parse_portal
+    from initiator.protocol.chap import DEFAULT_ORDER
+
+    chosen = credentials(arguments)
+    return SessionConfig(
+        target=str(parse_name(target)),
+        portal=parse_portal(arguments.portal),
+        initiator=chosen.get("initiator") or initiator_name(places.state_dir()),
+        chap=options.chap(chosen),
+        chap_algorithms=tuple(chosen.get("options", {}).get("chap_algorithms", DEFAULT_ORDER)),
+    )
 
 
 def chap_secret(user: str | None, file: str | None, option: str) -> str | None:

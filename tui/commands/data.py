@@ -14,17 +14,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from initiator import places
 from initiator.engine import probe
 from initiator.engine.client import EngineClient, EngineNotRunning
 from initiator.engine.device import Device
 from initiator.engine.session import EngineSession
-from initiator.engine.session_config import SessionConfig
-from initiator.engine.whoami import initiator_name
 from initiator.errors import BadInputError, MooringError, RefusedError
-from initiator.names import clean, parse_name, parse_portal, parse_size
-from initiator.protocol.chap import Chap
-from tui.commands.common import credentials
+from initiator.names import clean, parse_size
+from tui.commands.common import login_config
 from tui.exits import Exit, say
 from tui.export import human_size
 
@@ -101,16 +97,7 @@ def _refuse_attached(arguments: argparse.Namespace) -> None:
 @asynccontextmanager
 async def _device(arguments: argparse.Namespace) -> AsyncIterator[Device]:
     """One logical unit over one session of its own."""
-    chosen = credentials(arguments)
-    chap = Chap(chosen["chap_user"], chosen["chap_secret"]) if "chap_user" in chosen else None
-    session = EngineSession(
-        SessionConfig(
-            target=str(parse_name(arguments.target)),
-            portal=parse_portal(arguments.portal),
-            initiator=chosen.get("initiator") or initiator_name(places.state_dir()),
-            chap=chap,
-        )
-    )
+    session = EngineSession(login_config(arguments, arguments.target))
     await session.start()
     try:
         device = await open_device(session, arguments.lun)

@@ -14,7 +14,7 @@ from initiator.host.kernelview import session_of, sid_of
 from initiator.host.nodes import NodeRecord, Records, read_records
 from initiator.model import Portal, Session, Snapshot, Source, holds_data
 from initiator.names import clean, parse_name, parse_portal
-from tui.commands.common import chap_secret, credentials, emit, need_root, preview, print_disks, print_targets, snapshot
+from tui.commands.common import credentials, emit, need_root, preview, print_disks, print_targets, snapshot
 from tui.exits import Exit, exit_for, say, say_error
 from tui.export import human_size, table
 from tui.find import find_sessions
@@ -257,14 +257,9 @@ def _would_log_in(target: str, way: _Way) -> str:
 def _chap(arguments: argparse.Namespace) -> Credentials | None:
     """What this host shows the target, and what it wants to see of it."""
     given = credentials(arguments)
-    user = arguments.chap_target_user
-    theirs = chap_secret(user, arguments.chap_target_secret_file, "--chap-target")
+    user, theirs = given.get("chap_target_user"), given.get("chap_target_secret")
     if "chap_user" not in given:
-        if theirs is not None:
-            raise BadInputError("--chap-target-user needs --chap-user", fix="mutual CHAP goes in both directions")
         return None
-    if theirs == given["chap_secret"]:
-        raise BadInputError("both directions of mutual CHAP have the same secret", fix="give them different ones")
     return Credentials(given["chap_user"], given["chap_secret"], user, theirs)
 
 

@@ -82,12 +82,16 @@ def _goes_to_kernel(arguments: argparse.Namespace, target: str | None, portal: P
     if arguments.via is None:
         with contextlib.suppress(EngineNotRunning):
             held = via.held_by_engine(EngineClient().snapshot().sessions, target, portal)
-    facts = via.Facts(openiscsi.why_not(), os.geteuid() == 0, held, "--initiator" if arguments.initiator else "")
+    facts = via.Facts(openiscsi.why_not(), os.geteuid() == 0, held, _only_engine(arguments))
     choice = via.choose(arguments.via, facts)
     say(str(choice))
-    if choice.source is Source.ENGINE and arguments.chap_target_user:
-        raise BadInputError("mutual CHAP is for the kernel's initiator", fix="--via kernel")
     return choice.source is Source.KERNEL
+
+
+def _only_engine(arguments: argparse.Namespace) -> str:
+    """An option that open-iscsi has no ear for."""
+    given = {"--initiator": arguments.initiator, "--chap-algorithms": arguments.chap_algorithms}
+    return next((name for name, value in given.items() if value), "")
 
 
 def attach(arguments: argparse.Namespace) -> int:

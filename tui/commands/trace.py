@@ -9,19 +9,15 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from initiator import places
 from initiator.engine.client import EngineClient
 from initiator.engine.pcapng import Writer
 from initiator.engine.probe import probe
 from initiator.engine.session import EngineSession
-from initiator.engine.session_config import SessionConfig
 from initiator.engine.tap import Trace
-from initiator.engine.whoami import initiator_name
 from initiator.errors import BadInputError, MooringError
 from initiator.model import Portal, Source
-from initiator.names import DEFAULT_PORT, clean, parse_name, parse_portal, parse_size
-from initiator.protocol.chap import Chap
-from tui.commands.common import credentials, emit, snapshot
+from initiator.names import DEFAULT_PORT, clean, parse_size
+from tui.commands.common import emit, login_config, snapshot
 from tui.exits import Exit, say
 from tui.export import human_size
 from tui.find import find_sessions
@@ -71,16 +67,7 @@ def _of_engine(arguments: argparse.Namespace, limit: int) -> int:
 
 async def _own(arguments: argparse.Namespace, limit: int) -> int:
     """Log in, look at every logical unit, log out; all of it is in the file, a login that fails too."""
-    chosen = credentials(arguments)
-    chap = Chap(chosen["chap_user"], chosen["chap_secret"]) if "chap_user" in chosen else None
-    session = EngineSession(
-        SessionConfig(
-            target=str(parse_name(arguments.name)),
-            portal=parse_portal(arguments.portal),
-            initiator=chosen.get("initiator") or initiator_name(places.state_dir()),
-            chap=chap,
-        )
-    )
+    session = EngineSession(login_config(arguments, arguments.name))
     problem: MooringError | None = None
     units: list[str] = []
     with _new_file(Path(arguments.output)) as file:
