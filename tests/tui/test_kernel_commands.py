@@ -147,7 +147,7 @@ def test_mutual_chap_has_two_secrets(host: Host, tmp_path: Path) -> None:
     mutual = ("--chap-target-user", "tgt", "--chap-target-secret-file", str(theirs))
     words = ("login", TARGET, "--portal", "10.9.1.2")
     both = (*words, "--chap-user", "harry", "--chap-secret-file", str(ours), *mutual)
-    hashes = (*both[:7], "--chap-algorithms", "sha256", "--via", "engine")  # without md5
+    hashes = (*both[:8], "--chap-algorithms", "sha256", "--via", "engine")  # without md5
     for refused in ((*words, *mutual), both, (*both, "--via", "engine"), hashes):
         assert host.mooring(*refused)[0] == 2
     assert host.tool.calls == []

@@ -108,9 +108,13 @@ def chap_algorithms(text: str) -> list[int]:
 
     try:
         numbers = [_HASHES[name.strip().lower()] for name in text.split(",")]
-    except KeyError as error:
-        raise BadInputError(f"there is no CHAP algorithm {error}", fix=f"name some of {', '.join(_HASHES)}") from None
-    check_order(numbers)
+        check_order(numbers)
+    except (KeyError, BadInputError):
+        known = ", ".join(_HASHES)
+        raise BadInputError(
+            f"--chap-algorithms {clean(text)} is no list of hashes with md5 in it",
+            fix=f"name some of {known}, each once",
+        ) from None
     return numbers
 
 
