@@ -110,10 +110,9 @@ def chap_algorithms(text: str) -> list[int]:
         numbers = [_HASHES[name.strip().lower()] for name in text.split(",")]
         check_order(numbers)
     except (KeyError, BadInputError):
-        known = ", ".join(_HASHES)
         raise BadInputError(
             f"--chap-algorithms {clean(text)} is no list of hashes with md5 in it",
-            fix=f"name some of {known}, each once",
+            fix=f"name some of {', '.join(_HASHES)}, each once",
         ) from None
     return numbers
 

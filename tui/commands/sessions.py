@@ -37,7 +37,8 @@ def discover(arguments: argparse.Namespace) -> int:
         return kernel.discover(arguments)
     if arguments.dry_run:
         return preview(arguments, [f"ask {portal} for its targets; nothing is kept of the answer"])
-    answer = _engine().call("discover", timeout=LOGIN_DEADLINE, portal=str(portal), **credentials(arguments))
+    given = credentials(arguments)
+    answer = _engine().call("discover", timeout=LOGIN_DEADLINE, portal=str(portal), **given)
     found = [
         {"name": target["name"], "portals": [str(Portal(**where)) for where in target["portals"]]}
         for target in answer["targets"]
@@ -63,7 +64,8 @@ def login(arguments: argparse.Namespace) -> int:
         raise BadInputError("--interface is for the kernel's initiator", fix="--via kernel")
     if arguments.dry_run:
         return preview(arguments, [f"log in to {target} at {portal}; nothing is attached" for portal in portals])
-    answer = _engine().call("login", timeout=LOGIN_DEADLINE, target=target, portals=portals, **credentials(arguments))
+    given = credentials(arguments)
+    answer = _engine().call("login", timeout=LOGIN_DEADLINE, target=target, portals=portals, **given)
     found = snapshot()
     for refused in answer["failed"]:
         say(f"no session over {refused['portal']}: {refused['reason']}")
@@ -106,7 +108,8 @@ def attach(arguments: argparse.Namespace) -> int:
         found = snapshot()
         disk = _available(found, arguments.name, arguments.lun)
         params.update(target=disk.target, lun=disk.lun)
-    answer = _engine().call("attach", timeout=LOGIN_DEADLINE, **params, **credentials(arguments))
+    params.update(credentials(arguments))
+    answer = _engine().call("attach", timeout=LOGIN_DEADLINE, **params)
     if arguments.json:
         emit({"schema": 1, **answer})
     else:
