@@ -134,7 +134,11 @@ class _Attempt:
         found = await self._loop.getaddrinfo(self.portal.host, self.portal.port, type=socket.SOCK_STREAM)
         failure: OSError = ConnectionRefusedError("the host has no address")
         for family, kind, protocol, _, address in found:
-            sock = self._make(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+            try:
+                sock = self._make(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+            except OSError as error:  # a family that this kernel has not, or no descriptor left
+                failure = error
+                continue
             with contextlib.ExitStack() as stack:
                 stack.callback(sock.close)
                 try:

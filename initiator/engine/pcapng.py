@@ -122,7 +122,7 @@ class Writer:
         self._file.flush()
 
     def _packets(self, flow: Flow, outgoing: bool, data: bytes, now: float, flags: int) -> None:
-        stamp = int(now * 1e6)
+        stamp = max(0, int(now * 1e6))  # a clock before 1970 has no place in the file
         for packet in flow.packets(outgoing, data, flags):
             if self.full or self.size + len(packet) > self._limit:
                 self.full = True

@@ -33,6 +33,8 @@ from initiator.model import Severity
 _LOCK_NAME = "engine.lock"
 _LOG_LIMIT = 4 << 20
 _HELD = 75
+_ACCEPT_AGAIN = 0.5
+"""Seconds to wait when no connection can be accepted."""
 """Exit status when there is an engine already (EX_TEMPFAIL)."""
 
 log = logging.getLogger(__name__)
@@ -128,12 +130,23 @@ class Supervisor:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
+        except OSError as error:
+            # No descriptor left: whoever knocks stays in the backlog, and this process must not spin meanwhile.
+            log.warning("no connection can be accepted now: %s", error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener.fileno())
+            loop.call_later(_ACCEPT_AGAIN, self._listen_again, listener)
+            return
         if not rpc.trusted(connection):
             log.warning("a connection of user %d was refused", rpc.peer(connection)[1])
             connection.close()
             return
         link = Link(connection, self._handle, lambda: self._closed(link))
         self._links[link] = None
+
+    def _listen_again(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
 
     def _closed(self, link: Link) -> None:
         member = self._links.pop(link, None)

@@ -30,6 +30,7 @@ PING_AFTER = 15.0
 """Seconds of silence after which the target pings, and again as many until it gives the connection up."""
 FINISH_SECONDS = 5.0
 TICK = 1.0
+ACCEPT_AGAIN = 0.5
 
 
 class PortalServer:
@@ -61,7 +62,12 @@ class PortalServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # gone again, or no descriptor left: the next one is accepted when there is one
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # gone again
+            return
+        except OSError:  # no descriptor left: who knocks waits in the backlog, and this process must not spin meanwhile
+            self._listening = False
+            self._server.loop.remove_reader(self._listener)
+            self._server.loop.call_later(ACCEPT_AGAIN, self._listen_again)
             return
         if len(self.links) >= MAX_CONNECTIONS:
             sock.close()
@@ -76,6 +82,10 @@ class PortalServer:
         self.links.add(link)
         self.logins[link] = self._server.loop.time()
         link.handler = LoginHandler(link, self, self._server)
+
+    def _listen_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.watch()
 
     def _ended(self, link: Link) -> None:
         self.links.discard(link)

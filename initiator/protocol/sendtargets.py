@@ -53,7 +53,7 @@ class SendTargets:
         self._result = result
         self._here = Portal(portal.host, portal.port, result.target_portal_group_tag)
         self._exp_stat_sn = result.exp_stat_sn
-        self._targets: dict[str, list[Portal]] = {}
+        self._targets: dict[str, dict[Portal, None]] = {}
         self._current = ""
         self._text = bytearray()
         self._received = 0
@@ -169,13 +169,10 @@ class SendTargets:
     def _read(self, pairs: list[text.Pair]) -> None:
         for key, value in pairs:
             if key == "TargetName":
-                self._targets.setdefault(_name(value), [])
+                self._targets.setdefault(_name(value), {})
                 self._current = value
             elif key == "TargetAddress" and self._targets:
-                portals = self._targets[self._current]
-                portal = address.parse(value)
-                if portal not in portals:
-                    portals.append(portal)
+                self._targets[self._current][address.parse(value)] = None
             else:
                 raise RemoteProtocolError(f"{text.shorten(key)} has no place in a list of targets (RFC 7143, C)")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from initiator.practice.target import Target
 from initiator.protocol.errors import AuthError, ConnectionLost, LoginError
 from initiator.scsi.commands import Status
 from initiator.scsi.errors import UnitError
-from tests.practice.conftest import LOCKED, MIB, OPEN, SECRET
+from tests.practice.conftest import LOCKED, MIB, OPEN, SECRET, build
 from tests.until import until
 
 ME, OTHER = "iqn.2026-11.io.mooring.test:me", "iqn.2026-11.io.mooring.test:other"
@@ -204,3 +206,23 @@ def test_both_faces_take_the_same_arguments(name: str) -> None:
             assert isinstance(other, property), member
         else:
             assert list(inspect.signature(one).parameters) == list(inspect.signature(other).parameters), member
+
+
+# --- far corners ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lun", [255, 256, 16383])
+async def test_a_lun_of_any_number_is_reached(own_folders: Path, lun: int) -> None:
+    name = "iqn.2026-11.io.mooring.test:" + "ü" * 97
+    assert len(name.encode()) == 222
+    config = build(own_folders)
+    far = dataclasses.replace(config.targets[0], name=name, luns={lun: "data"})
+    running = Target(dataclasses.replace(config, targets=(far,)))
+    await running.start()
+    try:
+        async with Session.login(name, portals(running)[0]) as session:
+            assert [unit.lun for unit in await session.luns()] == [lun]
+            await session.write(0, b"far" + bytes(509), lun=lun)
+            assert (await session.read(0, 512, lun=lun))[:3] == b"far"
+    finally:
+        await running.close()
