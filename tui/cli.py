@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_isns(commands)
     _add_data(commands)
     _add_trace(commands)
+    _add_reservations(commands)
     _add_practice(commands)
     _add_words(commands)
     return parser
@@ -200,6 +201,16 @@ def _add_isns(commands: _Commands[argparse.ArgumentParser]) -> None:
             parser.add_argument("--alias", metavar="TEXT", help="a word for people (default: the host's name)")
         if name == "watch":
             parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+
+
+def _add_reservations(commands: _Commands[argparse.ArgumentParser]) -> None:
+    group = _Adder(commands, "reservations")
+    text = "who is registered with a disk, and who holds it (persistent reservations)"
+    reservations = group.add("reservations", "reservations", text, json=True)
+    reservations.add_argument("name", help="the disk; a target's name together with --portal")
+    reservations.add_argument("--portal", help="ask over a session of its own: address[:port], IPv6 in brackets")
+    reservations.add_argument("--lun", type=int, default=0, help="with --portal: logical unit number (0)")
+    _add_chap(reservations)
 
 
 def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -15,6 +15,7 @@ Methods of the engine (`EngineClient.call`), their parameters and what they give
 - `logout{session}` -> `{session, state}`; code `attached` while the session carries an attached disk.
 - `attach{target, lun, portals?, CHAP?, initiator?, name?, read_only?, options?}` -> Disk
 - `flush{disk}` -> `{status, sense, explain, paths}`: SYNCHRONIZE CACHE now, status 0 is GOOD.
+- `claims{disk}` -> `{initiator, claims}`: our own name, and a `Claims` of `initiator.scsi.reservations`.
 - `offline{disk}` -> `{disk, evidence: [text]}`; its loop device has to be gone before.
 - `online{disk}` -> Disk: the undo of `offline`.
 - `trace{session, seconds, limit}` with one descriptor (`EngineClient.trace`) -> `{}`: what goes over the session is

@@ -68,6 +68,7 @@ class Methods:
             "logout": self._logout,
             "attach": self._attach,
             "flush": self._flush,
+            "claims": self._claims,
             "offline": self._offline,
             "online": self._online,
             "cleanup": self._cleanup,
@@ -323,6 +324,21 @@ class Methods:
 
     async def _flush(self, params: dict[str, Any]) -> Any:
         return await self._member(params).call("flush", 90.0)
+
+    async def _claims(self, params: dict[str, Any]) -> Any:
+        wanted = _text(params, "disk")
+        found = [disk for disk in (await self._view(1.0)).disks if wanted in (disk.id, disk.name)]
+        if not found:
+            raise BadInputError(f"the engine has no disk {wanted!r}", code="not-found", fix="mooring list")
+        problem: EngineError = EngineError("no session leads to it", code="no-path")
+        for member in self._of(str(found[0].target)):
+            try:
+                told = await member.call("claims", 30.0, lun=found[0].lun)
+            except EngineError as error:
+                problem = error
+            else:
+                return {"initiator": member.config.initiator, "claims": told}
+        raise problem
 
     async def _offline(self, params: dict[str, Any]) -> Any:
         member = self._member(params)

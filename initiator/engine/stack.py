@@ -12,6 +12,7 @@ from typing import Any
 
 from initiator.engine import options, portrait
 from initiator.engine.attached import Route, Takeover, WorkerConfig, disk_id
+from initiator.engine.claims import read_claims
 from initiator.engine.device import Device
 from initiator.engine.export import DeviceExport, must_be
 from initiator.engine.pcapng import Writer
@@ -25,6 +26,7 @@ from initiator.model import Disk, Path, SessionState, Severity
 from initiator.names import clean
 from initiator.protocol.errors import ConnectionLost, IscsiError, LoginError
 from initiator.scsi.errors import ScsiFormatError, UnitError
+from initiator.scsi.reservations import Claims
 from initiator.scsi.sense import Sense
 
 _LOOK_AGAIN = 10.0
@@ -168,6 +170,18 @@ class TargetStack:
         await asyncio.gather(*(self.logout(number) for number in self.numbers))
         if self._export is not None:
             self._export.device.close()
+
+    async def claims(self, lun: int) -> Claims:
+        """See `Stack.claims`."""
+        problem: MooringError = RefusedError("no session works", code="no-path")
+        for way in self._ways.values():
+            if not way.usable:
+                continue
+            try:
+                return await run(way.session, lun, read_claims(way.heard.setdefault(lun, []).append))
+            except (IscsiError, UnitError, ScsiFormatError) as error:
+                problem = error
+        raise problem
 
     def trace(self, number: int, fd: int, seconds: float, limit: int) -> None:
         """See `Stack.trace`."""

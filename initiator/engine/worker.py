@@ -31,6 +31,7 @@ from initiator.engine.report import EngineReport
 from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.errors import MooringError, RefusedError
 from initiator.model import Portal, Severity
+from initiator.scsi.reservations import Claims
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,13 @@ class Stack(Protocol):
 
         Raises:
             MooringError: it is not there, or (code `identity`) another one is.
+        """
+
+    async def claims(self, lun: int) -> Claims:
+        """Who else has a unit in use, by its persistent reservations.
+
+        Raises:
+            MooringError: no session works, or the target does not say.
         """
 
     def trace(self, number: int, fd: int, seconds: float, limit: int) -> None:
@@ -157,6 +165,7 @@ class Worker:
             "report": self._report,
             "remember": self._remember,
             "trace": self._trace,
+            "claims": self._claims,
             "quit": self._quit,
         }
 
@@ -293,6 +302,9 @@ class Worker:
         (fd,) = fds
         self._sessions.trace(int(params["number"]), fd, float(params["seconds"]), int(params["limit"]))
         return {}
+
+    async def _claims(self, params: dict[str, Any], fds: list[int]) -> Any:
+        return report.to_json(await self._sessions.claims(int(params["lun"])))
 
     async def _remember(self, params: dict[str, Any], fds: list[int]) -> Any:
         self._record = report.from_json(Attachment, params["attachment"])

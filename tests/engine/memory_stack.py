@@ -23,6 +23,7 @@ from initiator.engine.worker import Export, Refusal, Tell, main
 from initiator.errors import MooringError, RefusedError
 from initiator.model import Disk, DiskState, PathState, Session, SessionState, Source
 from initiator.model import Path as DiskPath
+from initiator.scsi.reservations import Claims, Keys, Registration
 from tests.engine.memory import MemoryBackend
 
 Done = Callable[[int], None]
@@ -99,6 +100,9 @@ class MemoryStack:
         if "write_error" in self._options:
             self._export.errors["write"] = int(self._options["write_error"])
         return self._export
+
+    async def claims(self, lun: int) -> Claims:
+        return Claims(Keys(1, (0xA,)), None, (Registration(0xA, "iqn.2026-11.io.mooring.test:other"),))
 
     def trace(self, number: int, fd: int, seconds: float, limit: int) -> None:
         os.close(fd)

@@ -16,7 +16,9 @@ import pytest
 
 from initiator.engine import attach, attached
 from initiator.engine.client import EngineError
+from initiator.engine.report import from_json
 from initiator.engine.rpc import SOCKET_NAME
+from initiator.scsi.reservations import Claims
 from tests.engine.engines import TARGET, Engine, engine, wait_for
 from tests.engine.test_worker import line_of, result_of, writer
 
@@ -127,6 +129,15 @@ def test_sessions_come_and_go(engine: Engine) -> None:
         assert engine.call("logout", session=session.id)["state"] == "logged-out"
     assert engine.client.snapshot().disks == ()
     wait_for(lambda: not engine.client.running())
+
+
+def test_who_else_has_a_disk_in_use_is_told(engine: Engine) -> None:
+    login(engine, "127.0.0.1")
+    disk = engine.client.snapshot().disks[0]
+    answer = engine.call("claims", disk=disk.name)
+    claims = from_json(Claims, answer["claims"])
+    assert [each.key for each in claims.others(answer["initiator"])] == [0xA]
+    assert refused(engine, "claims", disk="engine:d:nowhere").code == "not-found"
 
 
 def test_no_portal_no_session(engine: Engine) -> None:
