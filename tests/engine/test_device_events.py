@@ -51,9 +51,11 @@ def test_what_concerns_another_unit_or_a_reset_is_left_to_others() -> None:
     before = len(rig.events)
     rig.write(0, bytes(512))
     rig.answer()
-    say(rig, 0x2A, 0x09, lun=1)
     say(rig, 0x29, 0x00)  # comes as a unit attention, too, and must not count twice
+    rig.unit.blocks *= 2
+    say(rig, 0x2A, 0x09, lun=1)
     rig.answer()
+    assert (rig.sizes, rig.asked(Op.READ_CAPACITY_16)) == ([], [])
     assert len(rig.events) == before
     assert rig.device.unflushed
     ends = rig.flush()

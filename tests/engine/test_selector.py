@@ -167,6 +167,15 @@ def test_a_group_is_ordered_to_serve_only_when_none_does() -> None:
     assert rig.told("port group 2 was ordered to serve")
 
 
+def test_a_group_in_standby_stays_there_while_another_one_serves() -> None:
+    rig = alua_rig(tpgs=3)
+    rig.unit.groups = {1: Access.NON_OPTIMIZED, 2: Access.STANDBY}
+    rig.unit.report(Sense(Key.UNIT_ATTENTION, 0x2A, 0x06))
+    ends, _ = rig.read(0, BLOCK)
+    rig.settle(20)
+    assert (ends, rig.asked(Op.SET_TARGET_PORT_GROUPS)) == ([0], [])
+
+
 def test_a_target_that_takes_no_orders_gets_none() -> None:
     rig = alua_rig(tpgs=1)
     rig.unit.groups = {1: Access.STANDBY, 2: Access.STANDBY}
