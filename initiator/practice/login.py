@@ -10,7 +10,7 @@ from typing import Protocol
 from initiator.practice.config import TargetConfig
 from initiator.practice.numbers import WINDOW
 from initiator.protocol import pdu, text
-from initiator.protocol.chap import ENTROPY_BYTES, ChapTarget
+from initiator.protocol.chap import ALGORITHMS, ENTROPY_BYTES, ChapTarget
 from initiator.protocol.errors import AuthError, RemoteProtocolError
 from initiator.protocol.keys import LOGIN_SEGMENT, Offer, Params, Side
 from initiator.protocol.negotiation import Negotiation
@@ -205,7 +205,10 @@ class LoginTarget:
         if chap is not None:
             user, secret = chap.user, chap.secret
             own = (chap.target_user, chap.target_secret) if chap.target_user else None
-            self._chap = ChapTarget(lambda name: secret if name == user else None, self._entropy(ENTROPY_BYTES), own)
+            known = tuple(ALGORITHMS)
+            self._chap = ChapTarget(
+                lambda name: secret if name == user else None, self._entropy(ENTROPY_BYTES), own, known
+            )
         return answers
 
     def _find_session(self, request: pdu.LoginRequest) -> None:
