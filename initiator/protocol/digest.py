@@ -37,6 +37,5 @@ HARDWARE: bool
 crc32c, HARDWARE = _choose()
 
 
-def wire(value: int) -> bytes:
-    """The four bytes of a sum."""
-    return SUM.pack(value)
+wire = SUM.pack
+"""`wire(value) -> bytes`: the four bytes of a sum."""

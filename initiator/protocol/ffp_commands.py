@@ -25,7 +25,8 @@ LENGTH = 0xFFFFFF
 _FINAL, _READ, _WRITE, _SIMPLE = 0x80, 0x40, 0x20, 0x01
 _ACKNOWLEDGE, _OVERFLOW, _UNDERFLOW, _STATUS = 0x40, 0x04, 0x02, 0x01
 _RESIDUAL = _OVERFLOW | _UNDERFLOW
-_READS, _MOVES_NOTHING = _FINAL | _READ | _SIMPLE, _FINAL | _SIMPLE
+_WHOLE = _FINAL | _STATUS
+_READS, _WRITES, _MOVES_NOTHING = _FINAL | _READ | _SIMPLE, _FINAL | _WRITE | _SIMPLE, _FINAL | _SIMPLE
 _TASK_TAGS = 0x7FFFFFFF
 
 _pack = SCSI_COMMAND.pack
@@ -62,6 +63,7 @@ class Commands:
         self._first_burst = params.first_burst_length
         self._max_burst = params.max_burst_length
         self._immediate = params.immediate_data
+        self._one_pdu = self._most_at_once()
         self._unsolicited = not params.initial_r2t
         self._in_order = params.data_pdu_in_order and params.data_sequence_in_order
         self._r2t_in_order = params.data_sequence_in_order
@@ -70,6 +72,11 @@ class Commands:
         """Go on with what a negotiation has changed: the target's segment length is all that matters here (13.12)."""
         self.params = params
         self._max_xmit = params.max_xmit_data_segment_length
+        self._one_pdu = self._most_at_once()
+
+    def _most_at_once(self) -> int:
+        """Bytes of the largest write whose data all goes with its command (11.3, 13.11, 13.14)."""
+        return min(self._first_burst, self._max_xmit) if self._immediate else 0
 
     def submit(self, task: Task, now: float) -> None:
         """Send a SCSI command, or keep it until the target's command window opens (4.2.2.1).
@@ -118,16 +125,25 @@ class Commands:
     def _issue_write(self, task: Task, data: memoryview) -> None:
         """A write and the data that may go with it unasked (the four cases of 13.11's table)."""
         expected = len(data)
+        outbox = self.outbox
+        acknowledged = self.numbers.exp_stat_sn
+        if expected <= self._one_pdu:
+            cdb, cmd_sn = task.cdb, task.cmd_sn
+            header = _pack(0x01, _WRITES, expected, task.lun, task.itt, expected, cmd_sn, acknowledged, cdb)
+            outbox.add(header, data)
+            task.sent = expected
+            task.tail = outbox.gone + len(outbox.vectors)
+            return
         burst = min(self._first_burst, expected)
         now = min(burst, self._max_xmit) if self._immediate else 0
         later = burst if self._unsolicited else now
         flags = _WRITE | _SIMPLE if later > now else _FINAL | _WRITE | _SIMPLE
-        header = _pack(0x01, flags, now, task.lun, task.itt, expected, task.cmd_sn, self.numbers.exp_stat_sn, task.cdb)
-        self.outbox.add(header, data[:now])
+        header = _pack(0x01, flags, now, task.lun, task.itt, expected, task.cmd_sn, acknowledged, task.cdb)
+        outbox.add(header, data[:now])
         if later > now:
             self._send_data(task, data, NO_TAG, now, later)
         task.sent = later
-        task.tail = self.outbox.tail
+        task.tail = outbox.tail
 
     def _send_data(self, task: Task, data: memoryview, transfer_tag: int, start: int, end: int) -> None:
         """One sequence of Data-Out PDUs: DataSN from 0, F on the last one (11.7.1, 11.7.4)."""
@@ -141,6 +157,37 @@ class Commands:
             outbox.add(header, data[start:stop])
             start = stop
             data_sn += 1
+
+    def data_in(self, fields: Fields, data: memoryview) -> None:
+        """A Data-In PDU that has arrived whole.
+
+        Raises:
+            RemoteProtocolError: see `place`.
+        """
+        _, flags, _, status, _, _, tag, _, stat_sn, exp_cmd_sn, max_cmd_sn, data_sn, offset, _ = fields
+        task, numbers = self.live.get(tag), self.numbers
+        if (
+            flags == _WHOLE
+            and task is not None
+            and task.data_in is not None
+            and len(task.data_in) == len(data)
+            and data_sn == offset == task.data_sn == task.received == 0
+            and stat_sn == numbers.exp_stat_sn
+        ):
+            # All of a read and its status in one PDU: what small reads are made of, and no other rule is left to check.
+            task.data_in[:] = data
+            task.received, task.data_sn, task.status = len(data), 1, status
+            numbers.exp_stat_sn = (stat_sn + 1) & MASK
+            if max_cmd_sn != numbers.max_cmd_sn:
+                numbers.window(exp_cmd_sn, max_cmd_sn)
+            self.finish(task)
+            if self.pending:
+                self.release()
+            return
+        place = self.place(fields)
+        if place is not None:
+            place[:] = data
+            self.landed(fields)
 
     def place(self, fields: Fields) -> memoryview | None:
         """Check the header of a Data-In PDU before a byte of it is kept.
@@ -208,7 +255,9 @@ class Commands:
         """
         _, flags, response, status, _, _, tag, _, stat_sn, exp_cmd_sn, max_cmd_sn, exp_data_sn, _, count = fields
         numbers = self.numbers
-        if not numbers.status(stat_sn):
+        if stat_sn == numbers.exp_stat_sn:
+            numbers.exp_stat_sn = (stat_sn + 1) & MASK
+        elif not numbers.status(stat_sn):
             return
         task = self.live.get(tag)
         if task is None:
@@ -223,9 +272,10 @@ class Commands:
         else:
             if data or status == CHECK_CONDITION:
                 task.sense = _sense(data)
-            if exp_data_sn > (task.r2t_sn if task.data_out is not None else task.data_sn):
+            if exp_data_sn and exp_data_sn > (task.r2t_sn if task.data_out is not None else task.data_sn):
                 raise RemoteProtocolError("the target has sent more data PDUs than arrived (RFC 7143, 7.9)")
-            task.residual = _residual(task, flags, count)
+            if flags & _RESIDUAL or task.data_out is None or task.sent != len(task.data_out):
+                task.residual = _residual(task, flags, count)
             task.status = status
         self.finish(task)
         if self.pending:
@@ -274,16 +324,16 @@ class Commands:
     def finish(self, task: Task) -> None:
         """Take the task out of the table and tell its owner, who has the buffers back from here on."""
         del self.live[task.itt]
-        if self.outbox.gone < task.tail:
-            # Answered before all of its data has left (11.4.2): the rest goes out as it was, from a copy.
-            self._keep_unsent(task)
         task.finished_at = self.now
         counters = self.counters
         counters.commands += 1
         if task.data_in is not None:
             counters.read_bytes += task.received
-        else:
+        elif task.data_out is not None:
             counters.write_bytes += task.sent
+            if self.outbox.gone < task.tail:
+                # Answered before all of its data has left (11.4.2): the rest goes out as it was, from a copy.
+                self.outbox.detach(task.data_out)
         task.done(task)
 
     def withdraw(self, task: Task, error: TaskError) -> bool:
@@ -323,10 +373,6 @@ class Commands:
             task.finished_at = self.now
             task.done(task)
         return [task for task in tasks if task.verdict is None]
-
-    def _keep_unsent(self, task: Task) -> None:
-        if task.data_out is not None:
-            self.outbox.detach(task.data_out)
 
     @staticmethod
     def _note_piece(task: Task, start: int, end: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initiator.protocol.digest import crc32c
+from initiator.protocol.digest import crc32c, wire
 
 VECTORS = 1024
 """IOV_MAX of Linux: `sendmsg` takes no longer list."""
@@ -34,9 +34,7 @@ class Outbox:
     def add(self, header: bytes, data: memoryview | bytes | None = None) -> None:
         """Queue one PDU: a header of 48 bytes (its length field already set) and its data segment."""
         vectors = self.vectors
-        vectors.append(header)
-        if self._header_digest:
-            vectors.append(crc32c(header).to_bytes(4, "little"))
+        vectors.append(header + wire(crc32c(header)) if self._header_digest else header)
         if data:
             vectors.append(data)
             padding = _PADDING[len(data) & 3]
@@ -46,7 +44,7 @@ class Outbox:
                 crc = crc32c(data)
                 if padding:
                     crc = crc32c(padding, crc)
-                vectors.append(crc.to_bytes(4, "little"))
+                vectors.append(wire(crc))
 
     def take(self) -> list[bytes | memoryview]:
         """The next buffers to send, at most as many as one `sendmsg` takes."""
@@ -56,6 +54,10 @@ class Outbox:
     def sent(self, count: int) -> None:
         """The socket took `count` bytes of what `take` gave."""
         vectors = self.vectors
+        if count >= sum(map(len, vectors)):
+            self.gone += len(vectors)
+            vectors.clear()
+            return
         for index, vector in enumerate(vectors):
             size = len(vector)
             if count < size:
@@ -65,8 +67,6 @@ class Outbox:
                 self.gone += index
                 return
             count -= size
-        self.gone += len(vectors)
-        vectors.clear()
 
     def detach(self, buffer: memoryview) -> None:
         """Copy what still waits of the memory behind `buffer`, because its owner gets it back now."""

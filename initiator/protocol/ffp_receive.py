@@ -126,10 +126,7 @@ class Receiver:
                 raise _wrong("data")
             self._start = end
             if opcode == _DATA_IN:
-                place = commands.place(fields)
-                if place is not None:
-                    place[:] = view[body:stop]
-                    commands.landed(fields)
+                commands.data_in(fields, view[body:stop])
             elif opcode == _RESPONSE:
                 commands.response(fields, bytes(view[body:stop]) if length else b"")
             elif opcode == _R2T:

@@ -383,7 +383,9 @@ def test_whatever_comes_back_gives_a_result_or_a_named_error(name: str, offer: O
     except NegotiationError as error:
         problem = str(error)
     assert problem.isprintable()
-    assert problem or value == "Irrelevant" or to_text(result) in (value, str(int(value, 0)))  # type: ignore[arg-type]
+    if not problem and value != "Irrelevant":
+        said = to_text(result)  # type: ignore[arg-type]
+        assert said == value or said == str(int(value, 0))
 
 
 def test_honest_target_never_answers_what_it_was_not_asked() -> None:
