@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # Real parts for the tests: a target, a load generator, file systems, a terminal.
 DEBS := tgt open-isns-server libiscsi-bin fio tmux e2fsprogs xfsprogs util-linux mount fdisk procps psmisc iproute2 librsvg2-bin \
 	fonts-firacode tshark
+BENCH_DEBS := gcc libc6-dev libiscsi-dev pkg-config
 LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
 
@@ -45,6 +46,7 @@ format: $(VENV)/.made
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.made debs ## speed and memory, as the tables in the README
+	@.ci/debs $(BENCH_DEBS)
 	$(BIN)/python -m tests.bench
 
 screenshots: $(VENV)/.made debs ## the README's pictures, from the real dashboard on a real practice range

@@ -22,6 +22,9 @@ DIRECT = 16 * 1024
 PEEK = 4096
 """Bytes to stage while big payloads are coming: enough for a header, and little to copy."""
 
+_AROUND = 48 + 1020 + 12
+"""The most that a PDU has beside its data: header, AHS, two digests, padding."""
+
 _DATA_IN, _RESPONSE, _R2T = 0x25, 0x21, 0x31
 _OPCODE = 0x3F
 
@@ -44,8 +47,7 @@ class Receiver:
         self._header_digest = 4 if header_digest else 0
         self._data_digest = 4 if data_digest else 0
         self._max_data = max_data
-        # Room for the longest PDU: header, AHS, two digests, padding.
-        self._staging = bytearray(max(STAGING, max_data + 48 + 1020 + 12))
+        self._staging = bytearray(STAGING + _AROUND)
         self._view = memoryview(self._staging)
         self._start = 0
         self._filled = 0
@@ -121,6 +123,8 @@ class Receiver:
                     raise RemoteProtocolError(f"a target has no PDU with opcode {opcode:#04x} (RFC 7143, 11.2.1.2)")
                 if opcode == _DATA_IN and end - filled >= DIRECT and filled >= body:
                     self._begin_cut(fields, body, length)
+                if self._cut is None and end - start > len(staging):
+                    self._enlarge()
                 return
             if data_digest and length and crc32c(view[body : end - 4]) != sum_at(staging, end - 4)[0]:
                 raise _wrong("data")
@@ -134,6 +138,14 @@ class Receiver:
             else:
                 self._control(bytes(view[start : start + 48]), bytes(view[body:stop]))
             start = end
+
+    def _enlarge(self) -> None:
+        """Make room for the longest PDU there may be: only data that are not for a task are staged at such length."""
+        rest = self._view[self._start : self._filled]
+        self._staging = bytearray(self._max_data + _AROUND)
+        self._view = memoryview(self._staging)
+        self._view[: len(rest)] = rest
+        self._start, self._filled = 0, len(rest)
 
     def _begin_cut(self, fields: Fields, body: int, length: int) -> None:
         """Move the head of a cut payload into its place and ask for the rest to be received there."""

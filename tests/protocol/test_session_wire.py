@@ -32,7 +32,7 @@ from initiator.protocol.pdu import (
     TextResponse,
     decode,
 )
-from initiator.protocol.session import Event, Task, TaskError
+from initiator.protocol.session import AsyncEvent, Event, Task, TaskError
 from tests.protocol.session_rig import LUN, Rig
 from tests.protocol.talk import begin, reply, step
 
@@ -186,3 +186,22 @@ def test_noise_is_noise() -> None:
         assert raw != pdu.encode()
         assert dataclasses.asdict(decode(raw[:BHS_BYTES], b"", b"")) == dataclasses.asdict(pdu)
         assert Op(raw[0] & OPCODE_MASK) is pdu.OPCODE
+
+
+@pytest.mark.parametrize("piece", [None, 1000, 200_000])
+def test_a_control_pdu_longer_than_what_is_staged_at_a_time(piece: int | None) -> None:
+    rig = Rig(Params(max_recv_data_segment_length=1 << 20, header_digest=True, data_digest=True))
+    task = rig.read(8192)
+    data = bytes(range(256)) * 3000
+    ping = NopIn(target_transfer_tag=7, lun=LUN)
+    rig.feed(
+        rig.number(ping, counted=False),
+        rig.number(AsyncMessage(async_event=0, data=data)),
+        rig.last_data(task, b"\x07" * 8192),
+        piece=piece,
+    )
+    (event,) = rig.core.events
+    assert isinstance(event, AsyncEvent)
+    assert event.data == data
+    assert task.good
+    assert not rig.core.inside_pdu
