@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from initiator.host.hostfiles import FstabEntry
 from initiator.host.nodes import NodeRecord
 from initiator.model import Severity, Source, Volume
-from safety.advice.rule import Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("boot")
 
@@ -76,7 +76,7 @@ def startup_manual(host: Host) -> Iterator[Answer]:
             modes = {record.startup or "unknown" for record in host.facts.records.nodes if record.target == target}
             if not modes & {"automatic", "onboot"}:
                 evidence = f"{target}: node.startup {', '.join(sorted(modes)) or 'without a record'}"
-                yield Hit(volume.mountpoint, evidence, f"mooring startup {target} automatic", volume.id)
+                yield Hit(volume.mountpoint, evidence, command("mooring", "startup", target, "automatic"), volume.id)
 
 
 @FAMILY.rule(
@@ -216,5 +216,7 @@ def scan_auto(host: Host) -> Iterator[Answer]:
             seen.setdefault(record.target, record)
     for target, record in seen.items():
         value = record.settings.get("node.session.scan", "not set, which is auto")
-        fix = f"iscsiadm -m node -T {target} -o update -n node.session.scan -v manual"
+        fix = command(
+            *["iscsiadm", "-m", "node", "-o", "update", "-n", "node.session.scan", "-v", "manual", "-T"], target
+        )
         yield Hit(target, f"node.session.scan {value}", fix)

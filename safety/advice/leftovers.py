@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from initiator.host.kernelview import session_of
 from initiator.model import DiskState, PathState, SessionState, Severity, Source
-from safety.advice.rule import Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("leftovers")
 
@@ -27,7 +27,9 @@ def orphan_map(host: Host) -> Iterator[Answer]:
     """Maps without any path beneath."""
     for each in host.snapshot.maps:
         if each.total == 0:
-            yield Hit(each.name, f"{each.device or each.name} has no path", f"multipath -f {each.name}", each.id)
+            yield Hit(
+                each.name, f"{each.device or each.name} has no path", command("multipath", "-f", each.name), each.id
+            )
         elif not each.paths:
             yield Unsure(each.name, "none of its paths is of a known session")
 
@@ -74,7 +76,7 @@ def transport_offline(host: Host) -> Iterator[Answer]:
             yield Hit(path.name, f"{path.device or path.name}: state {detail.state}", about=path.id)
     for disk in host.disks:
         if disk.state is DiskState.DEAD and disk.source is Source.ENGINE:
-            yield Hit(disk.name, disk.reason or "dead", f"mooring engine cleanup {disk.name}", disk.id)
+            yield Hit(disk.name, disk.reason or "dead", command("mooring", "engine", "cleanup", disk.name), disk.id)
 
 
 @FAMILY.rule(
@@ -94,7 +96,10 @@ def session_empty(host: Host) -> Iterator[Answer]:
                 yield Unsure(session.name, "its LUNs could not be read")
             else:
                 yield Hit(
-                    session.name, f"logged in to {session.target}, no LUN", f"mooring logout {session.name}", session.id
+                    session.name,
+                    f"logged in to {session.target}, no LUN",
+                    command("mooring", "logout", session.name),
+                    session.id,
                 )
 
 
@@ -116,4 +121,6 @@ def record_idle(host: Host) -> Iterator[Answer]:
         if session_of(record, host.snapshot.sessions) is None:
             idle[record.target].append(f"{record.portal} ({record.startup or 'unknown'})")
     for target, portals in idle.items():
-        yield Hit(target, f"no session at {', '.join(sorted(portals))}")
+        fix = f"log in: {command('mooring', 'login', target)}; or forget it: "
+        fix += command("iscsiadm", "-m", "node", "-T", target, "-o", "delete")
+        yield Hit(target, f"no session at {', '.join(sorted(portals))}", fix)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from initiator.model import Access, Map, Session, Severity, Source
-from safety.advice.rule import WORKING, Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import WORKING, Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("multipath")
 
@@ -16,7 +16,7 @@ SLOW_RECOVERY_S = 30
 SHORT_RECOVERY_S = 60
 """A disk with one path has nothing else to use: it has to sit out a switch that restarts."""
 _QUEUEING = re.compile(r"\bqueue_if_no_path\b")
-_LIMIT = re.compile(r"\d+ (?:chk|sec)")
+_LIMIT = re.compile(r"(\d+) (chk|sec)")
 _GREEDY = frozenset(("off", "no", "greedy"))
 
 
@@ -102,6 +102,7 @@ def timers(host: Host) -> Iterator[Answer]:
     """Each kernel session's timers against whether its disks have a map."""
     mapped = {path.session for path in host.snapshot.paths if path.map is not None}
     loose = {path.session for path in host.snapshot.paths if path.map is None}
+    limits = _queue_limits(host)
     for session in host.snapshot.sessions:
         if session.source is not Source.KERNEL:
             continue
@@ -120,8 +121,26 @@ def timers(host: Host) -> Iterator[Answer]:
             wrong.append(f"ping every {interval} s, time-out {patience} s: 0 is off, a silent target is never noticed")
         elif interval + patience > 30:
             wrong.append(f"ping every {interval} s, time-out {patience} s: a silent target goes unnoticed too long")
+        wrong += [
+            f"recovery_tmo {recovery} s is longer than {name} queues without a path ({seconds} s)"
+            for name, seconds in limits.get(session.id, {}).items()
+            if seconds < recovery
+        ]
         if wrong:
             yield Hit(session.name, "; ".join(wrong), about=session.id)
+
+
+def _queue_limits(host: Host) -> dict[str, dict[str, int]]:
+    """For each session, how long each of its maps queues when it has no path: where there is a limit, by its name."""
+    polling = _whole((host.facts.multipath or {}).get("polling_interval")) or 5
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for path in host.snapshot.paths:
+        joined = host.maps.get(path.map or "")
+        limit = _LIMIT.match(joined.queueing or "") if joined is not None else None
+        if joined is not None and limit is not None:
+            each = polling if limit[2] == "chk" else 1
+            found[path.session][joined.name] = int(limit[1]) * each
+    return found
 
 
 @FAMILY.rule(
@@ -170,10 +189,12 @@ def find_multipaths(host: Host) -> Iterator[Answer]:
             source = "records" if host.facts.records is None else "multipath"
             yield Unsure(disk.name, f"whether it should have a map: {host.facts.why(source)}")
         elif mode not in _GREEDY and len(portals[disk.target or ""]) > 1:
+            count = len(portals[disk.target or ""])
             evidence = (
-                f"find_multipaths {mode}; {disk.device} has no map, its target has {len(portals[disk.target or ''])}"
+                f"find_multipaths {mode}; {disk.device} has no map, its target has {count} portals in the records"
             )
-            yield Hit(disk.name, f"{evidence} portals in the node records", about=disk.id)
+            fix = f"{command('multipath', '-a', disk.device)}; multipath -r, before it is mounted;"
+            yield Hit(disk.name, evidence, f"{fix} or find_multipaths greedy in multipath.conf", disk.id)
 
 
 @FAMILY.rule(
@@ -225,7 +246,8 @@ def session_twice(host: Host) -> Iterator[Answer]:
             session = found[0]
             count = len(found)
             evidence = f"{count} sessions to {session.target} at {session.portal}"
-            yield Hit(session.name, evidence, about=session.id)
+            fix = f"{command('mooring', 'logout', session.id)}; and node.session.nr_sessions = 1 in its record"
+            yield Hit(session.name, evidence, fix, session.id)
 
 
 def _way(session: Session) -> tuple[str, str, str, int, str]:

@@ -10,7 +10,7 @@ from initiator.errors import BadInputError
 from initiator.host.kernelview import short_name
 from initiator.model import Disk, Severity, Volume
 from initiator.names import clean, parse_name
-from safety.advice.rule import Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("naming")
 
@@ -261,6 +261,20 @@ def _unknown_label(volume: Volume) -> Unsure:
     return Unsure(volume.mountpoint, "udev has noted neither a label nor a UUID of it")
 
 
+_LABELLERS = {
+    "ext2": "e2label {} NAME",
+    "ext3": "e2label {} NAME",
+    "ext4": "e2label {} NAME",
+    "xfs": "unmounted: xfs_admin -L NAME {}",
+    "btrfs": "btrfs filesystem label {} NAME",
+}
+
+
+def _label_fix(volume: Volume) -> str:
+    """The command for this file system, with a name to choose; nothing where it is not known."""
+    return _LABELLERS.get(volume.fstype, "").format(command(volume.device))
+
+
 @FAMILY.rule(
     "label-missing",
     Severity.NOTE,
@@ -274,7 +288,7 @@ def label_missing(host: Host) -> Iterator[Answer]:
         if not _label_known(volume):
             yield _unknown_label(volume)
         elif not volume.label:
-            yield Hit(volume.mountpoint, f"{volume.device} has a UUID and no label", about=volume.id)
+            yield Hit(volume.mountpoint, f"{volume.device} has a UUID and no label", _label_fix(volume), volume.id)
 
 
 @FAMILY.rule(
@@ -290,7 +304,7 @@ def label_meaningless(host: Host) -> Iterator[Answer]:
         if not _label_known(volume):
             yield _unknown_label(volume)
         elif volume.label and (_EMPTY_WORDS.fullmatch(volume.label) or not re.search(r"[^\W\d_]{2}", volume.label)):
-            yield Hit(volume.mountpoint, f"label {clean(volume.label)}", about=volume.id)
+            yield Hit(volume.mountpoint, f"label {clean(volume.label)}", _label_fix(volume), volume.id)
 
 
 @FAMILY.rule(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from initiator.model import Disk, Link, Path, PathState, Severity
-from safety.advice.rule import WORKING, Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import WORKING, Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("network")
 
@@ -46,9 +46,8 @@ def bond(host: Host) -> Iterator[Answer]:
     for session, link in host.wired:
         found = [each for each in host.chain(link) if each.kind in ("bond", "team")]
         if found:
-            evidence = (
-                f"{link.name} stands on {found[0].kind} {found[0].name} ({', '.join(found[0].lower) or 'no link'})"
-            )
+            members = ", ".join(found[0].lower) or "no link"
+            evidence = f"{link.name} stands on {found[0].kind} {found[0].name} ({members})"
             yield Hit(session.name, evidence, about=session.id)
 
 
@@ -157,7 +156,8 @@ def half_duplex(host: Host) -> Iterator[Answer]:
         if link.duplex is None:
             yield Unsure(link.name, "its driver does not tell the duplex")
         elif link.duplex == "half":
-            yield Hit(link.name, f"{link.speed_mbps or '?'} Mb/s, half duplex", about=link.id)
+            fix = f"{command('ethtool', '-s', link.name, 'autoneg', 'on')}; and the same at the switch"
+            yield Hit(link.name, f"{link.speed_mbps or '?'} Mb/s, half duplex", fix, link.id)
 
 
 @FAMILY.rule(

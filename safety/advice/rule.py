@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -22,6 +23,7 @@ from initiator.model import (
     Volume,
     holds_data,
 )
+from initiator.names import clean
 from safety.advice.facts import Facts
 
 
@@ -51,6 +53,11 @@ class Unsure:
 
 
 Answer = Hit | Unsure
+
+
+def command(*words: str) -> str:
+    """A command that can be copied into a shell, whatever names of targets and files are in it."""
+    return shlex.join(clean(word) for word in words)
 
 
 class Host:

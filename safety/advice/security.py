@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from initiator.host.nodes import NodeRecord
 from initiator.model import Session, Severity, Source
-from safety.advice.rule import Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("security")
 
@@ -143,7 +143,11 @@ def secrets_readable(host: Host) -> Iterator[Answer]:
         return
     for file in host.facts.secrets:
         if file.mode & 0o077:
-            yield Hit(file.path, f"mode {file.mode:04o}", f"chmod 600 {file.path}; then change the secret")
+            yield Hit(
+                file.path,
+                f"mode {file.mode:04o}",
+                f"{command('chmod', '600', file.path)}; then change the secret, here and at the target",
+            )
 
 
 @FAMILY.rule(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from initiator.errors import BadInputError
 from initiator.model import Connection, Link, Portal, Session, Severity
 from initiator.names import parse_portal
-from safety.advice.rule import Answer, Family, Hit, Host, Unsure
+from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("network")
 
@@ -56,7 +56,9 @@ def default_route(host: Host) -> Iterator[Answer]:
     for link in host.storage_links:
         if link.name in host.facts.default_links:
             sessions = ", ".join(session.name for session, through in host.wired if through == link)
-            yield Hit(link.name, f"default route dev {link.name}; sessions: {sessions}", about=link.id)
+            remove = command("ip", "route", "del", "default", "dev", link.name)
+            fix = f"{remove}; and take the gateway out of its settings"
+            yield Hit(link.name, f"default route dev {link.name}; sessions: {sessions}", fix, link.id)
 
 
 @FAMILY.rule(
@@ -153,7 +155,10 @@ def jumbo_blocked(host: Host) -> Iterator[Answer]:
             least = min(room, segment.path_mtu or room)
             if least < link.mtu:
                 evidence = f"{link.name} has MTU {link.mtu}, TCP sends packets of {least} bytes to {each.peer_host}"
-                yield Hit(session.name, evidence, about=session.id)
+                smaller = command("ip", "link", "set", link.name, "mtu", "1500")
+                fix = f"the same MTU at the switch and the target, or {smaller}"
+                fix += f"; see with: ping -M do -s {link.mtu - 28} {each.peer_host}"
+                yield Hit(session.name, evidence, fix, session.id)
 
 
 def _packet(connection: Connection, segment: int) -> int:
@@ -179,7 +184,9 @@ def flow_control(host: Host) -> Iterator[Answer]:
         if pause is None:
             yield Unsure(link.name, f"driver {link.driver or 'unknown'} does not tell")
         elif not pause.rx:
-            yield Hit(link.name, f"pause frames: rx off, tx {'on' if pause.tx else 'off'}", about=link.id)
+            fix = f"{command('ethtool', '-A', link.name, 'rx', 'on')}; and at the switch, unless your storage's vendor"
+            fix += " advises against it"
+            yield Hit(link.name, f"pause frames: rx off, tx {'on' if pause.tx else 'off'}", fix, link.id)
 
 
 @FAMILY.rule(

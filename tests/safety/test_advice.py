@@ -74,6 +74,14 @@ def test_where_nothing_could_be_read_no_rule_fires_for_what_it_needed() -> None:
     }  # fmt: skip
 
 
+def test_a_command_can_be_copied_whatever_a_target_is_called() -> None:
+    target = "iqn.2026-11.com.example:x;reboot\x1b[31m"
+    records = host.records(host.record(3, target=target, node__session__scan="auto"))
+    for finding in advise(host.snapshot(), host.facts(records=records)).findings:
+        assert "\x1b" not in finding.fix
+        assert ";reboot" not in finding.fix or "'iqn.2026-11.com.example:x;reboot[31m'" in finding.fix
+
+
 def test_the_worst_comes_first_and_nothing_twice() -> None:
     snapshot, facts = CASES["data/write-cache"].fires.build()
     facts = dataclasses.replace(facts, secrets=CASES["security/same-secret"].fires.facts["secrets"], daemon={})
@@ -89,6 +97,40 @@ def test_findings_are_as_bad_as_the_worst_of_them() -> None:
     assert not at_least(note, Severity.WARN)
     assert at_least(note, Severity.NOTE)
     assert not at_least((), Severity.NOTE)
+
+
+@pytest.mark.parametrize(
+    ("recovery", "queueing", "polling", "words"),
+    [
+        ("20", "12 chk", "5", None),
+        ("20", "2 chk", "5", "longer than mail queues without a path (10 s)"),
+        ("20", "5 sec", "5", "longer than mail queues without a path (5 s)"),
+        ("20", "off", "5", None),
+        ("5", "2 chk", "2", "longer than mail queues without a path (4 s)"),
+        ("-1", "12 chk", "5", "although there is another path"),
+    ],
+)
+def test_three_clocks_against_each_other(recovery: str, queueing: str, polling: str, words: str | None) -> None:
+    details = {**host.session(1).details, "recovery_timeout_s": recovery}
+    snapshot = host.snapshot(
+        sessions=(host.session(1, details=details), host.session(2)), maps=(host.map_(queueing=queueing),)
+    )
+    facts = host.facts(multipath={"find_multipaths": "strict", "polling_interval": polling})
+    told = [found.evidence for found in advise(snapshot, facts).findings if found.subject == host.session(1).name]
+    assert ([words in each for each in told] == [True]) if words else told == []
+
+
+@pytest.mark.parametrize(("recovery", "fires"), [("120", False), ("5", True), ("-1", False)])
+def test_a_disk_with_one_path_has_to_wait_long(recovery: str, fires: bool) -> None:
+    details = {**host.session(1).details, "recovery_timeout_s": recovery}
+    snapshot = host.snapshot(
+        sessions=(host.session(1, details=details),),
+        maps=(),
+        paths=(host.path(1, map=None),),
+        disks=(host.disk(map=None),),
+    )
+    fired = {found.rule for found in advise(snapshot, host.facts()).findings}
+    assert ("multipath/timers" in fired) is fires
 
 
 def test_a_loopback_session_needs_no_advice_on_cables() -> None:
