@@ -147,9 +147,10 @@ def multipathd_unit(host: Host) -> Iterator[Answer]:
     "mount it by /etc/fstab with _netdev; until then unmount it by hand before each shutdown",
 )
 def unmount_order(host: Host) -> Iterator[Answer]:
-    """What systemd itself says each mount is ordered after."""
+    """What systemd itself says each mount is ordered after; no unit logs the engine's sessions out."""
+    kernel = {disk.id for disk in host.disks if disk.source is Source.KERNEL}
     for volume in host.volumes:
-        if volume.namespace is not None:
+        if volume.namespace is not None or not kernel.intersection(volume.disks):
             continue
         after = host.facts.mounts_after.get(volume.mountpoint) if host.facts.mounts_after is not None else None
         if after is None:
