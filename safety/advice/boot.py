@@ -149,7 +149,7 @@ def multipathd_unit(host: Host) -> Iterator[Answer]:
 def unmount_order(host: Host) -> Iterator[Answer]:
     """What systemd itself says each mount is ordered after; no unit logs the engine's sessions out."""
     kernel = {disk.id for disk in host.disks if disk.source is Source.KERNEL}
-    for volume in host.volumes:
+    for volume in host.snapshot.volumes:  # of one file system each mount, for each is unmounted by itself
         if volume.namespace is not None or not kernel.intersection(volume.disks):
             continue
         after = host.facts.mounts_after.get(volume.mountpoint) if host.facts.mounts_after is not None else None

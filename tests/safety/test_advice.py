@@ -133,6 +133,14 @@ def test_a_disk_with_one_path_has_to_wait_long(recovery: str, fires: bool) -> No
     assert ("multipath/timers" in fired) is fires
 
 
+def test_each_mount_of_a_volume_has_an_order_of_its_own_and_those_elsewhere_have_none() -> None:
+    hand = host.volume(id="volume:41", mountpoint="/srv/hand", mount_id=41)
+    inside = host.volume(id="volume:9:42", mountpoint="/inside", mount_id=42, namespace="9")
+    facts = host.facts(mounts_after={**(host.facts().mounts_after or {}), "/srv/hand": frozenset({"-.mount"})})
+    findings = advise(host.snapshot(volumes=(host.volume(), hand, inside)), facts).findings
+    assert [(found.rule, found.subject) for found in findings] == [("boot/unmount-order", "/srv/hand")]
+
+
 def test_a_loopback_session_needs_no_advice_on_cables() -> None:
     found, _ = read_links()
     lo = next(link for link in found if link.kind == "loopback")
