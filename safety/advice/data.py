@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from initiator.model import Severity, Source
@@ -67,16 +68,16 @@ def write_cache(host: Host) -> Iterator[Answer]:
 )
 def digests_off(host: Host) -> Iterator[Answer]:
     """Errors of the links under each session, and time-outs of its paths."""
+    timed_out = defaultdict(list)
+    for path in host.snapshot.paths:
+        if path.timeouts:
+            timed_out[path.session].append(f"{path.name}: {path.timeouts} time-outs")
     for session in host.snapshot.sessions:
         digests = [each.data_digest for each in session.connections]
         link = host.links.get(session.link or "")
         real = host.below(link) if link is not None else ()
         troubles = [f"{each.name}: {each.rx_errors} receive errors" for each in real if each.rx_errors]
-        troubles += [
-            f"{path.name}: {path.timeouts} time-outs"
-            for path in host.snapshot.paths
-            if path.session == session.id and path.timeouts
-        ]
+        troubles += timed_out[session.id]
         if not digests or None in digests:
             if session.source is Source.KERNEL or troubles:
                 yield Unsure(session.name, "whether it has digests is not known")

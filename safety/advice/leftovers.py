@@ -117,9 +117,10 @@ def record_idle(host: Host) -> Iterator[Answer]:
         yield Unsure("node records", host.facts.why("records"))
         return
     idle = defaultdict(list)
-    for record in host.facts.records.nodes:
-        if session_of(record, host.snapshot.sessions) is None:
-            idle[record.target].append(f"{record.portal} ({record.startup or 'unknown'})")
+    for target, (records, sessions) in host.by_target.items():
+        for record in records:
+            if session_of(record, sessions) is None:
+                idle[target].append(f"{record.portal} ({record.startup or 'unknown'})")
     for target, portals in idle.items():
         fix = f"log in: {command('mooring', 'login', target)}; or forget it: "
         fix += command("iscsiadm", "-m", "node", "-T", target, "-o", "delete")

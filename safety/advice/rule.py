@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from initiator.chain import lowest, under
+from initiator.host.nodes import NodeRecord
 from initiator.model import (
     Connection,
     Disk,
@@ -127,6 +128,16 @@ class Host:
     def unplaced(self) -> tuple[Session, ...]:
         """The sessions whose link is not known."""
         return tuple(session for session in self.snapshot.sessions if session.link not in self.links)
+
+    @functools.cached_property
+    def by_target(self) -> Mapping[str, tuple[list[NodeRecord], list[Session]]]:
+        """Node records and sessions of each target."""
+        found: dict[str, tuple[list[NodeRecord], list[Session]]] = defaultdict(lambda: ([], []))
+        for record in self.facts.records.nodes if self.facts.records else ():
+            found[record.target][0].append(record)
+        for session in self.snapshot.sessions:
+            found[session.target][1].append(session)
+        return found
 
     @functools.cached_property
     def storage_links(self) -> tuple[Link, ...]:

@@ -30,8 +30,8 @@ def _records(host: Host, session: Session) -> tuple[NodeRecord, ...] | None:
         return None
     return tuple(
         record
-        for record in host.facts.records.nodes
-        if record.target == session.target and record.portal.host in (session.portal.host, _persistent(session))
+        for record in host.by_target[session.target][0]
+        if record.portal.host in (session.portal.host, _persistent(session))
     )
 
 
