@@ -268,6 +268,11 @@ def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     login.add_argument(
         "--portal", action="append", help="a portal; again for more paths (kernel's default: its node records)"
     )
+    about = "engine: which of several equally good paths takes a command (least-queue)"
+    selectors = ("failover", "round-robin", "least-queue", "least-service-time")
+    login.add_argument("--selector", choices=selectors, help=about)
+    about = "engine: CRC32C in no PDU, in headers, or demanded for headers and data (default: as the target likes)"
+    login.add_argument("--digests", choices=("none", "header", "required"), help=about)
     login.add_argument("--interface", metavar="NAME", help="iSCSI interface of open-iscsi (default: of each record)")
     _add_via(login)
     _add_chap(login)

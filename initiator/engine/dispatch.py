@@ -11,7 +11,7 @@ from initiator.engine.errand import Clock, Schedule
 from initiator.engine.keeper import Keeper, KeeperOptions
 from initiator.engine.ledger import Ledger
 from initiator.engine.pieces import Piece
-from initiator.engine.selector import SELECTORS, DevicePath
+from initiator.engine.selector import DEFAULT_SELECTOR, SELECTORS, DevicePath
 from initiator.engine.verdict import Action, Kind, Verdict, judge
 from initiator.errors import BadInputError
 from initiator.model import Severity
@@ -41,7 +41,7 @@ class DeviceOptions:
     window: int = 16
     """How many commands of one large request are under way at a time."""
     tick: float = 0.25
-    selector: str = "least-queue"
+    selector: str = DEFAULT_SELECTOR
     """Which of several equally good paths takes a command: a name of `SELECTORS`."""
     keeper: KeeperOptions = dataclasses.field(default_factory=KeeperOptions)
 

@@ -25,6 +25,7 @@ from initiator.engine.disks import Disks
 from initiator.engine.kernel import Protection
 from initiator.engine.link import Link
 from initiator.engine.rpc import EngineError
+from initiator.engine.selector import DEFAULT_SELECTOR
 from initiator.engine.view import Remains, Seen, merge
 from initiator.errors import BadInputError, RefusedError
 from initiator.model import SCHEMA, DiskState, Event, Portal, Severity
@@ -169,7 +170,13 @@ class Methods:
         now = time.time()
         members = tuple(self.crew.members)
         await asyncio.gather(*(self.crew.refresh(member, patience) for member in members if member.awake))
-        seen = [Seen(each.last, each.attachment, each.awake, each.beat) for each in members]
+        seen = [
+            Seen(
+                *(each.last, each.attachment, each.awake, each.beat),
+                selector=str(each.config.options.get("selector", DEFAULT_SELECTOR)),
+            )
+            for each in members
+        ]
         remains = [
             Remains(each, DiskState.UNKNOWN, "its worker has not reported to this engine yet", each.device, each.dev)
             for each in self.disks.awaited

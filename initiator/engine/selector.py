@@ -243,3 +243,4 @@ SELECTORS: Mapping[str, Pick] = {
     "least-service-time": soonest,
 }
 """How commands are shared out among paths that are equally good, by name."""
+DEFAULT_SELECTOR = "least-queue"

@@ -9,6 +9,7 @@ from typing import Any
 from initiator.engine import attached
 from initiator.engine.attached import Attachment
 from initiator.engine.report import EngineReport
+from initiator.engine.selector import DEFAULT_SELECTOR
 from initiator.model import (
     Disk,
     DiskState,
@@ -32,6 +33,7 @@ class Seen:
     working: bool = True
     """False while the worker is silent or being replaced: its report is old then."""
     beat: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    selector: str = DEFAULT_SELECTOR
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _attached(each: Seen, attachment: Attachment, described: Disk | None, paths:
         paths=ids,
         active=len(working),
         total=len(paths),
-        policy="ALUA state, then least in flight",
+        policy=f"ALUA state, then {each.selector}",
         queueing="waits for a path for a limited time, then fails",
     )
     return disk, multipath

@@ -126,14 +126,21 @@ def test_options_reach_the_session_and_the_device() -> None:
     given = config(
         chap_user="me",
         chap_secret="sixteen bytes ok",
-        options={"digests": "required", "lost_after": 2, "queue_timeout": 3, "chap_algorithms": [7, 5]},
+        options={
+            "digests": "required",
+            "lost_after": 2,
+            "queue_timeout": 3,
+            "chap_algorithms": [7, 5],
+            "selector": "failover",
+        },
     )
     options.check(given.options)
     made = options.session_config(given, ROUTE)
     assert (made.isid.hex(), made.lost_after, made.chap_algorithms) == (ROUTE.isid, 2.0, (7, 5))
     assert (made.offer.header_digest, made.offer.data_digest, made.require_digests) == ((CRC32C,), (CRC32C,), True)
     assert made.chap is not None
-    assert options.device_options(given).queue_timeout == 3.0
+    device = options.device_options(given)
+    assert (device.queue_timeout, device.selector) == (3.0, "failover")
     assert options.session_config(config(options={"digests": "none"}), ROUTE).offer.header_digest == (NONE,)
 
 
@@ -145,6 +152,7 @@ def test_options_reach_the_session_and_the_device() -> None:
         {"lost_after": "1"},
         {"queue_timeout": True},
         {"digests": "sha1"},
+        {"selector": "random"},
         {"chap_algorithms": 5},
         {"chap_algorithms": ["5"]},
     ],

@@ -12,13 +12,14 @@ import pytest
 
 from initiator import inventory
 from initiator.engine.client import EngineClient
+from initiator.engine.selector import SELECTORS
 from initiator.host import openiscsi
 from initiator.host.iscsi import SessionReader
 from initiator.host.iscsiadm import Iscsiadm
 from initiator.host.nodes import read_records
 from tests.host.fakeiscsiadm import RECORD, TARGET, FakeIscsiadm
 from tests.host.kerneltree import KernelTree
-from tui.cli import main
+from tui.cli import build_parser, main
 from tui.commands import common, kernel, sessions
 
 SECRET = "sekret-of-harry-1"
@@ -156,6 +157,16 @@ def test_mutual_chap_has_two_secrets(host: Host, tmp_path: Path) -> None:
     text = (host.tree.root / RECORD).read_text()
     assert "node.session.auth.username_in = tgt\n" in text
     assert "node.session.auth.password_in = secret-of-the-target\n" in text
+
+
+def test_an_option_of_the_engine_goes_to_the_engine(host: Host) -> None:
+    words = ("login", TARGET, "--portal", "10.9.1.2", "--dry-run")
+    for option in (("--selector", "failover"), ("--digests", "required"), ("--chap-algorithms", "md5")):
+        _, _, err = host.mooring(*words, *option)
+        assert f"{option[0]} is for it alone" in err
+        assert host.mooring(*words, *option, "--via", "kernel")[0] == 2
+    for name in SELECTORS:
+        assert build_parser().parse_args(["login", TARGET, "--selector", name]).selector == name
 
 
 def test_a_session_that_carries_a_disk_is_not_logged_out_and_the_removal_is_named(host: Host) -> None:

@@ -65,6 +65,9 @@ def login(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return preview(arguments, [f"log in to {target} at {portal}; nothing is attached" for portal in portals])
     given = credentials(arguments)
+    named = {name: getattr(arguments, name) for name in ("selector", "digests") if getattr(arguments, name)}
+    if named:
+        given["options"] = {**given.get("options", {}), **named}
     answer = _engine().call("login", timeout=LOGIN_DEADLINE, target=target, portals=portals, **given)
     found = snapshot()
     for refused in answer["failed"]:
@@ -92,8 +95,9 @@ def _goes_to_kernel(arguments: argparse.Namespace, target: str | None, portal: P
 
 def _only_engine(arguments: argparse.Namespace) -> str:
     """An option that open-iscsi has no ear for."""
-    given = {"--initiator": arguments.initiator, "--chap-algorithms": arguments.chap_algorithms}
-    return next((name for name, value in given.items() if value), "")
+    names = ("initiator", "chap_algorithms", "selector", "digests")
+    given = [name for name in names if getattr(arguments, name, None)]
+    return f"--{given[0].replace('_', '-')}" if given else ""
 
 
 def attach(arguments: argparse.Namespace) -> int:
