@@ -13,7 +13,7 @@ from initiator.practice.device import Device
 from initiator.practice.link import Link
 from initiator.practice.nexus import Nexus
 from initiator.practice.numbers import WINDOW
-from initiator.practice.unit import MAX_TRANSFER_BYTES, Answer, Want, check
+from initiator.practice.unit import MAX_TRANSFER_BYTES, Answer, Want, check, illegal
 from initiator.protocol import pdu
 from initiator.protocol.digest import Buffer
 from initiator.protocol.keys import Params
@@ -253,6 +253,8 @@ class Tasks:
             if isinstance(found, Want):
                 task.want = found
                 task.need = min(found.length, task.expected) if task.writes else 0
+                if found.exact and task.expected > found.length:
+                    task.answer = illegal()
             else:
                 task.answer = found
         elif task.answer is None:

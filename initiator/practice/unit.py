@@ -59,10 +59,14 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Want:
-    """The command is right so far and needs `length` bytes; `finish` takes them, or fewer where none came."""
+    """The command is right so far and needs `length` bytes; `finish` takes them, or fewer where none came.
+
+    With `exact` an initiator that brings more has meant another command, and is told so.
+    """
 
     length: int
     finish: Callable[[memoryview], Answer]
+    exact: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -332,7 +336,7 @@ class Unit:
                 return Answer(b"", Status.CHECK_CONDITION, build_sense(sense))
             return self._put(offset, data[length : 2 * length], command.fua)
 
-        return Want(2 * length, finish) if length else GOOD
+        return Want(2 * length, finish if length else lambda data: GOOD, exact=True)
 
     def _synchronize(self, nexus: Nexus, command: Command, cdb: Buffer) -> Answer:
         if command.lba + command.blocks > self.blocks:

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(
 
 SUITES = [
     *("Inquiry", "Mandatory", "ModeSense6", "Read6", "Read10", "Read12", "ReadCapacity16", "TestUnitReady"),
+    *("CompareAndWrite", "PrinReadKeys", "PrinReportCapabilities", "PrinServiceactionRange"),
+    *("ProutClear", "ProutPreempt", "ProutRegister", "ProutReserve"),
     *("Unmap", "Verify16", "Write10", "Write16", "WriteSame10", "WriteSame16", "StartStopUnit"),
 ]
 """One run for each: this version keeps CDB bytes from one suite to the next when it runs several."""
@@ -78,6 +80,11 @@ async def test_header_digests(target: Target) -> None:
 async def test_its_scsi_tests(target: Target, suite: str) -> None:
     said = await run("iscsi-test-cu", "-d", "-V", f"--test=SCSI.{suite}", url(target))
     assert_passed(said)
+
+
+async def test_its_tests_over_two_paths(target: Target) -> None:
+    both = (url(target), url(target, portal=1))
+    assert_passed(await run("iscsi-test-cu", "-d", "-V", "--test=SCSI.MultipathIO", *both))
 
 
 async def test_its_scsi_tests_on_blocks_of_4096_bytes(target: Target) -> None:
