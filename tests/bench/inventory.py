@@ -36,6 +36,7 @@ def main() -> None:
 
 def one(sessions: int, paths: int) -> None:
     """Measures one size and prints its line."""
+    from initiator.host import watched
     from initiator.inventory import Inventory
     from tests.host.fakemultipathd import FakeMultipathd
     from tests.host.kerneltree import answers, big
@@ -55,7 +56,7 @@ def one(sessions: int, paths: int) -> None:
                 snapshot = inventory.read()
                 assert (len(snapshot.sessions), len(snapshot.paths)) == (sessions, paths)
                 assert {disk.state.value for disk in snapshot.disks} == {"attached"}
-                for _ in range(3):  # the next one opens what is followed
+                for _ in range(1 + watched.SHARE):  # the second opens what is followed, or that and those after it
                     inventory.read()
                 idle = statistics.median(_cpu(inventory.read) for _ in range(ROUNDS))
                 changed = statistics.median(
