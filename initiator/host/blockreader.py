@@ -211,14 +211,16 @@ class BlockReader:
         """Reads one device; gives whether it is another one than it was."""
         if self._torn:
             self._torn.pop(kname, None)
-        found = _read(kname, place)
         before = self._known.get(kname)
+        found = _read(kname, place, before)
         if found is None:
             if os.path.lexists(f"{place}/dev"):
                 self._torn[kname] = Problem("block", kname, "its device number cannot be read")
             self._watch.forget({kname})
             self._followed.pop(kname, None)
             return self._known.pop(kname, None) is not None
+        if found is before:
+            return False
         if before is not None and before.own == found.own:
             before.raw = found.raw
             return False
@@ -257,12 +259,14 @@ def read_block(root: Path = Path("/")) -> tuple[tuple[BlockNode, ...], tuple[Pro
     return BlockReader(root).read()
 
 
-def _read(kname: str, place: str) -> _Known | None:
-    """One device; None where it is going away."""
+def _read(kname: str, place: str, before: _Known | None) -> _Known | None:
+    """One device; None where it is going away, `before` where it is what it was."""
     plain = kname.startswith(_PLAIN)
     raw = attributes.read_raw(place, _FILES if plain else _FILES + _more(kname))
     if not raw:
         return None
+    if plain and before is not None and before.raw == raw:
+        return before
     event = dict(_EVENT.findall(raw.get("uevent", b"")))
     major, minor = number(event.get(b"MAJOR")), number(event.get(b"MINOR"))
     dev = f"{major}:{minor}" if major is not None and minor is not None else sysfs.read_text(f"{place}/dev")

@@ -272,27 +272,26 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
+class _Lines(dict[str, tuple[str, str] | None]):
+    """What the lines of records say. Remembered, because most records say the same in most lines; secrets are not."""
+
+    def __missing__(self, line: str) -> tuple[str, str] | None:
+        words, equals, value = line.partition("=")
+        fits = _SETTING.fullmatch(words) if equals else None
+        if fits is None or _SECRET.search(words):
+            return None
+        if len(self) >= _MOST_LINES:
+            self.clear()
+        return self.setdefault(line, (fits[1], clean(value.strip(" \t"), 1024)))
+
+
+_LINES = _Lines()
+_MOST_LINES = 1 << 13
+
+
 def parse_settings(text: str) -> dict[str, str]:
     """The `name = value` lines of a record; passwords and comments are left out."""
-    found = {}
-    for line in text.split("\n"):
-        words, equals, value = line.partition("=")
-        if equals and (name := _name(words)) is not None:
-            found[name] = _value(value.strip(" \t"))
-    return found
-
-
-@functools.lru_cache(maxsize=1 << 10)
-def _name(words: str) -> str | None:
-    """The setting that a line is about; None where it is none, or a password. All records have the same ones."""
-    fits = _SETTING.fullmatch(words)
-    return None if fits is None or _SECRET.search(words) else fits[1]
-
-
-@functools.lru_cache(maxsize=1 << 10)
-def _value(text: str) -> str:
-    """Remembered, because most records say the same in most settings."""
-    return clean(text, 1024)
+    return dict([setting for line in text.split("\n") if (setting := _LINES[line]) is not None])
 
 
 def _settings(path: str, problems: list[Problem]) -> dict[str, str] | None:

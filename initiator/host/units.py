@@ -153,22 +153,27 @@ def read_facts(lun: Lun) -> Facts:
     )
     more = (cache, thin, block) if lun.kname is not None else ()
     raw = attributes.read_raw(lun.place, ("vpd_pg83", "vpd_pg80", *more)) or {}
-    names: tuple[str, ...] = ()
-    serial = None
-    try:
-        names = unit_names(parse_designators(raw["vpd_pg83"])) if "vpd_pg83" in raw else ()
-        serial = parse_serial(raw["vpd_pg80"]) if "vpd_pg80" in raw else None
-    except ScsiFormatError:
-        pass  # a target's mistake; the kernel's own reading of the page stands
+    names, serial = _pages(raw.get("vpd_pg83"), raw.get("vpd_pg80"))
     provisioned = attributes.number(raw.get(thin))
     return Facts(
         wwid=next(iter(names), None),
         designators=names,
-        serial=said(serial),
+        serial=serial,
         cache_type=raw.get(cache),
         thin=None if provisioned is None else bool(provisioned),
         block_bytes=attributes.number(raw.get(block)),
     )
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _pages(designators: bytes | None, serial: bytes | None) -> tuple[tuple[str, ...], str | None]:
+    """The names of a logical unit and its serial number. Remembered: each disk is read again and says the same."""
+    names: tuple[str, ...] = ()
+    try:
+        names = unit_names(parse_designators(designators)) if designators is not None else ()
+        return names, said(parse_serial(serial)) if serial is not None else None
+    except ScsiFormatError:
+        return names, None  # a target's mistake; the kernel's own reading of the page stands
 
 
 def to_path(
