@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source
 from safety import scope
 from safety.scope import Reach, Scope
-from tui.tree import Item, Kind, Row, Target
 from tui.words import say
+from tui.world import Item, Kind, Row, Target
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,17 +41,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("filter", ("slash",), "filter", "Show only rows with some words; field:value and !not work too", 3),
     Action("next_trouble", ("n",), "next problem", "Go to what is wrong, worst first", 4),
     Action("detail", ("d",), "detail", "Show or hide the details of the selected row", 5),
-    Action("pause", ("p",), "pause", "Hold the screen still, or let it go on", 6),
-    Action("removals", ("u",), "unfinished", "Removals that wait to be resumed or undone", 7),
+    Action("wiring", ("w",), "wiring", "Draw how the selected disk is wired: volumes, map, paths, sessions, links", 6),
+    Action("pause", ("p",), "pause", "Hold the screen still, or let it go on", 7),
+    Action("unfinished", ("u",), "unfinished", "Removals that wait to be resumed or undone", 1),
+    Action("sort", ("z",), "sort", "Sort by the next column; a click on its title does it too"),
+    Action("sort_back", ("Z",), "sort backwards", "Turn the order of the rows round"),
+    Action("back", ("backspace",), "back", "Back to where the last jump came from"),
     Action("login", ("i",), "log in", "Log in to a target that open-iscsi has a node record of", changes=True),
     Action("logout", ("o",), "log out", "End the selected session of the kernel, if it carries no disk", changes=True),
     Action("rescan", ("R",), "rescan", "Look for new LUNs and sizes behind a session or target", changes=True),
     Action("startup", ("s",), "start-up", "Set whether the selected session is logged in to at boot", changes=True),
     Action("open_all", ("asterisk",), "open all", "Open every branch"),
     Action("close_all", ("minus",), "close all", "Close every branch below the disks"),
-    Action("pane_tree", ("1",), "tree", "Keys go to the tree"),
-    Action("pane_detail", ("2",), "details", "Keys go to the details"),
-    Action("pane_events", ("3",), "events", "Keys go to the events"),
     Action("theme", ("t",), "light/dark", "Switch between the light and the dark theme"),
     Action("screenshot", ("S",), "screenshot", "Save the screen as an SVG picture in the current folder"),
     Action("help", ("question_mark", "f1"), "help", "Keys, and the words of iSCSI in plain sentences", 8),
@@ -62,16 +63,26 @@ BY_ID = {action.id: action for action in ACTIONS}
 
 FIXED_KEYS: tuple[tuple[str, str], ...] = (
     ("Up Down, j k", "Move the cursor"),
-    ("Left Right, h l", "Close or open a branch"),
-    ("Enter", "Open or close a branch"),
+    ("1 to 9, 0", "The views: overview, tree, sessions, disks, paths, links, volumes, checks, events, removals"),
+    ("Enter", "Open a branch or the details; on a name in the details or on an event: go there"),
+    ("Left Right, h l", "Close or open a branch of the tree; elsewhere move the columns sideways"),
+    ("Shift+Left, H L", "Move the columns sideways, so that what is cut off is seen"),
     ("PgUp PgDn Home End", "Move by pages, to the first or the last row"),
     ("Tab, Shift+Tab", "Next or previous pane"),
     ("Ctrl+P", "All commands by name"),
-    ("Esc", "Leave the filter or close a dialog"),
+    ("Esc", "Leave the filter, the details or a dialog; then back the way you came"),
 )
 """Keys of the panes themselves, for the help."""
 
-NAMES = {"slash": "/", "question_mark": "?", "asterisk": "*", "minus": "-", "enter": "Enter", "f1": "F1"}
+NAMES = {
+    "slash": "/",
+    "question_mark": "?",
+    "asterisk": "*",
+    "minus": "-",
+    "enter": "Enter",
+    "f1": "F1",
+    "backspace": "Bksp",
+}
 
 
 def key_name(action: Action) -> str:

@@ -30,20 +30,22 @@ from tui import background, orders
 from tui.backends import Backends, real
 from tui.config import Alerts
 from tui.feed import Feed, Mailbox
+from tui.memory import Memory
 from tui.palette import MooringProvider
 from tui.screens.dialog import Dialog
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.store import Store
 from tui.terminal import check_terminal, ends_with_terminal
-from tui.tree import Kind
 from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
+from tui.world import Kind
 
 if TYPE_CHECKING:
     from initiator.alerts import Alert
     from initiator.host.nodes import NodeRecord
     from safety.journal import Unfinished
+    from safety.past import Past
     from safety.plan import Plan
     from safety.scope import Scope
     from tui.orders import Order
@@ -99,6 +101,8 @@ class AppOptions:
     """How alerts are told here."""
     replay: str = ""
     """What is replayed instead of this host, in a few words; empty for the host itself."""
+    view: str = "overview"
+    """The view that is shown first."""
 
 
 class Arrived(Message):
@@ -124,6 +128,7 @@ class MooringApp(App[int]):
         wall: Callable[[], float] = time.time,
         tick: Callable[[], float] = time.monotonic,
         root: bool | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
@@ -137,7 +142,10 @@ class MooringApp(App[int]):
         self.wall = wall
         self.tick = tick
         self.root = os.geteuid() == 0 if root is None else root
+        self.memory = memory or Memory()
         self.store = Store()
+        self.memory.recall(self.store.places)
+        self.store.look_at(options.view)
         self.main = MainScreen(self.store, ASCII if options.ascii else UNICODE)
         self.unfinished: tuple[Unfinished, ...] = ()
         self._mailbox = Mailbox(lambda: background.post(self, Arrived()))
@@ -300,6 +308,18 @@ class MooringApp(App[int]):
 
         self.push_screen(UnfinishedScreen(self.unfinished, self.main.glyphs), look)
 
+    def read_removals(self) -> None:
+        """Look through the journals for the removals of the past."""
+        background.run(self, self.backends.remover.past, self._removals_read)
+
+    def _removals_read(self, found: Sequence[Past] | MooringError) -> None:
+        if isinstance(found, MooringError):
+            self.notify(say(str(found)), title="The journals cannot be read", severity="error", markup=False)
+        elif found != self.store.removals:
+            self.store.removals = found
+            self.store.refresh()
+            self.main.show_data()
+
     # --- orders to the kernel's initiator -----------------------------------------------------------------------
 
     def give(self, order: Order) -> None:
@@ -391,7 +411,8 @@ def run(options: AppOptions, backends: Backends | None = None, wall: Callable[[]
             options = dataclasses.replace(options, ascii=True)
     logging.basicConfig(filename=places.state_dir() / "dashboard.log", level=logging.WARNING)
     threading.excepthook = background.log_failures
-    app = MooringApp(options, backends or real(practice=options.practice), wall=wall)
+    kept = Memory(places.state_dir)
+    app = MooringApp(options, backends or real(practice=options.practice), wall=wall, memory=kept)
     with contextlib.nullcontext() if picture else ends_with_terminal():
         code = app.run(headless=picture, size=options.size if picture else None)
     return app.return_code or 0 if code is None else code

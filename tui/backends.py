@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from initiator.inventory import Inventory
     from initiator.model import Event, Session, Snapshot, TcpInfo
     from safety.journal import Unfinished
+    from safety.past import Past, Shelf
     from safety.plan import Plan
     from safety.scope import Scope
     from tui.judging import Judge
@@ -50,6 +51,9 @@ class Remover(Protocol):
 
     def unfinished(self) -> Sequence[Unfinished]:
         """The removals that wait, or are under way."""
+
+    def past(self) -> Sequence[Past]:
+        """All removals that left a journal, newest first."""
 
 
 class KernelOrders(Protocol):
@@ -189,6 +193,9 @@ class HostSource:
 class HostRemover:
     """Removals of this host, by `safety`."""
 
+    def __init__(self) -> None:
+        self._shelf: Shelf | None = None
+
     def plan(self, scope: Scope) -> Plan:
         """Read everything anew and plan."""
         from initiator.engine.client import EngineClient
@@ -222,6 +229,13 @@ class HostRemover:
         from safety import journal, places
 
         return journal.unfinished(places.journal_dir())
+
+    def past(self) -> Sequence[Past]:
+        """Look through all journals; those that did not change are not read again."""
+        from safety import past, places
+
+        self._shelf = self._shelf or past.Shelf(places.journal_dir())
+        return self._shelf.look()
 
 
 class HostKernel:

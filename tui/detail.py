@@ -5,11 +5,27 @@ from __future__ import annotations
 import dataclasses
 
 from initiator.model import Disk, Link, Map, Path, Session, TcpInfo, Volume
+from safety.past import Past
 from tui import charts
-from tui.layout import labelled, paragraph, width_of
+from tui.layout import labelled, paragraph, width_of, wrap
+from tui.pasttext import past_lines
 from tui.rowtext import Samples, speed, used
-from tui.tree import Group, Item, Row, Target, World, works
-from tui.words import Glyphs, Line, Mark, Piece, clock, count, latency, mark, say, short_target, size, span
+from tui.words import (
+    Glyphs,
+    Line,
+    Mark,
+    Piece,
+    clock,
+    count,
+    day_and_time,
+    latency,
+    mark,
+    say,
+    short_target,
+    size,
+    span,
+)
+from tui.world import Group, Happened, Item, Row, Target, Trouble, World, works
 
 TREND_HEIGHT = 3
 
@@ -66,7 +82,38 @@ def _lines(item: Item, page: Page) -> list[Line]:
         return _volume(item, page)
     if isinstance(item, Path):
         return _path(item, page)
-    return _session(item, page) if isinstance(item, Session) else _link(item, page)
+    if isinstance(item, Session):
+        return _session(item, page)
+    if isinstance(item, Link):
+        return _link(item, page)
+    return told(item, page)
+
+
+def linked(name: str, item: Disk | Session | Path | Link | Volume | Target | None, role: str = "link") -> Line:
+    """A name that leads to its thing; plain where that is not there."""
+    return (Piece(say(name), role if item is not None else "", item.id if item is not None else ""),) if name else ()
+
+
+def linked_target(name: str) -> Line:
+    """The name of a target that leads to it."""
+    return (Piece(say(name), "link", f"target:{name}"),) if name else ()
+
+
+def told(item: Happened | Trouble | Past, page: Page) -> list[Line]:
+    """The page of something that happened, or that is wrong."""
+    if isinstance(item, Past):
+        return past_lines(item, page.width, page.glyphs, page.now)
+    if isinstance(item, Trouble):
+        return [page.title("this host", mark(item.severity)), *paragraph(say(item.name), page.width)]
+    event = item.event
+    thing = page.world.index.get(event.subject)
+    about: Line = (Piece(say(thing.name), "link", event.subject),) if thing else (Piece(say(event.subject), "dim"),)
+    return [
+        page.title(day_and_time(event.at), mark(event.severity)),
+        *paragraph(say(event.text), page.width),
+        (),
+        *labelled([("About", about), ("Kind", say(event.kind))], page.width),
+    ]
 
 
 def _target(target: Target, page: Page) -> list[Line]:
@@ -101,16 +148,17 @@ def _group(group: Group, page: Page) -> list[Line]:
 
 def _disk_line(disk: Disk, page: Page) -> Line:
     facts = page.join(size(disk.size_bytes), say(disk.device or ""), f"LUN {disk.lun}" if disk.lun is not None else "")
-    return (*mark(disk.state).pieces(page.glyphs), Piece("  "), Piece(say(disk.name), "strong"), Piece(f"  {facts}"))
+    return (*mark(disk.state).pieces(page.glyphs), Piece("  "), *linked(disk.name, disk), Piece(f"  {facts}"))
 
 
 def _session_line(session: Session, page: Page) -> Line:
-    return (*mark(session.state).pieces(page.glyphs), Piece(f"  {say(str(session.portal))}  "), *_dim(session.source))
+    where = linked(str(session.portal), session)
+    return (*mark(session.state).pieces(page.glyphs), Piece("  "), *where, Piece("  "), *_dim(session.source))
 
 
 def _link_line(link: Link, page: Page) -> Line:
     facts = page.join(speed(link), say(link.addresses[0] if link.addresses else link.kind))
-    return (*mark(link.state).pieces(page.glyphs), Piece(f"  {say(link.name)}  "), *_dim(facts))
+    return (*mark(link.state).pieces(page.glyphs), Piece("  "), *linked(link.name, link), Piece("  "), *_dim(facts))
 
 
 def _dim(text: str) -> Line:
@@ -141,7 +189,7 @@ def _identity(disk: Disk, page: Page) -> list[tuple[str, str | Line]]:
     unflushed = {None: "", True: "some writes not flushed yet", False: "everything flushed"}[disk.unflushed]
     flags = page.join("read-only" if disk.read_only else "", "thin" if disk.thin else "", cache, unflushed)
     return [
-        ("Target", say(page.world.target_of(disk))),
+        *_target_fact(page.world.target_of(disk), page),
         ("LUN", "" if disk.lun is None else str(disk.lun)),
         ("WWID", say(disk.wwid or "none: the target gives this disk no identity")),
         ("Product", product),
@@ -153,12 +201,24 @@ def _identity(disk: Disk, page: Page) -> list[tuple[str, str | Line]]:
     ]
 
 
+def _target_fact(name: str, page: Page) -> list[tuple[str, str | Line]]:
+    """The target, leading to it, over as many lines as its name takes."""
+    parts = wrap(say(name), max(8, page.width - 10)) if name else []
+    role, to = "link", f"target:{name}"
+    return [("" if number else "Target", (Piece(part, role, to),)) for number, part in enumerate(parts)]
+
+
+def _leading(lines: list[Line], to: str) -> list[Line]:
+    """The same lines, leading to a thing."""
+    return [tuple(piece._replace(to=to) for piece in line) for line in lines]
+
+
 def _path_lines(path: Path, page: Page) -> list[Line]:
     """Two lines of a path: how it does, and what carries it."""
     first: Line = (
         *mark(path.state).pieces(page.glyphs),
         Piece("  via ", "dim"),
-        Piece(say(page.world.portal_of(path))),
+        *linked(page.world.portal_of(path), path),
         Piece(f"  {page.time(path.latency_us if works(path) else None)}  ", "strong"),
     )
     room = min(16, page.width - width_of(first))
@@ -182,7 +242,7 @@ def _volume_lines(volume: Volume, page: Page) -> list[Line]:
     where = f"in mount namespace {say(volume.namespace)}" if volume.namespace is not None else ""
     return [
         first,
-        *paragraph(say(volume.mountpoint), page.width, "volume", indent=2),
+        *_leading(paragraph(say(volume.mountpoint), page.width, "volume", indent=2), volume.id),
         *(paragraph(where, page.width, "warn", indent=2) if where else []),
         *_usage_line(volume, page),
     ]
@@ -210,7 +270,8 @@ def _map_lines(joined: Map, page: Page) -> list[Line]:
 
 
 def _volume(volume: Volume, page: Page) -> list[Line]:
-    names = (say(disk.name) for disk in map(page.world.disk, volume.disks) if disk)
+    disks = [disk for disk in map(page.world.disk, volume.disks) if disk]
+    names = tuple(piece for disk in disks for piece in (*linked(disk.name, disk), Piece(" ")))
     facts: list[tuple[str, str | Line]] = [
         ("Mounted", say(volume.mountpoint)),
         ("From", page.join(say(volume.device), say(volume.dev))),
@@ -219,7 +280,7 @@ def _volume(volume: Volume, page: Page) -> list[Line]:
         ("UUID", say(volume.uuid or "")),
         ("Subtree", say(volume.root) if volume.root != "/" else ""),
         ("Options", say(volume.options)),
-        ("On disk", ", ".join(names)),
+        ("On disk", names),
         ("Namespace", "" if volume.namespace is None else f"{say(volume.namespace)}, process {volume.namespace_pid}"),
         ("Free", size(volume.free_bytes) if volume.free_bytes is not None else ""),
     ]
@@ -232,8 +293,8 @@ def _path(path: Path, page: Page) -> list[Line]:
     session = page.world.session_of(path)
     samples = page.samples.get(path.id, ())
     facts: list[tuple[str, str | Line]] = [
-        ("Disk", say(disk.name) if disk else ""),
-        ("Portal", say(page.world.portal_of(path))),
+        *([("Disk", linked(disk.name, disk))] if disk else []),
+        ("Portal", linked(page.world.portal_of(path), session)),
         ("Device", say(path.device or "")),
         ("LUN", str(path.lun)),
         ("Access", path.access.value),
@@ -294,14 +355,16 @@ def _session(session: Session, page: Page) -> list[Line]:
     names = (f"{say(key)}={say(value)}" for key, value in sorted(session.negotiated.items()))
     link = page.world.link(session.link)
     tcp = next((c.tcp for c in session.connections if c.tcp), None)
+    carried = page.world.carried_by(session)
     agreed = [line for name in names for line in paragraph(name, page.width)]
     return [
         page.title(say(str(session.portal)), mark(session.state)),
         *(paragraph(say(session.reason), page.width, "warn") if session.reason else []),
-        *labelled([("Target", say(session.target)), ("Alias", say(session.alias or ""))], page.width),
+        *labelled([*_target_fact(session.target, page), ("Alias", say(session.alias or ""))], page.width),
         *labelled([("Initiator", say(session.initiator or "")), *_session_facts(session, page)], page.width),
         *page.section("TCP", labelled(_tcp_facts(tcp, page), page.width) if tcp else []),
         *page.section("Link", labelled(_link_facts(link, page), page.width) if link else []),
+        *page.section(f"Carries {count(len(carried), 'disk')}", [_disk_line(disk, page) for disk in carried]),
         *page.section("Negotiated", agreed),
     ]
 
@@ -326,7 +389,7 @@ def _session_facts(session: Session, page: Page) -> list[tuple[str, str | Line]]
 
 
 def _link(link: Link, page: Page) -> list[Line]:
-    carried = [session for session in page.world.snapshot.sessions if session.link == link.id]
+    carried = page.world.sessions_on(link)
     return [
         page.title(say(link.name), mark(link.state)),
         *labelled(_link_facts(link, page)[1:], page.width),
@@ -339,7 +402,7 @@ def _link_facts(link: Link, page: Page) -> list[tuple[str, str | Line]]:
         return "" if received is None and sent is None else f"{received} received, {sent} sent"
 
     return [
-        ("Link", (Piece(f"{say(link.name)} "), *mark(link.state).pieces(page.glyphs))),
+        ("Link", (*linked(link.name, link), Piece(" "), *mark(link.state).pieces(page.glyphs))),
         ("Kind", page.join(say(link.kind), speed(link), f"{say(link.duplex)} duplex" if link.duplex else "")),
         ("MTU", "" if link.mtu is None else str(link.mtu)),
         ("Addresses", ", ".join(map(say, link.addresses))),

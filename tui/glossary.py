@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tui.tree import Kind
+from tui.world import Kind
 
 
 class Term(NamedTuple):
@@ -228,6 +228,9 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.SESSION: ("session", "connection", "ISID", "CHAP", "digest", "logout"),
     Kind.LINKS: ("link", "bond", "VLAN"),
     Kind.LINK: ("link", "bond", "VLAN"),
+    Kind.TROUBLE: ("path", "session", "link"),
+    Kind.EVENT: ("path", "session", "link"),
+    Kind.REMOVAL: ("dismount", "flush", "logout", "settle time"),
 }
 """The terms that matter for what is selected."""
 

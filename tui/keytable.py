@@ -18,7 +18,7 @@ from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.layout import fit
+from tui.layout import fit, width_of, without_start
 from tui.paint import AsciiScrollBar, Look, Painter
 from tui.words import UNICODE, Glyphs, Line, Piece
 
@@ -31,6 +31,10 @@ class Keyed(Protocol):
 
 
 R = TypeVar("R", bound=Keyed)
+UNROLLED = 240
+"""The widest that a cell gets where the table is moved sideways: longer than any iSCSI name."""
+RIGHT_BUTTON = 3
+_SPACE = Piece(" ")
 
 
 class Column(NamedTuple):
@@ -69,6 +73,8 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         Binding("enter", "choose", "Open", show=False),
         Binding("left,h", "fold(False)", "Close", show=False),
         Binding("right,l", "fold(True)", "Open", show=False),
+        Binding("shift+left,H", "aside(-1)", "Left", show=False),
+        Binding("shift+right,L", "aside(1)", "Right", show=False),
     ]
 
     cursor: var[str | None] = var(None)
@@ -100,6 +106,16 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
             self.key = key
             self.opened = opened
 
+    class HeaderPressed(Message):
+        """The title of a column was clicked."""
+
+        def __init__(self, title: str) -> None:
+            super().__init__()
+            self.title = title
+
+    class MenuWanted(Message):
+        """The right button was pressed on a row, on which the cursor is now."""
+
     def __init__(
         self,
         columns: Sequence[Column],
@@ -112,6 +128,12 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         self.columns = tuple(columns)
         self.glyphs = glyphs
         self.rows: Sequence[R] = ()
+        self.nothing = ""
+        """What is said where there is no row."""
+        self.sorted: tuple[str, bool] = ("", False)
+        """Title of the column that the rows are sorted by, and whether backwards."""
+        self.aside = 0
+        """Cells by which all but the first column are moved left; then every column has all the room it wants."""
         self._cells = cells
         self._at: dict[str, int] = {}
         self._painted: dict[int, tuple[bool, Sequence[Line]]] = {}
@@ -122,6 +144,33 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
     def position(self) -> int | None:
         """The line of the cursor's row, for drawing and moving only: actions use the key."""
         return self._at.get(self.cursor) if self.cursor is not None else None
+
+    @property
+    def at_cursor(self) -> R | None:
+        """The row under the cursor."""
+        position = self.position
+        return None if position is None else self.rows[position]
+
+    def change(self, columns: Sequence[Column], cells: Callable[[R, Sequence[int]], Sequence[Line]]) -> None:
+        """Become a table of something else; `update` with its rows comes next."""
+        self.columns, self._cells = tuple(columns), cells
+        self.rows, self._at = (), {}
+        self.aside = 0
+        self._painted.clear()
+        self._measure()
+
+    def place(self, rows: Sequence[R], cursor: str | None, top: int) -> None:
+        """Show other rows, with the cursor and the first visible row as they were left."""
+        self.rows = rows
+        self._at = {row.key: number for number, row in enumerate(rows)}
+        wanted = cursor if cursor in self._at else rows[0].key if rows else None
+        self.virtual_size = Size(self.size.width, len(rows) + 1)
+        self.scroll_to(y=top, animate=False, force=True)
+        if wanted == self.cursor:
+            self.post_message(self.Moved(wanted))
+        self.cursor = wanted
+        self.reveal()
+        self.refresh()
 
     @property
     def visible_rows(self) -> int:
@@ -137,6 +186,8 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
             self.cursor = self._heir(old_rows, old_position)
         self.virtual_size = Size(self.size.width, len(rows) + 1)
         moved = self._follow(old_position)
+        if self.aside:
+            self._measure()
         if moved:
             self.refresh()
         else:
@@ -175,7 +226,7 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
     def _look(self, number: int) -> tuple[bool, Sequence[Line]]:
         """Everything that decides how a line is painted."""
         if number >= len(self.rows):
-            return False, ()
+            return False, (((Piece(f" {self.nothing}", "dim"),),) if number == 0 and not self.rows else ())
         row = self.rows[number]
         return row.key == self.cursor, self._cells(row, self._widths)
 
@@ -193,17 +244,28 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         self._painted[y] = look
         at_cursor, cells = look
         painter = self._painter(at_cursor)
+        if not self.rows:
+            return painter.strip(cells[0] if cells else (), self.size.width, self.glyphs.more)
         return painter.strip(self._joined(cells), self.size.width, self.glyphs.more)
 
     def _joined(self, cells: Sequence[Line]) -> Line:
-        line: Line = ()
+        parts: list[Line] = []
         for column, width, cell in zip(self.columns, self._widths, cells, strict=False):
             if width:
-                line += (*((Piece(" "),) if line else ()), *fit(cell, width, self.glyphs.more, right=column.right))
-        return line
+                parts.append(fit(cell, width, self.glyphs.more, right=column.right))
+        line = parts[0] if parts else ()
+        rest = tuple(piece for part in parts[1:] for piece in (_SPACE, *part))
+        return (*line, *(without_start(rest, self.aside) if self.aside else rest))
+
+    def _titles(self) -> list[Line]:
+        title, backwards = self.sorted
+        sign = self.glyphs.falling if backwards else self.glyphs.rising
+        return [(Piece(f"{column.title}{sign if column.title == title else ''}"),) for column in self.columns]
 
     def _header(self) -> Strip:
-        titles = self._joined([(Piece(column.title),) for column in self.columns])
+        titles = self._joined(self._titles())
+        if self.aside < self._most_aside or not all(self._widths):
+            titles = (*fit(titles, self.size.width - len(self.glyphs.arrow), ""), Piece(self.glyphs.arrow))
         look = Look("accent", bold=True, behind="panel") if self.has_focus else Look("secondary", behind="panel")
         return Painter(self, look).strip(titles, self.size.width, "")
 
@@ -227,11 +289,50 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
 
     def on_resize(self) -> None:
         """New widths; the cursor stays in sight."""
-        self._widths = widths(self.columns, self.size.width - self.styles.scrollbar_size_vertical)
+        self._measure()
         self._painted.clear()
         self.virtual_size = Size(self.size.width, len(self.rows) + 1)
         self.reveal()
         self.refresh()
+
+    def _measure(self) -> None:
+        """The widths of the columns: as they fit, or as their visible cells want them where they are moved aside."""
+        room = self.size.width - self.styles.scrollbar_size_vertical
+        if not self.aside:
+            self._widths = widths(self.columns, room)
+            return
+        wanted = [
+            max(column.width, width_of(title)) for column, title in zip(self.columns, self._titles(), strict=True)
+        ]
+        top = self.scroll_offset.y
+        for row in self.rows[top : top + self.visible_rows]:
+            cells = self._cells(row, [UNROLLED] * len(self.columns))
+            wanted = [max(width, width_of(cell)) for width, cell in zip(wanted, cells, strict=False)]
+        self._widths = [min(wanted[0], room // 2), *(min(width, UNROLLED) for width in wanted[1:])]
+        self.aside = min(self.aside, self._most_aside)
+
+    @property
+    def _most_aside(self) -> int:
+        room = self.size.width - self.styles.scrollbar_size_vertical
+        return max(0, sum(width + 1 for width in self._widths if width) - 1 - room)
+
+    def action_aside(self, direction: int) -> None:
+        """Move all but the first column to the left, so that what lies to the right of the screen is seen, or back."""
+        if direction > 0 and not self.aside:
+            self.aside = 1
+            self._measure()  # with the room that they want, the columns may be wider than the screen
+        self.aside = max(0, self.aside + direction * max(8, self.size.width // 4) - (self.aside == 1))
+        self._measure()
+        self._painted.clear()
+        self.refresh()
+
+    def on_mouse_scroll_right(self) -> None:
+        """Sideways, where the mouse can."""
+        self.action_aside(1)
+
+    def on_mouse_scroll_left(self) -> None:
+        """And back."""
+        self.action_aside(-1)
 
     def watch_cursor(self, old: str | None, new: str | None) -> None:
         """Repaint the two lines, keep the new one in sight and tell the owner."""
@@ -281,11 +382,25 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
             self.post_message(self.Folded(self.cursor, opened))
 
     def on_click(self, event: events.Click) -> None:
-        """The first click moves the cursor, a click on the cursor's row is Enter."""
+        """The first click moves the cursor, a click on the cursor's row is Enter; the right button asks for a menu."""
         number = event.y - 1 + self.scroll_offset.y
+        if event.y < 1:
+            self._press_header(event.x)
         if event.y < 1 or number >= len(self.rows):
             return
         key = self.rows[number].key
+        if event.button == RIGHT_BUTTON:
+            self.cursor = key
+            self.post_message(self.MenuWanted())
+            return
         if key == self.cursor:
             self.post_message(self.Chosen(key))
         self.cursor = key
+
+    def _press_header(self, x: int) -> None:
+        end = 0
+        for number, (column, width) in enumerate(zip(self.columns, self._widths, strict=True)):
+            end += width + 1 if width else 0
+            if width and x < end - (self.aside if number else 0):
+                self.post_message(self.HeaderPressed(column.title))
+                return

@@ -26,11 +26,30 @@ def fit(line: Line, width: int, more: str, *, right: bool = False) -> Line:
     for piece in line:
         have = cell_len(piece.text)
         if have > left:
-            kept.append(Piece(set_cell_size(piece.text, left), piece.role))
+            kept.append(piece._replace(text=set_cell_size(piece.text, left)))
             break
         kept.append(piece)
         left -= have
     return (*kept, Piece(set_cell_size(more, min(width, cell_len(more))), "dim"))
+
+
+def without_start(line: Line, cells: int) -> Line:
+    """What is left of a line without its first cells; half of a wide character becomes a space."""
+    kept: list[Piece] = []
+    for piece in line:
+        have = cell_len(piece.text)
+        if cells >= have:
+            cells -= have
+            continue
+        if cells:
+            text, width = piece.text, have
+            while width > have - cells:
+                width -= cell_len(text[0])
+                text = text[1:]
+            piece = piece._replace(text=" " * (have - cells - width) + text)
+            cells = 0
+        kept.append(piece)
+    return tuple(kept)
 
 
 def end_of(text: str, width: int, more: str) -> str:

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.layout import fit
-from tui.words import Line, Piece, say
+from tui.words import Line, say
 
 
 class Look(NamedTuple):
@@ -27,6 +27,8 @@ class Look(NamedTuple):
     bold: bool = False
     behind: str = ""
     """A background of its own."""
+    line: bool = False
+    """Underlined."""
 
 
 LOOKS = {
@@ -48,6 +50,10 @@ LOOKS = {
     "practice": Look("background", bold=True, behind="accent"),
     "badge": Look("background", bold=True, behind="warning"),
     "brand": Look("background", bold=True, behind="primary"),
+    "tab": Look("background", bold=True, behind="primary"),
+    "link": Look("secondary", line=True),
+    "linked": Look("background", bold=True, behind="accent"),
+    "frame": Look(share=0.4),
 }
 """Each role of a `Piece`. Not component classes of the style sheet: Textual would work out every one of them again for
 each widget at each change of focus, which costs more than the rest of the screen."""
@@ -96,7 +102,9 @@ class Painter:
                 look = LOOKS["dim"]
         behind = self._colour(look.behind) if look.behind else self._behind
         colour = behind.blend(self._colour(look.colour), look.share)
-        return Style(color=colour.rich_color, bgcolor=behind.rich_color, bold=look.bold or None)
+        return Style(
+            color=colour.rich_color, bgcolor=behind.rich_color, bold=look.bold or None, underline=look.line or None
+        )
 
     def _colour(self, name: str) -> Color:
         return Color.parse(self._palette[name])
@@ -109,5 +117,5 @@ class Painter:
         """
         style = self.style
         if not all(piece.text.isprintable() for piece in line):
-            line = tuple(Piece(say(piece.text), piece.role) for piece in line)
-        return Strip([Segment(text, style(role)) for text, role in fit(line, width, more) if text], width)
+            line = tuple(piece._replace(text=say(piece.text)) for piece in line)
+        return Strip([Segment(piece.text, style(piece.role)) for piece in fit(line, width, more) if piece.text], width)

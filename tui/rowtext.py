@@ -8,8 +8,8 @@ from typing import NamedTuple
 from initiator.model import Access, Disk, Link, Path, Session, Volume
 from tui import charts
 from tui.layout import end_of, width_of
-from tui.tree import Group, Kind, Row, Target, World, works
 from tui.words import Glyphs, Line, Mark, Piece, count, latency, mark, say, short_target, size
+from tui.world import Group, Kind, Row, Target, World, works
 
 TREND_WIDTH = 10
 
@@ -57,7 +57,7 @@ def cells(row: Row, world: World, samples: Samples, glyphs: Glyphs, name_width: 
     elif isinstance(item, Session):
         name += (Piece(say(str(item.portal))),)
         state, measure, place = _session(item, world, glyphs)
-    else:
+    elif isinstance(item, Link):
         name += (Piece(say(item.name)),)
         state, measure, place = _link(item, glyphs)
     return Cells(name, state, (Piece(measure),), place, (Piece(trend, "spark"),))

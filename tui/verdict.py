@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from initiator.model import Disk, DiskState, LinkState, Session, Severity
-from tui.tree import World, works
 from tui.words import count, say, short_target, span
+from tui.world import World, works
 
 
 def counts(world: World) -> tuple[str, ...]:

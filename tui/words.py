@@ -22,6 +22,8 @@ class Piece(NamedTuple):
 
     text: str
     role: str = ""
+    to: str = ""
+    """Where it leads: the id of what it names, or `view:` and a view. Enter or a click goes there."""
 
 
 Line = tuple[Piece, ...]
@@ -54,6 +56,12 @@ class Glyphs:
     micro: str = "µ"
     arrow: str = "→"
     here: str = "▶"
+    rising: str = "↑"
+    falling: str = "↓"
+    side: str = "│"
+    corners: str = "╭╮╰╯"
+    joints: str = "┴┬├┼"
+    """Of lines that meet: from above, from below, to the right, crossing."""
 
 
 UNICODE = Glyphs()
@@ -80,6 +88,11 @@ ASCII = Glyphs(
     micro="u",
     arrow="->",
     here=">",
+    rising="^",
+    falling="v",
+    side="|",
+    corners="++++",
+    joints="++++",
 )
 
 
@@ -197,6 +210,11 @@ def span(seconds: float) -> str:
 def clock(at: float) -> str:
     """A Unix time as local time of day."""
     return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def day_and_time(at: float) -> str:
+    """A Unix time as local date and time of day; 0 is not known."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else "not known"
 
 
 def short_target(iqn: str) -> str:

@@ -16,6 +16,7 @@ from initiator.model import Event, Session, Snapshot
 from safety.findings import Finding, Level
 from safety.identity import Identity
 from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id, process_start
+from safety.past import Past
 from safety.plan import Member, Options, Plan, Step, _digest
 from safety.runner import write_plan
 from safety.scope import Scope, disks
@@ -117,6 +118,7 @@ class FakeRemover:
         self.findings: tuple[Finding, ...] = (NOTE,)
         self.failure: MooringError | None = None
         self.waiting: tuple[Unfinished, ...] = ()
+        self.done: tuple[Past, ...] = ()
         self.started: list[Plan] = []
         self.resumed: list[pathlib.Path] = []
         self.undone: list[tuple[pathlib.Path, str | None]] = []
@@ -140,6 +142,9 @@ class FakeRemover:
 
     def unfinished(self) -> Sequence[Unfinished]:
         return self.waiting
+
+    def past(self) -> Sequence[Past]:
+        return self.done
 
 
 class FakeKernel:
@@ -284,6 +289,7 @@ def assemble(
     options: AppOptions | None = None,
     events: Sequence[Event] = samples.EVENTS,
     root: bool = True,
+    view: str = "tree",
 ) -> Parts:
     """A dashboard on a snapshot, with standing clocks."""
     source = FakeSource(snapshot or samples.practice(), events)
@@ -295,7 +301,7 @@ def assemble(
         faults.append((name, tuple(args)))
         return f"{name} holds now"
 
-    chosen = options or AppOptions(practice=True)
+    chosen = dataclasses.replace(options or AppOptions(practice=True), view=view)
     kernel = FakeKernel()
     app = MooringApp(chosen, Backends(source, differ, remover, kernel, fault), wall=wall, tick=tick, root=root)
     return Parts(app, source, remover, kernel, wall, tick, faults)
@@ -312,9 +318,10 @@ async def dashboard(
     root: bool = True,
     waiting: tuple[Unfinished, ...] = (),
     wait: bool = True,
+    view: str = "tree",
 ) -> AsyncIterator[Bench]:
     """A running dashboard on a snapshot, with standing clocks."""
-    parts = assemble(folder, snapshot, options=options, events=events, root=root)
+    parts = assemble(folder, snapshot, options=options, events=events, root=root, view=view)
     parts.remover.waiting = waiting
     app = parts.app
     async with app.run_test(size=size, notifications=True) as pilot:

@@ -48,13 +48,15 @@ def main() -> int:
     parser.add_argument("--paths", type=int, default=0, help="a large host instead of the practice range")
     parser.add_argument("--change", type=float, default=0.0, help="share of the paths that change each second")
     parser.add_argument("--ascii", action="store_true")
+    parser.add_argument("--view", default="tree")
     given = parser.parse_args()
     snapshot = samples.large(given.paths) if given.paths else samples.practice()
     still = FakeSource(samples.practice(), samples.EVENTS)
     source = ChangingSource(snapshot, given.change) if given.paths else still
     remover = FakeRemover(still, pathlib.Path(tempfile.gettempdir()))
     app = MooringApp(
-        AppOptions(practice=True, ascii=given.ascii), Backends(source, differ, remover, FakeKernel(), None)
+        AppOptions(practice=True, ascii=given.ascii, view=given.view),
+        Backends(source, differ, remover, FakeKernel(), None),
     )
     with ends_with_terminal():
         return app.run() or 0

@@ -10,7 +10,7 @@ from tui import glossary, tricks
 from tui.actions import ACTIONS, BY_ID, Context, disk_of, key_name, why_not
 from tui.screens.main import MainScreen
 from tui.store import Store
-from tui.tree import Kind, Row
+from tui.world import Kind, Row
 
 REMOVE = BY_ID["remove"]
 

@@ -16,8 +16,8 @@ from tests.wiring import link, path, session
 from tui.detail import Page
 from tui.feed import UNJUDGED, Judged
 from tui.healthdetail import condensed, with_health
-from tui.tree import World
 from tui.words import ASCII, UNICODE, Line, Piece
+from tui.world import World
 
 TITLE: Line = (Piece("title"),)
 

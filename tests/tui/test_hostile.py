@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import unicodedata
 
@@ -10,6 +11,7 @@ import pytest
 from initiator.model import Event, Severity
 from safety.findings import Finding, Level
 from safety.journal import Journal, Kind, Mark, Outcome, boot_id
+from safety.past import Past, Shelf
 from tests.tui import fakes, samples
 from tests.tui.fakes import Bench, dashboard
 from tests.until import until
@@ -17,6 +19,7 @@ from tui.app import MooringApp
 from tui.screens.main import MainScreen
 from tui.screens.progress import ProgressScreen
 from tui.screens.removal import ConfirmScreen, PlanScreen
+from tui.views.catalogue import VIEWS
 from tui.words import say
 
 IDS = ["markup", "path", "escape", "bidi", "wide", "lines", "long", "shell", "c1", "action"]
@@ -38,6 +41,16 @@ def assert_harmless(bench: Bench) -> None:
     assert bench.app.is_running
 
 
+def past(folder: pathlib.Path) -> Past:
+    """A removal that was done."""
+    plan = fakes.plan(samples.practice())
+    with fakes.begin(folder / "done.jsonl", plan) as journal:
+        fakes.run_by(journal, 1)
+        fakes.walk(journal, plan)
+        fakes.end(journal, Outcome.DONE, "data is safe to pull")
+    return Shelf(folder).look()[0]
+
+
 @EVIL
 async def test_every_row_and_page_is_harmless(tmp_path: pathlib.Path, evil: str) -> None:
     event = Event(samples.NOW, "state", "x", f"{evil} happened", Severity.BAD)
@@ -52,6 +65,16 @@ async def test_every_row_and_page_is_harmless(tmp_path: pathlib.Path, evil: str)
                 await bench.pilot.pause()
                 assert_harmless(bench)
         assert len(kinds) == 8
+        bench.remover.done = (dataclasses.replace(past(tmp_path), name=evil, said=evil, host=evil, wwid=evil),)
+        for view in VIEWS:
+            await bench.pilot.press(view.key)
+            await until(lambda view=view: bench.app.store.view is view)  # type: ignore[misc]
+            await until(lambda view=view: table.rows, what=view.id)  # type: ignore[misc]
+            assert_harmless(bench)
+            await bench.pilot.press("w", "L", "L", "backspace")
+            await bench.pilot.pause()
+            assert_harmless(bench)
+        bench.app.main.jump("view:tree")
         table.cursor = "engine:d:data"
         await bench.pilot.pause()
         shown = say(evil).replace(" ", "")[:12]

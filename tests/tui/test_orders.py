@@ -19,7 +19,7 @@ from tui.keytable import KeyTable
 from tui.screens.main import MainScreen
 from tui.screens.order import OrderScreen, RecordsScreen
 from tui.store import Store
-from tui.tree import Row
+from tui.world import Row
 
 CARRYING, IDLE, ENGINE = "kernel:s:1", "kernel:s:2", "engine:s:vault-127.0.0.1"
 TARGET = f"target:{samples.IQN}:harbour"

@@ -12,17 +12,21 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import textual
+from pytest_textual_snapshot import SVGImageExtension
+from syrupy.assertion import SnapshotAssertion
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from initiator.model import Event, Snapshot
 from safety.journal import Journal, Kind, Mark, Outcome, boot_id
+from safety.past import Past, Shelf
 from tests.tui import fakes, samples
 from tests.tui.fakes import Parts, assemble, screen_text
 from tests.until import until
 from tui.app import AppOptions
 from tui.screens.progress import ProgressScreen
 from tui.screens.removal import ConfirmScreen, PlanScreen
+from tui.views.catalogue import VIEWS
 
 MADE_WITH = "8.2.8"
 """The pictures hold exactly with this version of Textual, which is the one that continuous checks pin."""
@@ -140,9 +144,7 @@ def test_help(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, in
     async def ask(parts: Parts, pilot: Pilot[int]) -> None:
         await look(parts, pilot)
         await pilot.press("question_mark")
-        await until(
-            lambda: "Move the cursor" in screen_text(parts.app) or "Open every branch" in screen_text(parts.app)
-        )
+        await until(lambda: "Take the selected" in screen_text(parts.app))
 
     assert picture(snap_compare, tmp_path, size, ask)
 
@@ -214,3 +216,40 @@ def test_no_colour(snap_compare: Compare, tmp_path: pathlib.Path, monkeypatch: p
     monkeypatch.setenv("NO_COLOR", "1")
     pulled = samples.practice(pulled=samples.PORTALS[1])
     assert picture(snap_compare, tmp_path, (80, 24), look, pulled)
+
+
+async def test_every_view(snapshot: SnapshotAssertion, tmp_path: pathlib.Path) -> None:
+    """One start of the dashboard, a picture of each view in both sizes and both themes."""
+    pulled = samples.practice(pulled=samples.PORTALS[1])
+    parts = assemble(tmp_path, pulled, options=AppOptions(practice=True, interval=1e9), view="overview")
+    parts.remover.done = past(tmp_path)
+    pictures = snapshot.use_extension(SVGImageExtension)
+    app = parts.app
+    async with app.run_test(size=(120, 40)) as pilot:
+        await fakes.ready(app)
+        history(parts, pulled)
+        for size in ((120, 40), (80, 24)):
+            await pilot.resize_terminal(*size)
+            for theme in ("dark", "light"):
+                for view in VIEWS:
+                    await pilot.press(view.key)
+                    await until(lambda view=view: app.store.view is view and app.main.table.rows)  # type: ignore[misc]
+                    app.main.show_data()
+                    await pilot.pause()
+                    assert app.export_screenshot() == pictures(name=f"{view.id}-{size[0]}x{size[1]}-{theme}")
+                await pilot.press("t")
+
+
+def past(folder: pathlib.Path) -> tuple[Past, ...]:
+    """A removal that was done, and one that was refused."""
+    plan_ = fakes.plan(samples.practice())
+    for name, outcome, said in (
+        ("one", Outcome.DONE, "data is safe to pull: unmounted, flushed, offline and logged out on every path."),
+        ("two", Outcome.REFUSED, "bash (process 4711) uses /run/mooring/practice/data."),
+    ):
+        with fakes.begin(folder / f"{name}.jsonl", plan_) as journal:
+            fakes.run_by(journal, 1)
+            if outcome is Outcome.DONE:
+                fakes.walk(journal, plan_)
+            fakes.end(journal, outcome, said)
+    return tuple(dataclasses.replace(found, path=pathlib.Path(found.path.name)) for found in Shelf(folder).look())

@@ -5,7 +5,7 @@ import dataclasses
 from initiator.model import Event, Path, PathState, Snapshot
 from tests.tui import samples
 from tui.store import EVENTS, SAMPLES, STALE_AFTER, Store
-from tui.tree import Kind
+from tui.world import Kind
 
 
 def filled(snapshot: Snapshot | None = None, height: int = 100) -> Store:

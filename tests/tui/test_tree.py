@@ -7,7 +7,8 @@ import pytest
 from initiator.model import Disk, DiskState, Link, LinkState, Path, SessionState, Snapshot
 from tests.tui import samples
 from tui.query import parse
-from tui.tree import Group, Kind, Row, Target, World, rows
+from tui.tree import rows
+from tui.world import Group, Kind, Row, Target, World
 
 
 def everything(snapshot: Snapshot, words: str = "") -> list[Row]:

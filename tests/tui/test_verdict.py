@@ -4,8 +4,8 @@ import dataclasses
 
 from initiator.model import DiskState, Link, LinkState, PathState, Problem, SessionState, Severity, Snapshot
 from tests.tui import samples
-from tui.tree import World
 from tui.verdict import counts, troubles, verdict
+from tui.world import World
 
 
 def told(snapshot: Snapshot) -> tuple[Severity, str, int]:

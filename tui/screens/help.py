@@ -14,9 +14,9 @@ from tui.actions import ACTIONS, FIXED_KEYS, key_name
 from tui.glossary import Term
 from tui.layout import paragraph
 from tui.screens.dialog import Dialog
-from tui.tree import Kind
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, Piece, mark
+from tui.world import Kind
 
 KEY_WIDTH = 20
 

@@ -1,80 +1,85 @@
-"""The dashboard itself: the tree, the details of what is selected, and what happened."""
+"""The dashboard itself: the views, the details of what is selected, and what happened."""
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from initiator.model import Event, Session, holds_data
-from tui import actions, detail, orders, rowtext, verdict
-from tui.actions import Context, kernel_sessions, scope_of, why_not
+from initiator.model import Event, Map, Session, holds_data
+from tui import actions, detail
+from tui.actions import Context, disk_of, why_not
+from tui.guarded import Guard
 from tui.keytable import Column, KeyTable
+from tui.screens.doing import Doing
 from tui.store import EVENTS, Store
-from tui.tree import Kind, Row
+from tui.views.catalogue import BY_ID, VIEWS, home_of
+from tui.views.overview import BOXED_FROM, FLAT, OVERVIEW, TALL, summary
+from tui.views.tree import TREE
+from tui.views.view import Draw, View
 from tui.welcome import welcome
-from tui.widgets.bars import Bar, KeyBar, Status, title
+from tui.widgets.bars import Bar, KeyBar, Status, counts, tabs, verdict_line
 from tui.widgets.filter import FilterInput
 from tui.widgets.pane import Pane
+from tui.wiring import wiring
 from tui.words import Glyphs, Line, Piece, clock, count, mark, say
+from tui.world import Happened, Row
 
-if TYPE_CHECKING:
-    from tui.app import MooringApp
-
-COLUMNS = (
-    Column("Target, disk, path", 14, share=1),
-    Column("State", 12),
-    Column("Size, time", 10, right=True),
-    Column("Where", 16),
-    Column("Latency", rowtext.TREND_WIDTH, from_width=84),
-)
 NARROW = 110
-"""Below this width the details do not stand beside the tree but take its place."""
+"""Below this width the details do not stand beside the list but take its place."""
 SMALLEST = (60, 16)
+TRAIL = 50
+"""How many jumps can be taken back."""
 
 
-class MainScreen(Screen[None]):
-    """One screen with everything."""
+class Stand(NamedTuple):
+    """Where somebody was before a jump."""
+
+    view: str
+    cursor: str | None
+    in_detail: bool
+
+
+class MainScreen(Doing):
+    """One screen: the list of the view, details beside it, events below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(",".join(action.keys), f"do('{action.id}')", action.label, show=False) for action in actions.ACTIONS),
+        *(Binding(view.key, f"show('{view.id}')", view.title, show=False) for view in VIEWS),
         Binding("escape", "leave", "Leave", show=False),
+        Binding("colon", "app.command_palette", show=False),
     ]
 
     def __init__(self, store: Store, glyphs: Glyphs) -> None:
-        super().__init__()
-        self.store = store
-        self.glyphs = glyphs
+        super().__init__(store, glyphs)
         self.failure = ""
-        self._detail_wanted: bool | None = None
+        self.trail: list[Stand] = []
+        self.guard = Guard()
         self._event_lines: deque[Line] = deque(maxlen=EVENTS)
         self._events_told = 0
         self._found = ""
 
-    @property
-    def mooring(self) -> MooringApp:
-        """The app, by its own class."""
-        return self.app  # type: ignore[return-value]
-
     def compose(self) -> ComposeResult:
-        """Title, tree beside details, events, filter, keys."""
+        """Title, views, verdict; the list beside details; events, filter, keys."""
         yield Bar(self.glyphs, id="title")
+        yield Bar(self.glyphs, id="views")
+        yield Bar(self.glyphs, id="verdict")
+        yield Bar(self.glyphs, id="summary")
         with Horizontal(id="body"):
-            yield KeyTable[Row](COLUMNS, self._cells, self.glyphs, id="tree")
+            yield KeyTable[Row](columns_of(self.store.view), self._cells, self.glyphs, id="tree")
             yield Pane(self.glyphs, id="detail")
             yield Pane(self.glyphs, id="welcome")
         yield Pane(self.glyphs, id="events")
         with Horizontal(id="filterbar"):
             yield Static(" / ", markup=False)
-            yield FilterInput(self._leave_filter, "words, field:value, !not", "filter")
+            yield FilterInput(self._leave_filter, "words, field:value, !not, ~nearly", "filter")
             yield Static("", id="found", markup=False)
         yield KeyBar(self.glyphs, id="keys")
         yield Static("", id="tiny", markup=False)
@@ -85,34 +90,98 @@ class MainScreen(Screen[None]):
         self.show_data()
 
     def on_mount(self) -> None:
-        """Keys go to the tree; the age of the data is told twice a second."""
+        """Keys go to the list; the age of the data is told twice a second."""
         self.table.focus()
         self.set_interval(0.5, self.tell_age)
+        self._dress()
         self.show_data()
-
-    @property
-    def table(self) -> KeyTable[Row]:
-        """The left pane."""
-        return self.query_one("#tree", KeyTable)
 
     @property
     def is_up(self) -> bool:
         """Whether its widgets are there: not before it was composed, nor while the program ends."""
         return self.is_mounted and bool(self.query("#keys"))
 
-    @property
-    def selected(self) -> Row | None:
-        """The row under the cursor."""
-        return self.store.row(self.table.cursor)
+    # --- views ----------------------------------------------------------------------------------------------------
 
-    # --- data ---------------------------------------------------------------------------------------------------
+    def action_show(self, view: str) -> None:
+        """Show a view, as it was left."""
+        self.jump(f"view:{view}")
+
+    def jump(self, to: str) -> None:
+        """Go to a thing, in the view where it is at home, or to a view; `do_back` comes back."""
+        view, key = self._where(to)
+        if view is None:
+            self.notify("It is not there any more.", severity="warning")
+            return
+        here = Stand(self.store.view.id, self.table.cursor, self._in_detail)
+        if (view.id, key) != (here.view, here.cursor) and not (key is None and view.id == here.view):
+            self.trail = [*self.trail[-TRAIL:], here]
+        self._go(view, key)
+
+    def _where(self, to: str) -> tuple[View | None, str | None]:
+        """The view of what this leads to, and the id to look for in it."""
+        if to.startswith("view:"):
+            return BY_ID.get(to.removeprefix("view:")), None
+        if to.startswith("target:"):
+            return TREE, to
+        thing = self.store.world.index.get(to) if self.store.world else None
+        if isinstance(thing, Map):
+            return BY_ID["disks"], thing.disk
+        return (home_of(thing), to) if thing is not None else (None, None)
+
+    def _go(self, view: View, key: str | None, *, in_detail: bool = False) -> None:
+        """Show a view with the cursor on a thing, past a filter that hides it."""
+        table, store = self.table, self.store
+        store.place.cursor, store.place.top = table.cursor, table.scroll_offset.y
+        store.look_at(view.id)
+        place = store.place
+        found = store.reveal(key) if key is not None else place.cursor
+        if found is None and key is not None and place.query:
+            store.filter("")
+            found = store.reveal(key)
+        table.change(columns_of(view), self._cells)
+        table.sorted = (place.sort, place.backwards)
+        table.place(store.rows, found, place.top)
+        field = self.query_one("#filter", Input)
+        with self.prevent(Input.Changed):
+            field.value = place.text
+        self.query_one("#filterbar").set_class(bool(place.text), "-open")
+        self._dress()
+        if in_detail and self.has_class("-detail"):
+            self.query_one("#detail", Pane).focus()
+        else:
+            table.focus()
+        self.show_data()
+        if view.id == "removals":
+            self.mooring.read_removals()
+
+    def _dress(self) -> None:
+        """What stands around the list of this view."""
+        view = self.store.view
+        self.set_class(view is OVERVIEW, "-overview")
+        self.set_class(view.id in ("events", "removals"), "-eventless")
+        self.table.nothing = view.nothing
+        self.table.sorted = (self.store.place.sort, self.store.place.backwards)
+        self.place_detail()
+
+    @property
+    def _in_detail(self) -> bool:
+        return self.focused is not None and self.focused.id == "detail"
+
+    def do_back(self) -> None:
+        """Back to where the last jump came from."""
+        if self.trail:
+            stand = self.trail.pop()
+            self._go(BY_ID[stand.view], stand.cursor, in_detail=stand.in_detail)
+
+    # --- data -----------------------------------------------------------------------------------------------------
 
     def show_data(self) -> None:
         """There is a new snapshot in the store."""
         if self.store.world is None or not self.is_up:
             return
         self.store.fit_to(self.table.visible_rows)
-        empty = not self.store.world.targets
+        empty = not self.store.world.targets and self.store.view in (TREE, OVERVIEW)
         if self.has_class("-empty") is not empty:
             self.set_class(empty, "-empty")
             self.call_after_refresh(self._fill)
@@ -126,16 +195,33 @@ class MainScreen(Screen[None]):
         if self.has_class("-empty"):
             pane = self.query_one("#welcome", Pane)
             pane.show(welcome(pane.content_width, self.mooring.root, self.glyphs))
+        self.table.nothing = "" if self.store.query else self.store.view.nothing
         self.table.update(self.store.rows)
+        self._fill_summary()
         self.fill_detail()
         self.fill_events()
         self._tell_found()
         self.tell_age()
 
+    def _draw(self) -> Draw | None:
+        store = self.store
+        if store.sight is None:
+            return None
+        return Draw(store.sight, store.samples, self.glyphs, self.mooring.wall(), store.before)
+
     def _cells(self, row: Row, widths: Sequence[int]) -> Sequence[Line]:
-        if self.store.world is None:
+        draw, view = self._draw(), self.store.view
+        if draw is None:
             return ()
-        return rowtext.cells(row, self.store.world, self.store.samples, self.glyphs, widths[0])
+        return self.guard.attempt(view.title, lambda: view.cells(row, draw, widths), lambda told: (told,))
+
+    def _fill_summary(self) -> None:
+        bar, world = self.query_one("#summary", Bar), self.store.world
+        if self.store.view is not OVERVIEW or world is None:
+            return
+        size = (self.size.width, self.size.height)
+        flow, glyphs = self.store.flow, self.glyphs
+        bar.show(self.guard.attempt("overview", lambda: summary(world, flow, size, glyphs), lambda told: [told]))
 
     def fill_detail(self) -> None:
         """Show what is selected; costs nothing while the pane is hidden."""
@@ -144,8 +230,23 @@ class MainScreen(Screen[None]):
         if not pane.display or row is None or world is None:
             pane.show(())
             return
-        page = detail.Page(world, self.store.samples, self.glyphs, pane.content_width, self.mooring.wall())
-        pane.show(detail.lines(row, page))
+        width, glyphs = pane.content_width, self.glyphs
+        page = detail.Page(world, self.store.samples, glyphs, width, self.mooring.wall())
+
+        def lines() -> list[Line]:
+            disk = world.disk(disk_of(row)) if self.has_class("-wired") else None
+            return wiring(disk, world, width, glyphs) if disk else detail.lines(row, page)
+
+        pane.show(self.guard.attempt("details", lines, lambda told: [told]))
+        if self.has_class("-below"):
+            self._grow_detail(pane)
+
+    def _grow_detail(self, pane: Pane) -> None:
+        """Below the list, the picture takes what it needs, up to half of the room."""
+        most = self.query_one("#body").size.height // 2
+        wanted = max(6, min(len(pane.lines) + 1, most))
+        if pane.styles.height is None or pane.styles.height.value != wanted:
+            pane.styles.height = wanted
 
     def fill_events(self) -> None:
         """Show what happened, newest first."""
@@ -164,16 +265,16 @@ class MainScreen(Screen[None]):
         """The title, with the age of the data, and the keys that can be used now."""
         if not self.is_up:
             return
-        bar = self.query_one("#title", Bar)
-        app = self.mooring
+        app, width = self.mooring, self.size.width
         replay = clock(app.wall()) if app.options.replay else ""
         status = Status(app.wall(), app.tick(), bool(app.read_only), app.is_practice, self.failure, replay)
-        bar.show(title(self.store, status, bar.size.width, self.glyphs))
+        self.query_one("#title", Bar).show([counts(self.store, status, width, self.glyphs)])
+        self.query_one("#views", Bar).show([tabs(self.store.view, width)])
+        self.query_one("#verdict", Bar).show([verdict_line(self.store, status, width, self.glyphs)])
         context = self.context()
         shown = sorted((action for action in actions.ACTIONS if action.footer), key=lambda action: action.footer)
-        entries = [
-            (action, not why_not(action, context)) for action in shown if action.id != "removals" or app.unfinished
-        ]
+        asked = [action for action in shown if action.id != "unfinished" or app.unfinished]
+        entries = [(action, not why_not(action, context)) for action in asked]
         self.query_one("#keys", KeyBar).show_actions(entries)
 
     def context(self) -> Context:
@@ -188,7 +289,7 @@ class MainScreen(Screen[None]):
             return ()
         return tuple(disk.name for disk in world.carried_by(row.item) if holds_data(disk.kind))
 
-    # --- size ---------------------------------------------------------------------------------------------------
+    # --- size -----------------------------------------------------------------------------------------------------
 
     def on_resize(self, event: events.Resize) -> None:
         """Fit what is shown to the window."""
@@ -196,42 +297,54 @@ class MainScreen(Screen[None]):
         tiny = width < SMALLEST[0] or height < SMALLEST[1]
         self.set_class(tiny, "-tiny")
         self.set_class(width < NARROW, "-narrow")
-        self._place_detail()
+        self.query_one("#summary").styles.height = TALL if height >= BOXED_FROM else FLAT
+        self.place_detail()
         if tiny:
             need = f"Mooring needs {SMALLEST[0]}x{SMALLEST[1]}; this window is {width}x{height}."
             self.query_one("#tiny", Static).update(f"{need}\n\nMake it larger, or press q to leave.")
         self.call_after_refresh(self._fill)
 
-    def _place_detail(self) -> None:
-        narrow = self.has_class("-narrow")
-        wanted = self._detail_wanted if self._detail_wanted is not None else not narrow
+    def place_detail(self) -> None:
+        """Show or hide the details as it is wanted."""
+        narrow, view = self.has_class("-narrow"), self.store.view
+        below = view is OVERVIEW and self.size.height >= BOXED_FROM
+        wanted = self.detail_wanted.get(view.id, below or (view.detail and not narrow))
         self.set_class(wanted, "-detail")
-        if not wanted and self.focused is not None and self.focused.id == "detail":
+        self.set_class(below, "-below")
+        self.set_class(self.wired.get(view.id, False), "-wired")
+        if not below:
+            self.query_one("#detail", Pane).styles.height = None
+        if not wanted and self._in_detail:
             self.table.focus()
-        if wanted and narrow:
+        if wanted and not below and (narrow or self.has_class("-wired")):
             self.query_one("#detail", Pane).focus()
 
-    # --- messages -----------------------------------------------------------------------------------------------
+    # --- messages -------------------------------------------------------------------------------------------------
 
     @on(KeyTable.Moved)
     def _moved(self) -> None:
-        self.query_one("#detail", Pane).scroll_home(animate=False)
+        self.query_one("#detail", Pane).first_link()
         self.fill_detail()
         self.tell_age()
 
     @on(KeyTable.Chosen)
     def _chosen(self, message: KeyTable.Chosen) -> None:
         row = self.store.row(message.key)
-        if row is not None and row.opened is None:
-            self.action_do("detail")
+        if row is None:
             return
-        self.store.toggle(message.key)
-        self.table.update(self.store.rows)
+        if isinstance(row.item, Happened):
+            self.jump(row.item.event.subject)
+        elif row.opened is None:
+            self.focus_details()
+        else:
+            self.store.toggle(message.key)
+            self.table.update(self.store.rows)
 
     @on(KeyTable.Folded)
     def _folded(self, message: KeyTable.Folded) -> None:
         row = self.store.row(message.key)
-        if row is None:
+        if row is None or self.store.view is not TREE:
+            self.table.action_aside(1 if message.opened else -1)
             return
         if not message.opened and row.opened is not True:
             self.table.cursor = self.store.parent(message.key) or message.key
@@ -239,161 +352,66 @@ class MainScreen(Screen[None]):
         self.store.toggle(message.key, message.opened)
         self.table.update(self.store.rows)
 
+    @on(KeyTable.HeaderPressed)
+    def _header(self, message: KeyTable.HeaderPressed) -> None:
+        self.sort_by(message.title)
+
+    @on(Pane.Followed)
+    def _followed(self, message: Pane.Followed) -> None:
+        self.jump(message.to)
+
     @on(KeyBar.Pressed)
     def _pressed(self, message: KeyBar.Pressed) -> None:
         self.action_do(message.action)
 
     @on(Input.Changed, "#filter")
     def _filtered(self, message: Input.Changed) -> None:
-        self.store.filter(message.value)
-        self.table.update(self.store.rows)
-        self._tell_found()
+        self._filter(message.value)
+
+    def _filter(self, text: str) -> None:
+        if text != self.store.place.text:
+            self.store.filter(text)
+            self.table.update(self.store.rows)
+            self._tell_found()
 
     def _leave_filter(self) -> None:
         field = self.query_one("#filter", Input)
+        # Now, not when its message comes: a key typed right behind Enter must find the rows that were asked for.
+        self._filter(field.value)
         self.query_one("#filterbar").set_class(bool(field.value), "-open")
         self.set_focus(self.table)
 
     def _tell_found(self) -> None:
         shown = len(self.store.rows)
-        text = (f"{count(shown, 'row')} " if shown else "nothing fits ") if self.store.query else ""
+        nearly = "nearly " if self.store.loosely else ""
+        text = (f"{nearly}{count(shown, 'row')} " if shown else "nothing fits ") if self.store.query else ""
         if text != self._found:  # an update costs a new layout, even of the same text
             self._found = text
             self.query_one("#found", Static).update(text)
 
-    # --- actions ------------------------------------------------------------------------------------------------
-
     def action_leave(self) -> None:
-        """Escape: out of the filter first, then back to the tree."""
+        """Escape: out of the filter first, then out of the details, then back the way that one came."""
         field = self.query_one("#filter", Input)
         if field.value or field.has_focus:
             field.value = ""
             self._leave_filter()
-        elif self.has_class("-narrow") and self.has_class("-detail"):
+        elif self.has_class("-detail") and not self.has_class("-below") and self.has_class("-wired"):
+            self.action_do("wiring")
+        elif self.has_class("-narrow") and self.has_class("-detail") and not self.has_class("-below"):
             self.action_do("detail")
-        else:
+        elif self.focused is not self.table:
             self.table.focus()
-
-    def action_do(self, name: str) -> None:
-        """Do one of `tui.actions.ACTIONS`, or say why that cannot be done now."""
-        action = actions.BY_ID[name]
-        reason = why_not(action, self.context())
-        if reason:
-            self.notify(reason, title=f"Cannot {action.label} now", severity="warning", markup=False)
-            return
-        getattr(self, f"do_{name}")()
-
-    def do_remove(self) -> None:
-        """Begin the removal of what is selected: nothing is changed before its plan was read and its name typed."""
-        world = self.store.world
-        scope = scope_of(self.selected, world.snapshot) if world is not None else None
-        if scope is None:
-            self.notify("Nothing of the kernel or the engine hangs on it: there is nothing to remove.")
         else:
-            self.mooring.begin_removal(scope)
+            self.do_back()
 
-    def do_removals(self) -> None:
-        """The removals that wait."""
-        self.mooring.show_unfinished()
 
-    def do_login(self) -> None:
-        """Choose a node record to log in with."""
-        self.mooring.choose_login()
-
-    def do_logout(self) -> None:
-        """Ask before logging out of the selected session."""
-        for session in kernel_sessions(self.selected):
-            self.mooring.give(orders.logout(session, self.mooring.backends.kernel))
-
-    def do_rescan(self) -> None:
-        """Ask before rescanning the selected session, or those of the selected target."""
-        self.mooring.give(orders.rescan(kernel_sessions(self.selected), self.mooring.backends.kernel))
-
-    def do_startup(self) -> None:
-        """Choose the start-up of the selected session."""
-        for session in kernel_sessions(self.selected):
-            self.mooring.give(orders.startup(session, self.mooring.backends.kernel))
-
-    def do_filter(self) -> None:
-        """Open the filter."""
-        field = self.query_one("#filter", Input)
-        self.query_one("#filterbar").add_class("-open")
-        self.set_focus(field)  # at once: `focus()` comes later, and the next key would be a command
-
-    def do_next_trouble(self) -> None:
-        """To the next thing that is wrong after the one under the cursor."""
-        world = self.store.world
-        keys = [key for _, _, key in verdict.troubles(world, self.mooring.wall()) if key] if world else []
-        if not keys:
-            self.notify("Nothing is wrong.")
-            return
-        selected = self.selected
-        here = selected.item.id if selected else ""
-        wanted = keys[(keys.index(here) + 1) % len(keys)] if here in keys else keys[0]
-        found = self.store.reveal(wanted)
-        self.table.update(self.store.rows)
-        if found is not None:
-            self.table.cursor = found
-            self.table.focus()
-
-    def do_detail(self) -> None:
-        """Show or hide the details."""
-        self._detail_wanted = not self.has_class("-detail")
-        self._place_detail()
-        self.call_after_refresh(self._fill)
-
-    def do_pause(self) -> None:
-        """Hold the screen still, or go on."""
-        self.store.pause(not self.store.paused)
-        self._fill()
-
-    def do_open_all(self) -> None:
-        """Open everything."""
-        self.store.open_all(True)
-        self.table.update(self.store.rows)
-
-    def do_close_all(self) -> None:
-        """Close everything below the disks."""
-        self.store.open_all(False)
-        self.table.update(self.store.rows)
-
-    def do_pane_tree(self) -> None:
-        """Keys to the tree."""
-        self.table.focus()
-
-    def do_pane_detail(self) -> None:
-        """Keys to the details, which are shown if they were not."""
-        if not self.has_class("-detail"):
-            self.do_detail()
-        self.query_one("#detail", Pane).focus()
-
-    def do_pane_events(self) -> None:
-        """Keys to the events."""
-        self.query_one("#events", Pane).focus()
-
-    def do_theme(self) -> None:
-        """Light or dark."""
-        self.mooring.switch_theme()
-
-    def do_screenshot(self) -> None:
-        """Save a picture of the screen."""
-        self.mooring.save_picture()
-
-    def do_help(self) -> None:
-        """Keys and words."""
-        selected = self.selected
-        self.mooring.show_help(selected.kind if selected else None)
-
-    def do_quit(self) -> None:
-        """Leave at once: nothing that matters runs in here."""
-        self.mooring.exit(0)
+def columns_of(view: View) -> list[Column]:
+    """The columns of a view as a table wants them."""
+    return [Column(field.title, field.width, field.share, field.from_width, field.right) for field in view.columns]
 
 
 def _event_line(event: Event, glyphs: Glyphs) -> Line:
     shape = mark(event.severity)
     sign = Piece(f"{getattr(glyphs, shape.shape)} ", shape.role)
     role = shape.role if shape.role in ("bad", "warn") else ""
-    return (Piece(f"{clock(event.at)}  ", "dim"), sign, Piece(say(event.text), role))
-
-
-__all__ = ["COLUMNS", "Kind", "MainScreen"]
+    return (Piece(f"{clock(event.at)}  ", "dim"), sign, Piece(say(event.text), role, event.subject))

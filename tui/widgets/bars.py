@@ -14,12 +14,14 @@ from tui import verdict
 from tui.actions import Action, key_name
 from tui.layout import fit, width_of
 from tui.store import STALE_AFTER, Store
+from tui.views.catalogue import VIEWS
+from tui.views.view import View
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, Piece, mark, say, span
 
 
 class Bar(Pane, can_focus=False):
-    """Fixed lines that do not scroll."""
+    """Fixed lines that do not scroll; what leads somewhere can be clicked."""
 
 
 class Status(NamedTuple):
@@ -36,12 +38,34 @@ class Status(NamedTuple):
     """The time that it is in a replay; empty for the host as it is."""
 
 
-def title(store: Store, status: Status, width: int, glyphs: Glyphs) -> tuple[Line, Line]:
-    """The two lines at the top, `width` cells wide."""
-    return _counts(store, status, width, glyphs), _verdict(store, status, width, glyphs)
+def tabs(shown: View, width: int) -> Line:
+    """The views with their keys, the one that is shown standing out; the fewer words, the narrower the screen."""
+    for titles in (_long, _short, _only):
+        line = tuple(piece for view in VIEWS for piece in _tab(view, *titles(view, view is shown), view is shown))
+        if width_of(line) <= width:
+            break
+    return line
 
 
-def _counts(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+def _tab(view: View, before: str, behind: str, shown: bool) -> Line:
+    to = f"view:{view.id}"
+    return (Piece(f"{before}{view.key}", "tab" if shown else "key", to), Piece(behind, "tab" if shown else "", to))
+
+
+def _long(view: View, shown: bool) -> tuple[str, str]:
+    return " ", f" {view.title} "
+
+
+def _short(view: View, shown: bool) -> tuple[str, str]:
+    return "", f" {view.short} "
+
+
+def _only(view: View, shown: bool) -> tuple[str, str]:
+    return " ", f" {view.short} " if shown else " "
+
+
+def counts(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+    """The first line, `width` cells wide: this host, how much there is, and how old that is."""
     host = say(store.world.snapshot.host) if store.world else ""
     left: Line = (Piece(" Mooring ", "brand"), Piece(f" {host} ", "title"))
     right = _badges(store, status, glyphs)
@@ -74,7 +98,8 @@ def _badges(store: Store, status: Status, glyphs: Glyphs) -> Line:
     return (*badges, Piece(f"{span(age)} old ", "warn" if age < 3 * STALE_AFTER else "bad"))
 
 
-def _verdict(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+def verdict_line(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
+    """What is wrong first, or that all is well."""
     more = 0
     if store.world is None:
         text = status.failure or "reading what this host knows of iSCSI"

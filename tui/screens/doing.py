@@ -1,0 +1,234 @@
+"""What the actions of `tui.actions` do on the main screen, one method each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.screen import Screen
+from textual.widgets import Input
+
+from tui import actions, orders, verdict
+from tui.actions import Context, kernel_sessions, scope_of, why_not
+from tui.keytable import KeyTable
+from tui.store import Store
+from tui.views.overview import OVERVIEW
+from tui.views.tree import TREE
+from tui.widgets.pane import Pane
+from tui.words import Glyphs
+from tui.world import Row
+
+if TYPE_CHECKING:
+    from tui.app import MooringApp
+
+
+class Doing(Screen[None]):
+    """The half of the main screen that acts; `MainScreen` is the half that shows."""
+
+    def __init__(self, store: Store, glyphs: Glyphs) -> None:
+        super().__init__()
+        self.store = store
+        self.glyphs = glyphs
+        self.detail_wanted: dict[str, bool] = {}
+        """Whether details are to stand beside a view, where a person said so."""
+        self.wired: dict[str, bool] = {OVERVIEW.id: True}
+        """Whether the details of a view are the picture of how the disk is wired."""
+
+    @property
+    def mooring(self) -> MooringApp:
+        """The app, by its own class."""
+        return self.app  # type: ignore[return-value]
+
+    @property
+    def table(self) -> KeyTable[Row]:
+        """The list."""
+        return self.query_one("#tree", KeyTable)
+
+    @property
+    def selected(self) -> Row | None:
+        """The row under the cursor."""
+        return self.table.at_cursor
+
+    def context(self) -> Context:
+        """What decides whether an action can be done."""
+        raise NotImplementedError
+
+    def jump(self, to: str) -> None:
+        """Go to a thing or a view."""
+        raise NotImplementedError
+
+    def show_data(self) -> None:
+        """Show what the store has."""
+        raise NotImplementedError
+
+    def place_detail(self) -> None:
+        """Show or hide the details as it is wanted."""
+        raise NotImplementedError
+
+    def action_do(self, name: str) -> None:
+        """Do one of `tui.actions.ACTIONS`, or say why that cannot be done now."""
+        action = actions.BY_ID[name]
+        reason = why_not(action, self.context())
+        if reason:
+            self.notify(reason, title=f"Cannot {action.label} now", severity="warning", markup=False)
+            return
+        getattr(self, f"do_{name}")()
+
+    # --- what changes something -----------------------------------------------------------------------------------
+
+    def do_remove(self) -> None:
+        """Begin the removal of what is selected: nothing is changed before its plan was read and its name typed."""
+        world = self.store.world
+        scope = scope_of(self.selected, world.snapshot) if world is not None else None
+        if scope is None:
+            self.notify("Nothing of the kernel or the engine hangs on it: there is nothing to remove.")
+        else:
+            self.mooring.begin_removal(scope)
+
+    def do_unfinished(self) -> None:
+        """The removals that wait."""
+        self.mooring.show_unfinished()
+
+    def do_login(self) -> None:
+        """Choose a node record to log in with."""
+        self.mooring.choose_login()
+
+    def do_logout(self) -> None:
+        """Ask before logging out of the selected session."""
+        for session in kernel_sessions(self.selected):
+            self.mooring.give(orders.logout(session, self.mooring.backends.kernel))
+
+    def do_rescan(self) -> None:
+        """Ask before rescanning the selected session, or those of the selected target."""
+        self.mooring.give(orders.rescan(kernel_sessions(self.selected), self.mooring.backends.kernel))
+
+    def do_startup(self) -> None:
+        """Choose the start-up of the selected session."""
+        for session in kernel_sessions(self.selected):
+            self.mooring.give(orders.startup(session, self.mooring.backends.kernel))
+
+    # --- where to look --------------------------------------------------------------------------------------------
+
+    def do_filter(self) -> None:
+        """Open the filter."""
+        field = self.query_one("#filter", Input)
+        self.query_one("#filterbar").add_class("-open")
+        self.set_focus(field)  # at once: `focus()` comes later, and the next key would be a command
+
+    def do_next_trouble(self) -> None:
+        """To the next thing that is wrong after the one under the cursor."""
+        world = self.store.world
+        keys = [key for _, _, key in verdict.troubles(world, self.mooring.wall()) if key] if world else []
+        if not keys:
+            self.notify("Nothing is wrong.")
+            return
+        selected = self.selected
+        here = selected.item.id if selected else ""
+        wanted = keys[(keys.index(here) + 1) % len(keys)] if here in keys else keys[0]
+        found = self.store.reveal(wanted)
+        if found is None:
+            self.jump(wanted)
+            return
+        self.table.update(self.store.rows)
+        self.table.cursor = found
+        self.table.focus()
+
+    def do_sort(self) -> None:
+        """Sort by the next column."""
+        self._sort(1)
+
+    def do_sort_back(self) -> None:
+        """The other way round."""
+        title = self.store.place.sort
+        if title:
+            self.sort_by(title)
+
+    def _sort(self, by: int) -> None:
+        if self.store.view is TREE:
+            self.notify("The tree has an order of its own. The other views sort: press 4 for the disks.")
+            return
+        self.store.sort(by=by)
+        self.sorted_anew()
+
+    def sort_by(self, title: str) -> None:
+        """Sort by a column; backwards if it does already."""
+        self.store.sort(title)
+        self.sorted_anew()
+
+    def sorted_anew(self) -> None:
+        """Show the new order, and remember it."""
+        place = self.store.place
+        self.table.sorted = (place.sort, place.backwards)
+        self.table.update(self.store.rows)
+        self.table.refresh()
+        self.mooring.memory.keep(self.store.places)
+
+    def do_detail(self) -> None:
+        """Show or hide the details."""
+        view = self.store.view
+        self.detail_wanted[view.id] = not self.has_class("-detail")
+        if view is not OVERVIEW:
+            self.wired[view.id] = False
+        self.place_detail()
+        self.call_after_refresh(self.show_data)
+
+    def do_wiring(self) -> None:
+        """The picture of the selected disk, in place of the list; or the list again."""
+        view = self.store.view.id
+        shown = self.has_class("-detail") and self.has_class("-wired")
+        self.wired[view] = not shown or view == OVERVIEW.id
+        self.detail_wanted[view] = not shown if view == OVERVIEW.id or not shown else self.store.view.detail
+        if shown and self.has_class("-narrow"):
+            self.detail_wanted[view] = False
+        self.place_detail()
+        self.call_after_refresh(self.show_data)
+
+    def do_pause(self) -> None:
+        """Hold the screen still, or go on."""
+        self.store.pause(not self.store.paused)
+        self.show_data()
+
+    def do_open_all(self) -> None:
+        """Open everything."""
+        self.store.open_all(True)
+        self.table.update(self.store.rows)
+
+    def do_close_all(self) -> None:
+        """Close everything below the disks."""
+        self.store.open_all(False)
+        self.table.update(self.store.rows)
+
+    def do_view(self, view: str) -> None:
+        """Show a view."""
+        self.jump(f"view:{view}")
+
+    def do_back(self) -> None:
+        """Back to where the last jump came from."""
+        raise NotImplementedError
+
+    # --- the rest -------------------------------------------------------------------------------------------------
+
+    def do_theme(self) -> None:
+        """Light or dark."""
+        self.mooring.switch_theme()
+
+    def do_screenshot(self) -> None:
+        """Save a picture of the screen."""
+        self.mooring.save_picture()
+
+    def do_help(self) -> None:
+        """Keys and words."""
+        selected = self.selected
+        self.mooring.show_help(selected.kind if selected else None)
+
+    def do_quit(self) -> None:
+        """Leave at once: nothing that matters runs in here."""
+        self.mooring.exit(0)
+
+    def focus_details(self) -> None:
+        """Keys to the details, which are shown if they were not."""
+        if self.store.view is OVERVIEW and self.selected is not None:
+            self.jump(self.selected.item.id)
+            return
+        if not self.has_class("-detail"):
+            self.do_detail()
+        self.query_one("#detail", Pane).focus()
