@@ -241,19 +241,16 @@ def test_a_map_that_somebody_flushes_meanwhile(joined: Removal) -> None:
 
 # --- parts that fail under it ---
 
-FAULTS = [
-    ("startup-1", "started"),
-    ("unmount-1", "started"),
-    ("claim", "verified"),
-    ("flush", "verified"),
-    ("offline-1", "verified"),
-    ("delete-1", "verified"),
-]
-"""Where: before the unmount, in it, before and after the flush, between offline and delete, before the logout."""
+
+def long(step: str, mark: str) -> object:
+    """A place that only `make lab-long` tries."""
+    return pytest.param(step, mark, marks=pytest.mark.long)
 
 
 @pytest.mark.trap("T1", "T23", 8, 21, 69)
-@pytest.mark.parametrize(("step", "mark"), FAULTS[1:4], ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("step", "mark"), [("unmount-1", "started"), long("claim", "verified"), long("flush", "verified")]
+)
 def test_a_target_that_is_killed(disk: Removal, step: str, mark: str) -> None:
     """The only path: what hangs is given up at its deadline and told with the place where it hangs."""
     guest = disk.ground.guest
@@ -274,7 +271,7 @@ def test_a_target_that_is_killed(disk: Removal, step: str, mark: str) -> None:
 
 
 @pytest.mark.trap(7)
-@pytest.mark.parametrize(("step", "mark"), [("claim", "verified"), ("flush", "verified")], ids=lambda value: value)
+@pytest.mark.parametrize(("step", "mark"), [long("claim", "verified"), ("flush", "verified")])
 def test_a_cable_that_is_pulled(joined: Removal, step: str, mark: str) -> None:
     """One of two paths."""
     guest = joined.ground.guest
@@ -299,7 +296,7 @@ def test_a_cable_that_is_pulled(joined: Removal, step: str, mark: str) -> None:
 
 
 @pytest.mark.trap("T21", 50, 51, 53)
-@pytest.mark.parametrize(("step", "mark"), [FAULTS[1], FAULTS[5]], ids=lambda value: value)
+@pytest.mark.parametrize(("step", "mark"), [long("unmount-1", "started"), ("delete-1", "verified")])
 def test_an_iscsid_that_stops(disk: Removal, step: str, mark: str) -> None:
     guest = disk.ground.guest
     disk.stop_at(step, mark)
@@ -314,9 +311,7 @@ def test_an_iscsid_that_stops(disk: Removal, step: str, mark: str) -> None:
 
 
 @pytest.mark.trap(19, 45, 71, "T11")
-@pytest.mark.parametrize(
-    ("step", "mark"), [("unmount-1", "started"), ("hand-over", "started")], ids=lambda value: value
-)
+@pytest.mark.parametrize(("step", "mark"), [long("unmount-1", "started"), ("hand-over", "started")])
 def test_a_multipathd_that_stops(joined: Removal, step: str, mark: str) -> None:
     guest = joined.ground.guest
     joined.stop_at(step, mark)
