@@ -170,7 +170,7 @@ def test_two_sessions_over_one_portal(ground: Ground) -> None:
     node = f"iscsiadm -m node -T {TWICE.target}"
     ground.guest.run(f"{node} -o update -n node.session.nr_sessions -v 2; {node} --login")
     ground.wait(f"[ $(grep -l '{TWICE.target}$' /sys/class/iscsi_session/*/targetname | wc -l) = 2 ]")
-    ground.guest.run("udevadm settle -t 60")
+    ground.guest.run("udevadm settle -t 240")
     ground.wait(f"[ $({ground.names(TWICE)} | wc -l) = 2 ]")
     assert "session-twice" in blocks(ground, TWICE)
     ground.guest.run(f"multipath -f {ground.device(TWICE)}; {node} --logout")
@@ -273,7 +273,7 @@ def test_a_unit_that_is_no_disk_and_a_map_whose_vendor_has_a_quote(ground: Groun
     )
     sessions = f"$(grep -lx {target} /sys/class/iscsi_session/*/targetname | sed s/targetname/device/)"
     ground.wait(f"[ $(for s in {sessions}; do ls -d $s/target*/*:1/block/*/holders/dm-*; done | wc -l) = 2 ]")
-    guest.run("udevadm settle -t 60")
+    guest.run("udevadm settle -t 240")
     assert guest.run(f"for s in {sessions}; do cat $s/target*/*:0/type; done").out == "12\n12\n"
     kname = guest.run(f"for s in {sessions}; do ls $s/target*/*:1/block/*/holders; done").out.split()[0]
     device = f"/dev/mapper/{guest.run(f'cat /sys/block/{kname}/dm/name').out.strip()}"

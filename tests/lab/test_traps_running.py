@@ -139,7 +139,9 @@ def test_another_device_with_the_same_name_is_not_touched(disk: Removal) -> None
 def test_a_session_that_drops_and_comes_back_sets_its_paths_running(disk: Removal) -> None:
     guest = disk.ground.guest
     disk.stop_at("offline-1", "verified")
-    guest.run(f"echo 0 >{disk.group}/enable; sleep 3; echo 1 >{disk.group}/enable")
+    guest.run(f"echo 0 >{disk.group}/enable")
+    disk.ground.wait(f"{disk.ground.states(DISK)} | grep -q FAILED")
+    guest.run(f"echo 1 >{disk.group}/enable")
     disk.ground.wait_for_sessions(DISK)
     disk.ground.wait(f"grep -q running /sys/class/scsi_device/{disk.hctl()[0]}/device/state")
     end = disk.go_on()
