@@ -217,9 +217,9 @@ class Ground:
         ).out
 
     def wait(self, condition: str, seconds: int = 180) -> None:
-        """Wait until a condition in the guest holds."""
-        script = f"for n in $(seq {seconds * 4}); do {condition} && exit 0; sleep 0.25; done; {condition}"
-        self.guest.run(script, seconds=seconds * 2)
+        """Wait until a condition in the guest holds; the shell itself sleeps, as each program costs under emulation."""
+        script = f"for n in $(seq {seconds * 2}); do {condition} && exit 0; read -rt 0.5 -u 9; done; {condition}"
+        self.guest.run(f"exec 9<> <(:); {script}", seconds=seconds * 2)
 
     def states(self, stand: Stand) -> str:
         """A script that prints the states of a stand's sessions."""
