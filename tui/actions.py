@@ -25,6 +25,8 @@ class Action:
     """One sentence for help and palette."""
     footer: int = 0
     """Place in the footer, the smaller the more important; 0 leaves it out."""
+    menu: bool = False
+    """Whether it is something that is done with the selected thing, and so stands in its menu."""
     changes: bool = False
     """True if it changes something on this host: not in read-only mode, not on stale data."""
 
@@ -36,21 +38,59 @@ ACTIONS: tuple[Action, ...] = (
         "remove",
         "Take the selected disk, path, session or target away safely, after showing each step",
         2,
+        menu=True,
         changes=True,
     ),
-    Action("filter", ("slash",), "filter", "Show only rows with some words; field:value and !not work too", 3),
-    Action("next_trouble", ("n",), "next problem", "Go to what is wrong, worst first", 4),
-    Action("detail", ("d",), "detail", "Show or hide the details of the selected row", 5),
-    Action("wiring", ("w",), "wiring", "Draw how the selected disk is wired: volumes, map, paths, sessions, links", 6),
-    Action("pause", ("p",), "pause", "Hold the screen still, or let it go on", 7),
+    Action(
+        "menu", ("space",), "actions", "Everything that can be done with the selected thing; the right button too", 3
+    ),
+    Action("filter", ("slash",), "filter", "Show only rows with some words; field:value and !not work too", 4),
+    Action("next_trouble", ("n",), "next problem", "Go to what is wrong, worst first", 5),
+    Action("detail", ("d",), "detail", "Show or hide the details of the selected row", 7, menu=True),
+    Action(
+        "wiring",
+        ("w",),
+        "wiring",
+        "Draw how the selected disk is wired: volumes, map, paths, sessions, links",
+        6,
+        menu=True,
+    ),
+    Action("pause", ("p",), "pause", "Hold the screen still, or let it go on", 8),
     Action("unfinished", ("u",), "unfinished", "Removals that wait to be resumed or undone", 1),
     Action("sort", ("z",), "sort", "Sort by the next column; a click on its title does it too"),
     Action("sort_back", ("Z",), "sort backwards", "Turn the order of the rows round"),
     Action("back", ("backspace",), "back", "Back to where the last jump came from"),
+    Action("copy", ("y",), "copy", "Copy what identifies the selected thing to the clipboard (OSC 52)", menu=True),
+    Action(
+        "discover",
+        ("D",),
+        "discover",
+        "Ask an array for its targets and log in, with CHAP where it is wanted",
+        changes=True,
+    ),
+    Action(
+        "attach", ("a",), "attach", "Make the selected disk of the engine a block device here", menu=True, changes=True
+    ),
     Action("login", ("i",), "log in", "Log in to a target that open-iscsi has a node record of", changes=True),
-    Action("logout", ("o",), "log out", "End the selected session of the kernel, if it carries no disk", changes=True),
-    Action("rescan", ("R",), "rescan", "Look for new LUNs and sizes behind a session or target", changes=True),
-    Action("startup", ("s",), "start-up", "Set whether the selected session is logged in to at boot", changes=True),
+    Action(
+        "logout",
+        ("o",),
+        "log out",
+        "End the selected session of the kernel, if it carries no disk",
+        menu=True,
+        changes=True,
+    ),
+    Action(
+        "rescan", ("R",), "rescan", "Look for new LUNs and sizes behind a session or target", menu=True, changes=True
+    ),
+    Action(
+        "startup",
+        ("s",),
+        "start-up",
+        "Set whether the selected session is logged in to at boot",
+        menu=True,
+        changes=True,
+    ),
     Action("open_all", ("asterisk",), "open all", "Open every branch"),
     Action("close_all", ("minus",), "close all", "Close every branch below the disks"),
     Action("theme", ("t",), "light/dark", "Switch between the light and the dark theme"),
@@ -82,6 +122,7 @@ NAMES = {
     "enter": "Enter",
     "f1": "F1",
     "backspace": "Bksp",
+    "space": "Space",
 }
 
 
@@ -195,8 +236,16 @@ def _why_no_logout(context: Context) -> str:
     return reason
 
 
+def _why_no_attach(context: Context) -> str:
+    item = context.row.item if context.row else None
+    if not isinstance(item, Disk) or item.state is not DiskState.AVAILABLE:
+        return "Move the cursor to a disk that a session of the engine sees and that is not attached yet."
+    return "" if item.target and item.lun is not None else "Nobody knows which target serves it."
+
+
 _WHY_NOT: Mapping[str, Callable[[Context], str]] = {
     "remove": _why_no_removal,
+    "attach": _why_no_attach,
     "rescan": _why_no_rescan,
     "startup": _why_no_startup,
     "logout": _why_no_logout,

@@ -44,6 +44,7 @@ from tui.world import Kind
 if TYPE_CHECKING:
     from initiator.alerts import Alert
     from initiator.host.nodes import NodeRecord
+    from safety.advice.catalogue import Advice
     from safety.journal import Unfinished
     from safety.past import Past
     from safety.plan import Plan
@@ -148,6 +149,8 @@ class MooringApp(App[int]):
         self.store.look_at(options.view)
         self.main = MainScreen(self.store, ASCII if options.ascii else UNICODE)
         self.unfinished: tuple[Unfinished, ...] = ()
+        self.checking: float | None = None
+        """Monotonic time at which the rules were asked; None while nobody asks them."""
         self._mailbox = Mailbox(lambda: background.post(self, Arrived()))
         self._feed = Feed(backends.source, self._mailbox, backends.differ, interval=options.interval, clock=tick)
 
@@ -312,6 +315,24 @@ class MooringApp(App[int]):
         """Look through the journals for the removals of the past."""
         background.run(self, self.backends.remover.past, self._removals_read)
 
+    def ask_rules(self) -> None:
+        """Ask the rules of best practice about this host as it is now."""
+        world = self.store.world
+        if world is not None and self.checking is None:
+            self.checking = self.tick()
+            background.run(self, functools.partial(self.backends.check, world.snapshot), self._rules_answered)
+
+    def _rules_answered(self, found: Advice | MooringError) -> None:
+        from tui.views.checks import checked
+
+        self.checking = None
+        if isinstance(found, MooringError):
+            self.notify(say(str(found)), title="The rules could not be asked", severity="error", markup=False)
+            return
+        self.store.checks = checked(found)
+        self.store.refresh()
+        self.main.show_data()
+
     def _removals_read(self, found: Sequence[Past] | MooringError) -> None:
         if isinstance(found, MooringError):
             self.notify(say(str(found)), title="The journals cannot be read", severity="error", markup=False)
@@ -337,6 +358,13 @@ class MooringApp(App[int]):
                 self.give(orders.login(record, self.backends.kernel))
 
         self.push_screen(RecordsScreen(self.main.glyphs), chosen)
+
+    def tell_outcome(self, title: str, outcome: str | MooringError) -> None:
+        """Say what came of an order whose dialog was closed meanwhile."""
+        failed = isinstance(outcome, MooringError)
+        fix = say(outcome.fix) if isinstance(outcome, MooringError) else ""
+        text = " ".join(filter(None, (say(str(outcome)), fix)))
+        self.notify(text, title=title, severity="error" if failed else "information", timeout=20, markup=False)
 
     def look_again(self) -> None:
         """Something was changed: read the host now, not a second later."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from tui.connecting import Chap, Connector, Offer, Offers
 from tui.feed import Differ, Reading, Source
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from initiator.host.pulse import SessionPulse
     from initiator.inventory import Inventory
     from initiator.model import Event, Session, Snapshot, TcpInfo
+    from safety.advice.catalogue import Advice
     from safety.journal import Unfinished
     from safety.past import Past, Shelf
     from safety.plan import Plan
@@ -78,8 +80,32 @@ class KernelOrders(Protocol):
         """Look for new LUNs and sizes."""
 
 
+class Attacher(Protocol):
+    """Discovers, logs in and attaches, with the initiator that this host has. See `tui.connecting.Connector`."""
+
+    def discover(self, where: str, chap: Chap) -> Offers:
+        """Ask a portal for its targets."""
+
+    def login(self, offer: Offer, chap: Chap) -> str:
+        """Log in to a target at one portal; tells what came of it."""
+
+    def attach(self, target: str, lun: int) -> str:
+        """Make a logical unit a block device; tells what came of it."""
+
+
+Checker = Callable[["Snapshot"], "Advice"]
+"""Asks the rules of best practice about a host; reads what they need, which may take seconds."""
+
 Faulter = Callable[[str, Sequence[str]], str]
 """Gives the practice range a fault; returns what holds now, in one sentence."""
+
+
+def check_host(snapshot: Snapshot) -> Advice:
+    """Read what the rules need, and ask them all."""
+    from safety.advice.catalogue import advise
+    from safety.advice.reading import FactsReader
+
+    return advise(snapshot, FactsReader().read(snapshot))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,6 +117,8 @@ class Backends:
     remover: Remover
     kernel: KernelOrders
     fault: Faulter | None = None
+    connector: Attacher = dataclasses.field(default_factory=Connector)
+    check: Checker = check_host
 
 
 class TcpLater:

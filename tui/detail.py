@@ -11,6 +11,7 @@ from tui.layout import labelled, paragraph, width_of, wrap
 from tui.pasttext import past_lines
 from tui.rowtext import Samples, speed, used
 from tui.words import (
+    UNKNOWN,
     Glyphs,
     Line,
     Mark,
@@ -25,7 +26,7 @@ from tui.words import (
     size,
     span,
 )
-from tui.world import Group, Happened, Item, Row, Target, Trouble, World, works
+from tui.world import Checked, Group, Happened, Item, Row, Target, Trouble, World, works
 
 TREND_HEIGHT = 3
 
@@ -99,8 +100,25 @@ def linked_target(name: str) -> Line:
     return (Piece(say(name), "link", f"target:{name}"),) if name else ()
 
 
-def told(item: Happened | Trouble | Past, page: Page) -> list[Line]:
-    """The page of something that happened, or that is wrong."""
+def _checked(item: Checked, page: Page) -> list[Line]:
+    state = mark(item.severity) if item.severity else UNKNOWN
+    thing = page.world.index.get(item.about)
+    about: Line = (Piece(say(item.subject), "link" if thing else "strong", item.about if thing else ""),)
+    seen = "Seen" if item.severity else "No answer"
+    return [
+        page.title(say(item.rule), state),
+        *paragraph(say(item.name), page.width, "strong"),
+        (),
+        *labelled([("About", about), (seen, say(item.evidence))], page.width),
+        *page.section("Why it matters", paragraph(say(item.reason), page.width) if item.reason else []),
+        *page.section("What to do", paragraph(say(item.fix), page.width) if item.fix else []),
+    ]
+
+
+def told(item: Happened | Trouble | Past | Checked, page: Page) -> list[Line]:
+    """The page of something that happened, that is wrong, or that a rule says."""
+    if isinstance(item, Checked):
+        return _checked(item, page)
     if isinstance(item, Past):
         return past_lines(item, page.width, page.glyphs, page.now)
     if isinstance(item, Trouble):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from initiator.model import Disk, Link, Path, Session, Volume
 from safety.past import Past
 from tui.words import mark
-from tui.world import Group, Happened, Item, Kind, Target, Trouble, World
+from tui.world import Checked, Group, Happened, Item, Kind, Target, Trouble, World
 
 Found = dict[str, str | None]
 
@@ -26,6 +26,9 @@ def fields(world: World, kind: Kind, item: Item) -> dict[str, str]:
     elif isinstance(item, Past):
         outcome = str(item.outcome) if item.outcome else "running" if item.running else "died"
         found |= {"state": outcome, "disk": item.name, "wwid": item.wwid, "text": item.said}
+    elif isinstance(item, Checked):
+        found["state"] = mark(item.severity).word if item.severity else "unknown"
+        found |= {"disk": item.subject, "text": f"{item.evidence} {item.fix}", "alias": item.rule}
     else:
         found["state"] = f"{item.state} {mark(item.state).word}"
         found |= _of_thing(world, item)

@@ -229,6 +229,7 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.LINKS: ("link", "bond", "VLAN"),
     Kind.LINK: ("link", "bond", "VLAN"),
     Kind.TROUBLE: ("path", "session", "link"),
+    Kind.CHECK: ("MPIO", "path", "CHAP", "digest"),
     Kind.EVENT: ("path", "session", "link"),
     Kind.REMOVAL: ("dismount", "flush", "logout", "settle time"),
 }

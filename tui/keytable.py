@@ -249,6 +249,8 @@ class KeyTable(ScrollView, Generic[R], can_focus=True):
         return painter.strip(self._joined(cells), self.size.width, self.glyphs.more)
 
     def _joined(self, cells: Sequence[Line]) -> Line:
+        if len(cells) == 1 < len(self.columns):
+            return cells[0]  # no cells but one thing to say
         parts: list[Line] = []
         for column, width, cell in zip(self.columns, self._widths, cells, strict=False):
             if width:

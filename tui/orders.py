@@ -12,7 +12,7 @@ from tui.words import count, short_target
 
 if TYPE_CHECKING:
     from initiator.host.nodes import NodeRecord
-    from tui.backends import KernelOrders
+    from tui.backends import Attacher, KernelOrders
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +71,15 @@ def logout(session: Session, kernel: KernelOrders) -> Order:
     if startup in ("automatic", "onboot"):
         about.append(f"Its node record says {startup}: it comes back at the next boot.")
     return Order("Log out", tuple(about), (Choice("Log out", functools.partial(kernel.logout, session)),))
+
+
+def attach(name: str, target: str, lun: int, connector: Attacher) -> Order:
+    """Make a logical unit a block device."""
+    about = (
+        f"LUN {lun} of {target} becomes a block device of this host, over every session that the engine has with it.",
+        "Nothing is mounted, and nothing is written to it.",
+    )
+    return Order(f"Attach {name}", about, (Choice("Attach", functools.partial(connector.attach, target, lun)),))
 
 
 def login(record: NodeRecord, kernel: KernelOrders) -> Order:

@@ -132,9 +132,21 @@ class _Past:
         """Records of now have no place here."""
         return ()
 
-    def login(self, record: object) -> NoReturn:
+    def login(self, record: object, chap: object = None) -> NoReturn:
         """Refuse."""
         raise _refused()
+
+    def discover(self, where: object, chap: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def attach(self, target: object, lun: object) -> NoReturn:
+        """Refuse."""
+        raise _refused()
+
+    def check(self, snapshot: object) -> NoReturn:
+        """The rules would look at settings of now."""
+        raise RefusedError("this is a replay: the rules look at this host as it is", fix="mooring check")
 
     def logout(self, session: object) -> NoReturn:
         """Refuse."""
@@ -155,4 +167,5 @@ def _refused() -> RefusedError:
 
 def backends(source: ReplaySource) -> Backends:
     """What the dashboard stands on in a replay: the recording tells all, and nothing is changed."""
-    return Backends(source, lambda _old, _new: (), _Past(), _Past())
+    past = _Past()
+    return Backends(source, lambda _old, _new: (), past, past, connector=past, check=past.check)

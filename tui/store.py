@@ -18,7 +18,7 @@ from tui.views.catalogue import BY_ID
 from tui.views.overview import Flow
 from tui.views.tree import TREE
 from tui.views.view import Sight, View, listed
-from tui.world import Happened, Kind, Row, World, works
+from tui.world import Checked, Happened, Kind, Row, World, works
 
 SAMPLES = 60
 """How many latencies of each path are kept: one a second, so one minute."""
@@ -67,6 +67,7 @@ class Store:
         self.told = 0
         """How many events there ever were."""
         self.removals: Sequence[Past] = ()
+        self.checks: Sequence[Checked] = ()
         self.view: View = TREE
         self.places = {view.id: Place(view.sort, view.backwards) for view in BY_ID.values()}
         self.rows: list[Row] = []
@@ -174,7 +175,7 @@ class Store:
         if self.world is None:
             self.rows, self.sight = [], None
             return
-        self.sight = Sight(self.world, self._happened(), self.removals, self._troubles())
+        self.sight = Sight(self.world, self._happened(), self.removals, self.checks, self._troubles())
         if self.view is TREE:
             self.rows, self.loosely = rows(self.world, self.opened, self.query), False
             if self.query and not self.rows:

@@ -44,6 +44,7 @@ class Kind(enum.StrEnum):
     TROUBLE = "problem"
     EVENT = "event"
     REMOVAL = "removal"
+    CHECK = "check"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,7 +91,26 @@ class Trouble:
     severity: Severity
 
 
-Item = Target | Group | Disk | Volume | Path | Session | Link | Happened | Trouble | Past
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checked:
+    """What a rule of best practice says of one thing."""
+
+    id: str
+    severity: Severity | None
+    """None where the rule cannot know."""
+    rule: str
+    name: str
+    """What is not as it should be, or what is asked."""
+    subject: str
+    about: str
+    """The id of what it is about; empty where that is no single thing."""
+    evidence: str
+    """What was read, or why the rule cannot know."""
+    reason: str = ""
+    fix: str = ""
+
+
+Item = Target | Group | Disk | Volume | Path | Session | Link | Happened | Trouble | Past | Checked
 Thing = Session | Disk | Path | Map | Volume | Link
 
 

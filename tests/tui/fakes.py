@@ -12,7 +12,9 @@ from textual.pilot import Pilot
 
 from initiator.errors import MooringError
 from initiator.host.nodes import NodeRecord
-from initiator.model import Event, Session, Snapshot
+from initiator.model import Event, Portal, Session, Severity, Snapshot, Source
+from safety.advice.catalogue import Advice, Blank
+from safety.advice.catalogue import Finding as AdviceFinding
 from safety.findings import Finding, Level
 from safety.identity import Identity
 from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id, process_start
@@ -25,8 +27,10 @@ from tests.tui import samples
 from tests.until import until
 from tui.app import AppOptions, MooringApp
 from tui.backends import Backends
+from tui.connecting import Chap, Offer, Offers
 from tui.feed import Reading
 from tui.screens.dialog import Dialog
+from tui.via import Choice
 
 
 class Clock:
@@ -181,6 +185,34 @@ class FakeKernel:
         return f"{order[0]} is done"
 
 
+class FakeConnector:
+    """An array with two targets that wants CHAP, or not."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[object, ...]] = []
+        self.failure: MooringError | None = None
+
+    def discover(self, where: str, chap: Chap) -> Offers:
+        self.given.append(("discover", where, chap))
+        if self.failure is not None:
+            raise self.failure
+        found = (
+            Offer("iqn.2026-11.io.array:two", Portal("192.0.2.1")),
+            Offer("iqn.2026-11.io.array:one", Portal(where)),
+        )
+        return Offers(Choice(Source.KERNEL, "open-iscsi is here"), Portal(where), found)
+
+    def login(self, offer: Offer, chap: Chap) -> str:
+        self.given.append(("login", offer.target, chap))
+        if self.failure is not None:
+            raise self.failure
+        return f"Logged in to {offer.target}."
+
+    def attach(self, target: str, lun: int) -> str:
+        self.given.append(("attach", target, lun))
+        return "It is attached as /dev/loop7."
+
+
 def begin(path: pathlib.Path, plan: Plan) -> Journal:
     """A journal with its plan and the start of a runner: this very process, which lives."""
     journal = Journal.create(path, boot=boot_id(), now=lambda: samples.NOW)
@@ -215,6 +247,23 @@ def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
         for path in new.paths
         if before.get(path.id) != path.state
     ]
+
+
+def advice(snapshot: Snapshot) -> Advice:
+    """Two rules that fire, and one that cannot know."""
+    disk = snapshot.disks[0] if snapshot.disks else None
+    name, key = (disk.name, disk.id) if disk else ("this host", "")
+    one = AdviceFinding(
+        *("one-link", "multipath", Severity.WARN, "All paths of a disk leave through one link", name, key),
+        *("2 paths, both through lo", "One cable, one disk lost.", "give each path a link of its own"),
+    )
+    two = AdviceFinding(
+        *("no-chap", "security", Severity.NOTE, "A session proves no identity", name, key),
+        *("AuthMethod=None", "Anybody may log in.", "set CHAP on the target and in the node record"),
+    )
+    return Advice(
+        (one, two), (Blank("switch-port", "Is the port of the switch alone?", name, "no LLDP was heard"),), 0.0
+    )
 
 
 @dataclasses.dataclass
@@ -303,7 +352,13 @@ def assemble(
 
     chosen = dataclasses.replace(options or AppOptions(practice=True), view=view)
     kernel = FakeKernel()
-    app = MooringApp(chosen, Backends(source, differ, remover, kernel, fault), wall=wall, tick=tick, root=root)
+    app = MooringApp(
+        chosen,
+        Backends(source, differ, remover, kernel, fault, FakeConnector(), advice),
+        wall=wall,
+        tick=tick,
+        root=root,
+    )
     return Parts(app, source, remover, kernel, wall, tick, faults)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 
 from initiator.model import Snapshot
 from tests.tui import samples
-from tests.tui.fakes import FakeKernel, FakeRemover, FakeSource, differ
+from tests.tui.fakes import FakeConnector, FakeKernel, FakeRemover, FakeSource, advice, differ
 from tui.app import AppOptions, MooringApp
 from tui.backends import Backends
 from tui.feed import Reading
@@ -56,7 +56,7 @@ def main() -> int:
     remover = FakeRemover(still, pathlib.Path(tempfile.gettempdir()))
     app = MooringApp(
         AppOptions(practice=True, ascii=given.ascii, view=given.view),
-        Backends(source, differ, remover, FakeKernel(), None),
+        Backends(source, differ, remover, FakeKernel(), None, FakeConnector(), advice),
     )
     with ends_with_terminal():
         return app.run() or 0

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from textual.screen import Screen
 from textual.widgets import Input
 
+from initiator.model import Disk
 from tui import actions, orders, verdict
 from tui.actions import Context, kernel_sessions, scope_of, why_not
+from tui.identity import identity_of
 from tui.keytable import KeyTable
 from tui.store import Store
 from tui.views.overview import OVERVIEW
 from tui.views.tree import TREE
 from tui.widgets.pane import Pane
-from tui.words import Glyphs
+from tui.words import Glyphs, say
 from tui.world import Row
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ class Doing(Screen[None]):
         """Show or hide the details as it is wanted."""
         raise NotImplementedError
 
+    def why_not(self, name: str) -> str:
+        """Why an action cannot be done now, as a sentence; empty when it can."""
+        return why_not(actions.BY_ID[name], self.context())
+
     def action_do(self, name: str) -> None:
         """Do one of `tui.actions.ACTIONS`, or say why that cannot be done now."""
         action = actions.BY_ID[name]
@@ -97,6 +103,18 @@ class Doing(Screen[None]):
         for session in kernel_sessions(self.selected):
             self.mooring.give(orders.logout(session, self.mooring.backends.kernel))
 
+    def do_discover(self) -> None:
+        """Ask an array for its targets."""
+        from tui.screens.connect import ConnectScreen
+
+        self.mooring.push_screen(ConnectScreen(self.glyphs))
+
+    def do_attach(self) -> None:
+        """Ask before attaching the selected disk."""
+        item = self.selected.item if self.selected else None
+        if isinstance(item, Disk) and item.target is not None and item.lun is not None:
+            self.mooring.give(orders.attach(item.name, item.target, item.lun, self.mooring.backends.connector))
+
     def do_rescan(self) -> None:
         """Ask before rescanning the selected session, or those of the selected target."""
         self.mooring.give(orders.rescan(kernel_sessions(self.selected), self.mooring.backends.kernel))
@@ -107,6 +125,34 @@ class Doing(Screen[None]):
             self.mooring.give(orders.startup(session, self.mooring.backends.kernel))
 
     # --- where to look --------------------------------------------------------------------------------------------
+
+    def do_menu(self) -> None:
+        """Everything that can be done with what is selected."""
+        from tui.screens.menu import MenuScreen
+
+        row = self.selected
+        if row is None:
+            return
+        context = self.context()
+        entries = [(action, why_not(action, context)) for action in actions.ACTIONS if action.menu]
+        entries.sort(key=lambda entry: bool(entry[1]))
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self.action_do(name)
+
+        title = f"{row.kind.value} {row.item.name}" if row.item.name else row.kind.value
+        self.mooring.push_screen(MenuScreen(title, entries, self.glyphs), chosen)
+
+    def do_copy(self) -> None:
+        """Give the terminal what identifies the selected thing; show it too, for terminals that do not take it."""
+        world, row = self.store.world, self.selected
+        text = say(identity_of(row.item, world)) if row is not None and world is not None else ""
+        if not text:
+            self.notify("There is nothing to copy.", severity="warning")
+            return
+        self.mooring.copy_to_clipboard(text)
+        self.notify(text, title="Copied, if your terminal allows it (OSC 52)", markup=False)
 
     def do_filter(self) -> None:
         """Open the filter."""

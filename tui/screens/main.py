@@ -154,6 +154,8 @@ class MainScreen(Doing):
         self.show_data()
         if view.id == "removals":
             self.mooring.read_removals()
+        elif view.id == "checks":
+            self.mooring.ask_rules()
 
     def _dress(self) -> None:
         """What stands around the list of this view."""
@@ -195,13 +197,22 @@ class MainScreen(Doing):
         if self.has_class("-empty"):
             pane = self.query_one("#welcome", Pane)
             pane.show(welcome(pane.content_width, self.mooring.root, self.glyphs))
-        self.table.nothing = "" if self.store.query else self.store.view.nothing
+        self.table.nothing = "" if self.store.query else self._nothing()
         self.table.update(self.store.rows)
         self._fill_summary()
         self.fill_detail()
         self.fill_events()
         self._tell_found()
         self.tell_age()
+
+    def _nothing(self) -> str:
+        """What is said where the list is empty; what it waits for, where it waits."""
+        app = self.mooring
+        if self.store.view.id == "checks" and app.checking is not None:
+            return (
+                f"Asking the rules: reading settings, records, routes and switches {app.tick() - app.checking:5.1f} s"
+            )
+        return self.store.view.nothing
 
     def _draw(self) -> Draw | None:
         store = self.store
@@ -355,6 +366,10 @@ class MainScreen(Doing):
     @on(KeyTable.HeaderPressed)
     def _header(self, message: KeyTable.HeaderPressed) -> None:
         self.sort_by(message.title)
+
+    @on(KeyTable.MenuWanted)
+    def _menu_wanted(self) -> None:
+        self.action_do("menu")
 
     @on(Pane.Followed)
     def _followed(self, message: Pane.Followed) -> None:

@@ -103,10 +103,7 @@ class OrderScreen(Dialog[None]):
         app = self.mooring
         app.look_again()
         if not self.is_attached:
-            fix = say(outcome.fix) if isinstance(outcome, MooringError) else ""
-            text = " ".join(filter(None, (say(str(outcome)), fix)))
-            title = say(self._order.title)
-            app.notify(text, title=title, severity="error" if failed else "information", timeout=20, markup=False)
+            app.tell_outcome(say(self._order.title), outcome)
             return
         self.set_class(failed, "-bad")
         self.set_class(not failed, "-good")

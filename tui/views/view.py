@@ -12,7 +12,7 @@ from tui import query as filters
 from tui.fields import fields
 from tui.rowtext import Samples
 from tui.words import Glyphs, Line, Piece, natural
-from tui.world import Happened, Item, Kind, Row, World
+from tui.world import Checked, Happened, Item, Kind, Row, World
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Sight:
     events: Sequence[Happened] = ()
     """Newest first."""
     removals: Sequence[Past] = ()
+    checks: Sequence[Checked] = ()
     troubles: Mapping[str, tuple[Severity, str]] = dataclasses.field(default_factory=dict)
     """What is wrong, worst first, by the id of the thing; ids that begin with `problem:` belong to no thing."""
 

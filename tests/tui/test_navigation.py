@@ -1,0 +1,182 @@
+"""Moving between the views: digits, jumps and the way back, sorting, moving sideways, a view that fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import NoReturn
+
+import pytest
+from textual.widgets import Input
+
+from tests.tui import samples
+from tests.tui.fakes import Bench, assemble, dashboard, ready
+from tests.until import until
+from tui.memory import Memory
+from tui.views.catalogue import VIEWS
+from tui.views.storage import DISKS
+
+
+def view(bench: Bench) -> str:
+    return bench.app.store.view.id
+
+
+def cursor(bench: Bench) -> str | None:
+    return bench.app.main.table.cursor
+
+
+async def test_digits_show_the_views_and_each_is_found_as_it_was_left(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="overview") as bench:
+        for each in VIEWS:
+            await bench.pilot.press(each.key)
+            await until(lambda each=each: view(bench) == each.id)  # type: ignore[misc]
+        await bench.pilot.press("4", "down", "5")
+        assert cursor(bench) == "engine:p:data-127.0.0.1"
+        await bench.pilot.press("4")
+        assert cursor(bench) == "engine:d:logs"
+
+
+async def test_names_lead_on_and_backspace_comes_back(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="disks") as bench:
+        await bench.pilot.press("enter")
+        await until(lambda: bench.app.focused is not None and bench.app.focused.id == "detail")
+        await bench.pilot.press("down", "down", "enter")
+        await until(lambda: view(bench) == "paths")
+        assert cursor(bench) == "engine:p:data-127.0.0.1"
+        await bench.pilot.press("enter", "enter")
+        await until(lambda: view(bench) == "disks")
+        assert cursor(bench) == "engine:d:data"
+        await bench.pilot.press("backspace")
+        await until(lambda: view(bench) == "paths")
+        await bench.pilot.press("backspace")
+        await until(lambda: view(bench) == "disks")
+        assert bench.app.main.trail == []
+
+
+async def test_escape_leaves_the_details_and_then_goes_back(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="overview") as bench:
+        await bench.pilot.press("down", "enter")
+        await until(lambda: view(bench) == "disks")
+        assert cursor(bench) == "engine:d:logs"
+        await bench.pilot.press("enter")
+        await until(lambda: bench.app.focused is not None and bench.app.focused.id == "detail")
+        await bench.pilot.press("escape")
+        await until(lambda: bench.app.main.table.has_focus)
+        await bench.pilot.press("escape")
+        await until(lambda: view(bench) == "overview")
+
+
+async def test_an_event_leads_to_what_it_is_about(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="events") as bench:
+        await bench.pilot.press("enter")
+        await until(lambda: view(bench) == "disks")
+        assert cursor(bench) == "engine:d:data"
+
+
+async def test_a_jump_goes_past_a_filter_that_hides_the_thing(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="disks") as bench:
+        await bench.pilot.press("slash", *"vault", "enter")
+        await until(lambda: len(bench.app.main.table.rows) == 1)
+        bench.app.main.jump("engine:d:data")
+        await until(lambda: cursor(bench) == "engine:d:data")
+        assert bench.app.main.query_one("#filter", Input).value == ""
+
+
+async def test_what_is_gone_cannot_be_jumped_to(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="disks") as bench:
+        bench.app.main.jump("engine:d:nowhere")
+        await until(lambda: "not there any more" in bench.text())
+        assert view(bench) == "disks"
+
+
+async def test_a_click_on_a_tab_and_on_a_tile(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="overview") as bench:
+        at = bench.text().splitlines()[1].index("Links")
+        await bench.pilot.click("#views", offset=(at, 0))
+        await until(lambda: view(bench) == "links")
+        await bench.pilot.press("1")
+        lines = bench.text().splitlines()
+        row = next(number for number, line in enumerate(lines) if "Volumes" in line and number > 1)
+        await bench.pilot.click("#summary", offset=(lines[row].index("Volumes"), row - 3))
+        await until(lambda: view(bench) == "volumes")
+
+
+async def test_a_header_sorts_and_that_is_remembered(tmp_path: pathlib.Path) -> None:
+    memory = Memory(lambda: tmp_path)
+    parts = assemble(tmp_path, view="disks")
+    parts.app.memory = memory
+    async with parts.app.run_test(size=(120, 40)) as pilot:
+        await ready(parts.app)
+        table = parts.app.main.table
+        title = "".join(segment.text for segment in table.render_line(0))
+        await pilot.click("#tree", offset=(title.index("Size"), 0))
+        await until(lambda: [row.key for row in table.rows][-1] == "engine:d:data")
+        await pilot.press("Z")
+        await until(lambda: next(row.key for row in table.rows) == "engine:d:data")
+    again = assemble(tmp_path, view="disks").app.store
+    memory.recall(again.places)
+    assert (again.place.sort, again.place.backwards) == ("Size", True)
+
+
+def test_a_damaged_memory_is_no_reason_to_fail(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "dashboard.json").write_text('{"disks": 7}')
+    places = assemble(tmp_path).app.store.places
+    Memory(lambda: tmp_path).recall(places)
+    assert places["disks"].sort == DISKS.sort
+
+
+async def test_the_columns_move_sideways_and_the_first_one_stays(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="disks", size=(80, 24)) as bench:
+        assert "naa.6d0011c0ffee" not in bench.text()
+        for _ in range(12):
+            await bench.pilot.press("right")
+        await until(lambda: "naa.6d0011c0ffee" in bench.text() and "PR000001" in bench.text())
+        assert "vault" in bench.text(), "the name is still there"
+        for _ in range(12):
+            await bench.pilot.press("left")
+        await until(lambda: "naa.6d0011c0ffee" not in bench.text() and bench.app.main.table.aside == 0)
+
+
+async def test_a_view_that_fails_says_so_and_the_rest_lives(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise ZeroDivisionError("a defect")
+
+    async with dashboard(tmp_path, view="disks") as bench:
+        with monkeypatch.context() as patch:
+            patch.setattr("tui.screens.main.detail.lines", broken)
+            await bench.pilot.press("down")
+            await until(lambda: "details cannot be shown: ZeroDivisionError" in bench.flow())
+            assert "vault" in bench.text()
+        await bench.pilot.press("down")
+        await until(lambda: "cannot be shown" not in bench.text())
+        faulty = dataclasses.replace(DISKS.columns[0], cell=broken)
+        object.__setattr__(bench.app.store, "view", dataclasses.replace(DISKS, columns=(faulty, *DISKS.columns[1:])))
+        bench.app.main.table.refresh()
+        bench.app.main.show_data()
+        await until(lambda: "Disks cannot be shown" in bench.text())
+        await bench.pilot.press("5")
+        await until(lambda: "127.0.0.2:3260" in bench.text())
+        assert bench.app.is_running
+
+
+async def test_the_rules_are_asked_when_their_view_is_shown(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path) as bench:
+        await bench.pilot.press("8")
+        await until(lambda: "All paths of a disk leave through one link" in bench.text())
+        assert "Anybody may log in" not in bench.text()
+        await bench.pilot.press("down")
+        await until(lambda: "Anybody may log in" in bench.text())
+        await bench.pilot.press("down")
+        await until(lambda: "no LLDP was heard" in bench.text())
+
+
+async def test_ten_thousand_paths_sorted_by_their_latency(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, samples.large(10_000), events=(), view="paths") as bench:
+        bench.app.main.sort_by("Latency")
+        table = bench.app.main.table
+        await until(lambda: len(table.rows) == 10_000)
+        await bench.pilot.press("end")
+        await until(lambda: table.position == 9_999)
+        assert "199 µs" in bench.text()
