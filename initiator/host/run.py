@@ -193,12 +193,21 @@ class Helper:
                 result: HelperResult = end.value
                 return HelperResult(parts, result.fds) if parts else result
 
-    def stream(self, name: str, args: Mapping[str, Any], deadline: float) -> Generator[Any, None, HelperResult]:
+    def stream(
+        self, name: str, args: Mapping[str, Any], deadline: float, *, each: bool = False
+    ) -> Generator[Any, None, HelperResult]:
         """Does one operation and yields its parts as they come; returns its result.
+
+        Args:
+            name: The operation.
+            args: Its arguments.
+            deadline: Seconds.
+            each: Whether `deadline` is for each part, not for the whole: a large or slow host needs longer than another
+                one, but one part of it hangs anywhere.
 
         Raises:
             HelperFailed: the kernel said no.
-            Stuck: the operation as a whole did not end within `deadline` seconds.
+            Stuck: the operation as a whole did not end within `deadline` seconds, or its next part did not come.
         """
         started = time.monotonic()
         self.start()
@@ -209,6 +218,7 @@ class Helper:
                 kind, value = self._frame(name, started, deadline)
                 if kind == "more":
                     yield value
+                    started = time.monotonic() if each else started
                     continue
                 finished = True
                 if kind == "error":

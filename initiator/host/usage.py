@@ -124,7 +124,7 @@ def read_usage(
         root: Where `proc` and `sys` are.
         devs: `major:minor` of the devices; partitions, holders and loop devices above them are added.
         ignore: Processes that may use them: the engine that serves the disk, the caller's own claims.
-        deadline: Seconds that looking at the processes may take.
+        deadline: Seconds that looking at one process may take.
     """
     live = root == Path("/")
     nodes, block_problems = blockreader.read_block(root)
@@ -251,7 +251,7 @@ def _openers(
         arguments = {"root": sysfs.base(root), "wanted": list(wanted), "mounts": table, "skip": skip}
         with Helper() as helper:
             try:
-                for kind, pid, comm, *rest in helper.stream("openers", arguments, deadline):
+                for kind, pid, comm, *rest in helper.stream("openers", arguments, deadline, each=True):
                     if kind == "at":
                         skip += [current[0]] if current[0] else []
                         current = (pid, comm)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -110,6 +113,17 @@ def test_a_kept_helper_goes_on_after_an_error_and_after_its_end() -> None:
         with pytest.raises(HelperFailed, match="ended early"):
             helper.call("no-such-operation", {}, 10)
         assert helper.call("statvfs", {"mounts": []}, 10).value is None
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_deadline_can_be_for_each_part_of_a_stream(monkeypatch: pytest.MonkeyPatch, each: bool) -> None:
+    """On a clock that goes on with every look at it, the whole takes long and no part does."""
+    with Helper() as helper:
+        helper.start()
+        monkeypatch.setattr(run_, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
+        parts = helper.stream("openers", {"root": "", "wanted": [], "mounts": {}, "skip": []}, 4.0, each=each)
+        with contextlib.nullcontext() if each else pytest.raises(Stuck):
+            assert {kind for kind, *_ in parts} >= {"at"}
 
 
 def test_a_stream_that_is_not_read_to_its_end_does_not_spoil_the_next_call() -> None:
