@@ -1,7 +1,8 @@
 """When a verdict is worth disturbing somebody: a pure state machine with hysteresis, one for each thing.
 
 A worse verdict is told when it has lasted `raise_s` seconds (`down` at once), a better one when it has lasted `clear_s`
-seconds. So a fault shows without delay, and what comes and goes is told once and not each time.
+seconds. So a fault shows without delay, and what comes and goes is told once and not each time. How something is when
+it is seen first is no change: unless it is down it counts as told, and so does its recovery.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class Alert:
 
 @dataclasses.dataclass(slots=True)
 class _Thing:
-    told: Verdict = Verdict.OK
+    told: Verdict
+    heard: bool = False
+    """Whether somebody was told; not of how it was at first."""
     state: State = State.STEADY
     since: float = 0.0
 
@@ -126,15 +129,15 @@ class Alerts:
         found = []
         for judgement in judgements:
             if judgement.kind in self._kinds:
-                thing = self._things[judgement.subject] = before.get(judgement.subject) or _Thing()
+                thing = before.get(judgement.subject) or _Thing(self._at_first(judgement))
+                self._things[judgement.subject] = thing
                 alert = self._see(thing, judgement, at)
                 if alert is not None:
                     found.append(alert)
         return tuple(found)
 
     def _see(self, thing: _Thing, judgement: Judgement, at: float) -> Alert | None:
-        rank = RANK.index(judgement.verdict)
-        verdict = judgement.verdict if rank >= self._least else Verdict.OK
+        verdict = self._counted(judgement)
         thing.state, anew = TABLE[thing.state, _beside(verdict, thing.told)]
         if anew:
             thing.since = at
@@ -143,7 +146,17 @@ class Alerts:
         if thing.state is State.STEADY:
             return None
         was, thing.told, thing.state = thing.told, verdict, State.STEADY
+        if verdict is Verdict.OK and not thing.heard:
+            return None
+        thing.heard = verdict is not Verdict.OK
         return Alert(self._wall(), judgement.kind, judgement.subject, judgement.name, verdict, was, judgement.reason)
+
+    def _counted(self, judgement: Judgement) -> Verdict:
+        return judgement.verdict if RANK.index(judgement.verdict) >= self._least else Verdict.OK
+
+    def _at_first(self, judgement: Judgement) -> Verdict:
+        verdict = self._counted(judgement)
+        return Verdict.OK if verdict is Verdict.DOWN else verdict
 
     def _patience(self, state: State, verdict: Verdict) -> float:
         if state is State.RECOVERING:

@@ -32,6 +32,7 @@ def test_what_is_down_is_told_at_once_and_only_once(alerts: Alerts) -> None:
 
 
 def test_what_is_degraded_has_to_last(alerts: Alerts) -> None:
+    assert told(alerts, Verdict.OK, -1) == []
     assert told(alerts, Verdict.DEGRADED, 0) == []
     assert told(alerts, Verdict.OK, 0.5) == []
     assert told(alerts, Verdict.DEGRADED, 1) == []
@@ -49,7 +50,17 @@ def test_what_flaps_is_told_once(alerts: Alerts) -> None:
     assert told(alerts, Verdict.OK, 60 + CLEAR_S) == [Verdict.OK]
 
 
+def test_how_it_is_at_first_is_no_alert_unless_it_is_down(alerts: Alerts) -> None:
+    assert told(alerts, Verdict.AT_RISK, 0) == []
+    assert told(alerts, Verdict.AT_RISK, 100) == []
+    assert told(alerts, Verdict.OK, 101) == []
+    assert told(alerts, Verdict.OK, 101 + CLEAR_S) == [], "nobody was told that it was not"
+    assert told(alerts, Verdict.AT_RISK, 200) == []
+    assert told(alerts, Verdict.AT_RISK, 200 + RAISE_S) == [Verdict.AT_RISK]
+
+
 def test_getting_worse_is_told_again_and_a_half_recovery_too(alerts: Alerts) -> None:
+    told(alerts, Verdict.OK, -1)
     told(alerts, Verdict.AT_RISK, 0)
     assert told(alerts, Verdict.AT_RISK, RAISE_S) == [Verdict.AT_RISK]
     assert told(alerts, Verdict.DOWN, 2) == [Verdict.DOWN]
@@ -73,6 +84,7 @@ def test_the_words_of_an_alert(alerts: Alerts) -> None:
 
 def test_only_what_is_wanted() -> None:
     quiet = Alerts(lambda: 0.0, least=Verdict.AT_RISK, kinds=("link",))
+    quiet.see([judged(Verdict.OK), judged(Verdict.OK, "link", "l1")], -1)
     assert quiet.see([judged(Verdict.DOWN), judged(Verdict.DEGRADED, "link", "l1")], 0) == ()
     assert quiet.see([judged(Verdict.DEGRADED, "link", "l1")], 100) == ()
     assert [each.subject for each in quiet.see([judged(Verdict.DOWN, "link", "l1")], 101)] == ["l1"]
@@ -98,11 +110,12 @@ def test_two_alerts_of_one_thing_differ_and_recoveries_are_apart(
     for verdict, passed in steps:
         at += passed
         said += [(at, each) for each in alerts.see([judged(verdict)], at)]
-    before = Verdict.OK
+    before: Verdict = Verdict(Verdict.OK if steps[0][0] is Verdict.DOWN else steps[0][0])
     last = 0.0
     for when, alert in said:
-        assert alert.was is before
-        assert alert.verdict is not before
+        assert alert.was is before or (before is steps[0][0] and alert.was is Verdict.OK)
+        assert alert.verdict is not alert.was
+        before = alert.was
         if RANK.index(alert.verdict) < RANK.index(before):
             assert when - last >= CLEAR_S
         before, last = alert.verdict, when
@@ -118,6 +131,7 @@ class Following(RuleBasedStateMachine):
         self.now = Verdict.OK
         self.told = Verdict.OK
         self.since = 0.0
+        self.alerts.see([judged(Verdict.OK)], 0.0)
 
     @rule(verdict=st.sampled_from(Verdict), passed=st.floats(0.01, 20.0))
     def see(self, verdict: Verdict, passed: float) -> None:

@@ -215,7 +215,7 @@ class MooringApp(App[int]):
             self.main.tell_age()
             return
         first = self.store.world is None
-        if self.store.apply(delivery.snapshot, delivery.events, delivery.read_at):
+        if self.store.apply(delivery.snapshot, delivery.events, delivery.read_at, delivery.judged):
             self.main.show_data()
         else:
             self.main.tell_age()

@@ -7,6 +7,8 @@ import dataclasses
 from initiator.model import Disk, Link, Map, Path, Session, TcpInfo, Volume
 from safety.past import Past
 from tui import charts
+from tui.feed import UNJUDGED, Judged
+from tui.healthdetail import with_health
 from tui.layout import labelled, paragraph, width_of, wrap
 from tui.pasttext import past_lines
 from tui.rowtext import Samples, speed, used
@@ -41,6 +43,7 @@ class Page:
     width: int
     now: float
     """Unix time, for ages."""
+    judged: Judged = UNJUDGED
 
     def heading(self, text: str) -> Line:
         """A section title with a rule behind it."""
@@ -69,7 +72,7 @@ class Page:
 
 def lines(row: Row, page: Page) -> list[Line]:
     """The page of whatever a row stands for."""
-    return _lines(row.item, page)
+    return with_health(_lines(row.item, page), row.item, page)
 
 
 def _lines(item: Item, page: Page) -> list[Line]:

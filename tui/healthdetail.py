@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from initiator.chain import Chain, Kind, chain_of
 from initiator.history import History
 from initiator.judgement import Judgement, Verdict, Ways
-from initiator.losses import Loss
+from initiator.losses import Loss, losses
 from initiator.model import Disk, Link, Path, Session
 from tui import charts
-from tui.feed import Judged
 from tui.layout import labelled, paragraph
 from tui.words import Line, Mark, Piece, mark, say
 
@@ -29,8 +28,9 @@ MARKS = {
 }
 
 
-def with_health(lines: list[Line], item: object, page: Page, judged: Judged, losses: Iterable[Loss]) -> list[Line]:
+def with_health(lines: list[Line], item: object, page: Page) -> list[Line]:
     """A detail page with what is judged of its thing: what is wrong under the title, the rest below."""
+    judged = page.judged
     if judged.health is None or not isinstance(item, Disk | Path | Link | Session) or not lines:
         return lines
     judgement = judged.health.judgements.get(item.id)
@@ -41,7 +41,8 @@ def with_health(lines: list[Line], item: object, page: Page, judged: Judged, los
         below = page.section("Redundancy", _ways(judged.health.ways[item.id], page))
     elif isinstance(item, Link | Session):
         name, kind = (item.name, Kind.LINK) if isinstance(item, Link) else (str(item.portal), Kind.PORTAL)
-        told = [loss for loss in losses if (loss.kind, loss.name) == (kind, name)]
+        every = losses(page.world.snapshot, judged.fabric)
+        told = [loss for loss in every if (loss.kind, loss.name) == (kind, name)]
         below = page.section("If it is lost", [line for loss in told for line in _loss(loss, page)])
     past = _past(item, page, judged.history) if judged.history is not None else []
     return [lines[0], *_verdict(judgement, page), *lines[1:], *page.section("Past", past), *below]

@@ -13,6 +13,7 @@ from initiator.model import Event, Severity, Snapshot
 from safety.past import Past
 from tui import query as filters
 from tui import verdict
+from tui.feed import UNJUDGED, Judged
 from tui.tree import rows
 from tui.views.catalogue import BY_ID
 from tui.views.overview import Flow
@@ -63,6 +64,8 @@ class Store:
         """True while a dialog is open: what it was opened on must not move."""
         self.samples: dict[str, deque[float | None]] = {}
         self.flow = Flow(deque(maxlen=SAMPLES), deque(maxlen=SAMPLES))
+        self.judged: Judged = UNJUDGED
+        """What was made of the reading that is shown."""
         self.events: deque[Event] = deque(maxlen=EVENTS)
         self.told = 0
         """How many events there ever were."""
@@ -79,7 +82,7 @@ class Store:
         self._held: tuple[Snapshot, float] | None = None
         self._moved: tuple[float, int, int, int] | None = None
 
-    def apply(self, snapshot: Snapshot, events: Sequence[Event], now: float) -> bool:
+    def apply(self, snapshot: Snapshot, events: Sequence[Event], now: float, judged: Judged = UNJUDGED) -> bool:
         """Take in a reading made at monotonic time `now`.
 
         While paused or frozen, histories and events go on, and the snapshot waits.
@@ -93,6 +96,7 @@ class Store:
         if (self.paused or self.frozen) and self.world is not None:
             self._held = (snapshot, now)
             return False
+        self.judged = judged
         self._show(snapshot, now)
         return True
 
@@ -193,7 +197,7 @@ class Store:
         if self.view.id != "overview" or self.world is None:
             return {}
         found: dict[str, tuple[Severity, str]] = {}
-        for severity, told, key in verdict.troubles(self.world, self.world.snapshot.taken_at):
+        for severity, told, key in verdict.troubles(self.world, self.world.snapshot.taken_at, self.judged):
             found.setdefault(key or f"problem:{told}", (severity, told))
         return found
 

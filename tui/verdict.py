@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from initiator.judgement import Verdict
 from initiator.model import Disk, DiskState, LinkState, Session, Severity
+from tui.feed import UNJUDGED, Judged
 from tui.words import count, say, short_target, span
 from tui.world import World, works
+
+_TOLD = (Verdict.AT_RISK, Verdict.DEGRADED)
 
 
 def counts(world: World) -> tuple[str, ...]:
@@ -21,7 +25,7 @@ def counts(world: World) -> tuple[str, ...]:
     )
 
 
-def troubles(world: World, now: float) -> Iterator[tuple[Severity, str, str]]:
+def troubles(world: World, now: float, judged: Judged = UNJUDGED) -> Iterator[tuple[Severity, str, str]]:
     """What is wrong, worst first: severity, one sentence, and the id of the thing to look at.
 
     A disk that is in trouble speaks for its paths, and a path for its session, so that one pulled cable is not told
@@ -48,14 +52,28 @@ def troubles(world: World, now: float) -> Iterator[tuple[Severity, str, str]]:
     for link in world.links:
         if link.state is LinkState.DOWN and link.id in world.used_links:
             yield Severity.WARN, f"link {say(link.name)} is down", link.id
+    yield from _judged(world, judged)
     for problem in world.snapshot.problems:
         text = f"could not read {say(problem.source)}: {say(problem.subject)}{_because(problem.reason)}"
         yield Severity.WARN, text, ""
 
 
-def verdict(world: World, now: float) -> tuple[Severity, str, int]:
+def _judged(world: World, judged: Judged) -> Iterator[tuple[Severity, str, str]]:
+    """What only a judgement sees: disks that are at risk or worse than they should be while all their paths work."""
+    for each in judged.health.wrong() if judged.health is not None else ():
+        disk = world.disk(each.subject) if each.kind == "disk" else None
+        if disk is None or disk.state is not DiskState.ATTACHED or each.verdict not in _TOLD:
+            continue
+        if judged.health is not None and judged.health.ways[disk.id].total == 1:
+            continue  # somebody has made it so; its own page says what that means
+        bad = each.verdict is Verdict.AT_RISK
+        text = f"{say(disk.name)} is {'at risk' if bad else 'degraded'}: {say(each.reason)}"
+        yield Severity.WARN, text, disk.id
+
+
+def verdict(world: World, now: float, judged: Judged = UNJUDGED) -> tuple[Severity, str, int]:
     """The worst trouble, or that all is well; and how many troubles more there are."""
-    found = list(troubles(world, now))
+    found = list(troubles(world, now, judged))
     if not found:
         return Severity.NOTE, _well(world), 0
     severity, text, _ = found[0]

@@ -9,12 +9,11 @@ import pytest
 from initiator.fabric import Fabric, Neighbour, Nic, Route, TargetPort
 from initiator.health import assess
 from initiator.history import History
-from initiator.losses import losses
 from initiator.model import PathState, Snapshot
 from tests import wiring
 from tests.wiring import link, path, session
 from tui.detail import Page
-from tui.feed import UNJUDGED, Judged
+from tui.feed import Judged
 from tui.healthdetail import condensed, with_health
 from tui.words import ASCII, UNICODE, Line, Piece
 from tui.world import World
@@ -24,9 +23,9 @@ TITLE: Line = (Piece("title"),)
 
 def shown(snapshot: Snapshot, fabric: Fabric, key: str, width: int = 60, history: History | None = None) -> list[str]:
     """The page of one thing, without what the page had before."""
-    page = Page(World(snapshot), {}, ASCII if width < 40 else UNICODE, width, 0.0)
     judged = Judged(assess(snapshot, fabric), fabric, (), history)
-    lines = with_health([TITLE], snapshot.index()[key], page, judged, losses(snapshot, fabric))
+    page = Page(World(snapshot), {}, ASCII if width < 40 else UNICODE, width, 0.0, judged)
+    lines = with_health([TITLE], snapshot.index()[key], page)
     assert lines[0] is TITLE
     return ["".join(piece.text for piece in line) for line in lines[1:]]
 
@@ -79,8 +78,8 @@ def test_what_is_lost_with_a_link_and_with_the_portal_of_a_session(key: str) -> 
 def test_nothing_is_said_where_nobody_judges() -> None:
     snapshot, _ = wiring.two_links()
     page = Page(World(snapshot), {}, UNICODE, 60, 0.0)
-    assert with_health([TITLE], snapshot.paths[0], page, UNJUDGED, ()) == [TITLE]
-    assert with_health([], snapshot.paths[0], page, UNJUDGED, ()) == []
+    assert with_health([TITLE], snapshot.paths[0], page) == [TITLE]
+    assert with_health([], snapshot.paths[0], page) == []
 
 
 @pytest.mark.parametrize("width", [30, 60, 200])

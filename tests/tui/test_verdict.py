@@ -83,3 +83,27 @@ def test_a_disk_can_be_degraded_without_a_failed_path() -> None:
         for p in degraded.paths
     )
     assert told(dataclasses.replace(degraded, paths=standby))[1] == "logs lost 1 of 2 paths: offline via 127.0.0.2:3260"
+
+
+def test_a_disk_whose_paths_are_one_is_told_though_all_of_them_work() -> None:
+    from initiator.health import assess
+    from tests import wiring
+    from tui.feed import Judged
+
+    snapshot, fabric = wiring.two_links()
+    fabric = wiring.switched(fabric, eth1="left", eth2="left")
+    judged = Judged(assess(snapshot, fabric), fabric)
+    severity, text, more = verdict(World(snapshot), 0.0, judged)
+    assert (severity, more) == (Severity.WARN, 0)
+    assert text == "d1 is at risk: its 2 working paths are one: all over switch left"
+    assert verdict(World(snapshot), 0.0)[0] is Severity.NOTE
+
+
+def test_a_disk_with_one_path_by_choice_is_no_trouble() -> None:
+    from initiator.health import assess
+    from tests import wiring
+    from tui.feed import Judged
+
+    over = wiring.session(1, "eth1", "10.9.1.1", "10.9.1.2")
+    snapshot = wiring.host((wiring.link("eth1"),), (over,), (wiring.path(0, over),))
+    assert verdict(World(snapshot), 0.0, Judged(assess(snapshot)))[0] is Severity.NOTE

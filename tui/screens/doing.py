@@ -163,7 +163,8 @@ class Doing(Screen[None]):
     def do_next_trouble(self) -> None:
         """To the next thing that is wrong after the one under the cursor."""
         world = self.store.world
-        keys = [key for _, _, key in verdict.troubles(world, self.mooring.wall()) if key] if world else []
+        now, judged = self.mooring.wall(), self.store.judged
+        keys = [key for _, _, key in verdict.troubles(world, now, judged) if key] if world else []
         if not keys:
             self.notify("Nothing is wrong.")
             return

@@ -242,7 +242,7 @@ class MainScreen(Doing):
             pane.show(())
             return
         width, glyphs = pane.content_width, self.glyphs
-        page = detail.Page(world, self.store.samples, glyphs, width, self.mooring.wall())
+        page = detail.Page(world, self.store.samples, glyphs, width, self.mooring.wall(), self.store.judged)
 
         def lines() -> list[Line]:
             disk = world.disk(disk_of(row)) if self.has_class("-wired") else None

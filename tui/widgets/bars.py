@@ -109,7 +109,7 @@ def verdict_line(store: Store, status: Status, width: int, glyphs: Glyphs) -> Li
     elif store.stale(status.tick) and not store.paused:
         severity, text = Severity.BAD, "no new data: the reader of this host does not answer"
     else:
-        severity, text, more = verdict.verdict(store.world, status.now)
+        severity, text, more = verdict.verdict(store.world, status.now, store.judged)
     shape = mark(severity)
     calm = severity is Severity.NOTE
     sign = glyphs.good if calm and store.world else getattr(glyphs, shape.shape)
