@@ -25,11 +25,13 @@ test: $(VENV)/.made debs ## every test; root for those with real block devices
 lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
 	$(BIN)/python -m tests.lab build
-	$(BIN)/pytest -q -n 2 --dist loadgroup --timeout 1500 tests/lab
+	$(BIN)/pytest -q -n 2 --dist loadgroup --timeout 1500 -m "not long" tests/lab
 
 lab-long: $(VENV)/.made ## hundreds of killed and raced removals in the same machine; about two hours
 	@.ci/debs $(LAB_DEBS)
+	$(BIN)/pytest -q -n 0 --timeout 3000 -m long tests/lab
 	$(BIN)/python -m tests.lab long
+	$(BIN)/python -m tests.lab figures
 
 lab-shell: $(VENV)/.made ## the same machine, with a shell in it
 	@.ci/debs $(LAB_DEBS)

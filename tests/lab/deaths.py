@@ -118,7 +118,7 @@ class Stack:
         if left := self.ground.left(self.stand):
             raise Lost(f"left over after the removal:\n{left}")
         claims = "find /proc/[0-9]*/fd -lname '/dev/sd* (deleted)' -printf '%p %l\\n' 2>/dev/null"
-        gone = f'for n in $(seq 60); do [ -z "$({claims})" ] && exit 0; sleep 0.25; done; {claims}'
+        gone = f'for n in $(seq 20); do [ -z "$({claims})" ] && exit 0; sleep 1; done; {claims}'
         if held := self.ground.guest.run(gone).out:
             raise Lost(f"somebody still holds what was removed:\n{held}")
         found = self.ground.on_the_target(self.stand, *self.names).splitlines()

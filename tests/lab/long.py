@@ -22,9 +22,9 @@ from tests.lab.machine import Machine
 
 RESULTS = Path(".lab/long.jsonl")
 SEED = 20261127
-WANDERS = 4
+WANDERS = 3
 """Chains with deaths at random moments, for each stack and round."""
-RACES = 6
+RACES = 2
 COLUMNS = {
     "kills": "killed",
     "removals": "removed",

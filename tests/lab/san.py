@@ -72,7 +72,7 @@ def make(guest: Machine) -> None:
     secrets = (USER, SECRET, TARGET_USER, TARGET_SECRET)
     assert "result" in order(guest, "login", CHAP, "[fd09:1::2]", secrets=secrets)
     joined = "[ $(dmsetup ls --target multipath | wc -l) = 2 ]"
-    guest.run(f"udevadm settle -t 60; for n in $(seq 60); do {joined} && break; sleep 1; done; {joined}")
+    guest.run(f"udevadm settle -t 240; for n in $(seq 60); do {joined} && break; sleep 1; done; {joined}")
     guest.run(SHELL + BUILD, seconds=900)
     guest.run(SHELL + BUILD_MORE, seconds=900)
 
@@ -102,13 +102,13 @@ setsid unshare -m sh -c "mount --make-rprivate /; mount $(node 4) /mnt/elsewhere
 yes | mdadm -q --create /dev/md7 --run --level=1 --raid-devices=2 "$(node 5)" "$(node 6)" 2>/dev/null
 mkfs.ext4 -q -L mirror /dev/md7
 mount /dev/md7 /mnt/mirror
-udevadm settle -t 60
+udevadm settle -t 240
 """
 BUILD_MORE = r"""
 modprobe -a bcache btrfs nfsd nvmet target_core_iblock
 mkdir -p /mnt/cached /mnt/tree /mnt/branch /mnt/shared
 make-bcache -B "$(node 8)" -C "$(node 9)" >/dev/null
-udevadm settle -t 60
+udevadm settle -t 240
 for part in 8 9; do echo "$(node $part)" >/sys/fs/bcache/register 2>/dev/null || true; done
 for n in $(seq 60); do [ -b /dev/bcache0 ] && break; sleep 0.5; done
 mkfs.ext4 -q -L cached /dev/bcache0
@@ -118,7 +118,7 @@ mount "$(node a)" /mnt/tree
 btrfs -q subvolume create /mnt/tree/branch
 mount -o subvol=branch "$(node b)" /mnt/branch
 echo ',,L' | sfdisk -q "$(node c)"
-udevadm settle -t 60
+udevadm settle -t 240
 mkfs.ext4 -q -L shared "$(node c)1"
 mount LABEL=shared /mnt/shared
 dd if=/dev/zero of=/mnt/shared/swapfile bs=1M count=8 status=none; chmod 600 /mnt/shared/swapfile
@@ -138,7 +138,7 @@ space=/sys/kernel/config/nvmet/subsystems/again/namespaces/1
 mkdir -p ${space%/*/*}; mkdir -p $space
 printf %s "$(ls /dev/disk/by-id/wwn-0x6001405a000000e*)" >$space/device_path
 echo 1 >$space/enable
-udevadm settle -t 60
+udevadm settle -t 240
 """
 
 

@@ -19,12 +19,11 @@ _END = b"\x1b]the lab's shell has ended\x07"
 _SHELL = r"""
 systemctl mask --quiet --runtime --now serial-getty@hvc0.service
 setsid -c bash -c '
-    exec <>/dev/hvc0 >&0 2>&1
     stty sane rows {rows} cols {columns}
     cd /root; export TERM="{term}" PATH=/opt/mooring/bin:$PATH PS1="lab:\w# " HOME=/root LANG=C.UTF-8
     bash --norc -i
     printf "\033]the lab\x27s shell has ended\007"
-' >/dev/null 2>&1 </dev/null &
+' <>/dev/hvc0 >&0 2>&1 &
 """
 _NAMES = "abcdefghijklmnopqrstuvwxyz0123456789-"
 

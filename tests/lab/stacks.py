@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.lab.disks import BOTH, EXT4, MIB, ONE, Look, Stand
 
 _HALF = 48 * MIB
-_PARTS = "printf 'start=1MiB,size=40MiB\\nstart=48MiB,size=40MiB\\n' | sfdisk -q {0} && udevadm settle -t 60 &&"
+_PARTS = "printf 'start=1MiB,size=40MiB\\nstart=48MiB,size=40MiB\\n' | sfdisk -q {0} && udevadm settle -t 240 &&"
 _PART = "P=$(lsblk -nlpo NAME {0} | sed -n 2p); Q=$(lsblk -nlpo NAME {0} | sed -n 3p); [ -b $Q ] &&"
 _TWO = _PARTS.format("$D") + " " + _PART.format("$D")
 _CLEAN = "fsck.ext4 -fn $L >&2 && mount -o ro $L $M"
@@ -37,7 +37,7 @@ LUKS = Stand(
 MD = Stand(
     "kmd", ONE,
     "mdadm -q --create /dev/md41 --run --level=1 --metadata=1.0 --size=64M --assume-clean --raid-devices=2 $D $E &&"
-    " udevadm settle -t 60 && " + EXT4.format("/dev/md41"),
+    " udevadm settle -t 240 && " + EXT4.format("/dev/md41"),
     "fsck.ext4 -fn $L >&2 && fsck.ext4 -fn $K >&2 && cmp $L $K && mount -o ro $L $M",
     above="md41", looks=(Look(limit=64 * MIB), Look(1, limit=64 * MIB)), twin=True,
 )  # fmt: skip

@@ -10,6 +10,8 @@ import struct
 import termios
 import threading
 
+import pytest
+
 from tests.lab.machine import Machine
 from tests.lab.shell import attach
 
@@ -27,6 +29,7 @@ def test_mooring_is_installed_from_the_checkout(guest: Machine) -> None:
     assert guest.mooring("--version").out.startswith("mooring ")
 
 
+@pytest.mark.timeout(600)
 def test_a_shell_has_a_terminal_of_its_own(guest: Machine) -> None:
     """As `make lab-shell` gives it: with the size of the window, and an end."""
     window, its = pty.openpty()

@@ -109,7 +109,7 @@ def wait(child: int, order: dict[str, Any]) -> dict[str, Any]:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return {"code": -9, "late": now > end}
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def answer(connection: socket.socket, result: dict[str, Any], out: Any, err: Any) -> None:
