@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source
 from safety import scope
 from safety.scope import Reach, Scope
+from tui.policy import Policy
 from tui.words import say
 from tui.world import Item, Kind, Row, Target
 
@@ -126,9 +127,26 @@ NAMES = {
 }
 
 
+_FROM_NAME = {name: key for key, name in NAMES.items()}
+
+
 def key_name(action: Action) -> str:
     """The keys of an action as they are printed on a keyboard."""
     return " ".join(NAMES.get(key, key) for key in action.keys)
+
+
+def with_keys(keys: Mapping[str, tuple[str, ...]]) -> tuple[Action, ...]:
+    """All actions, some of them with other keys than their own.
+
+    Args:
+        keys: By the id of an action, its keys as a person writes them in the settings: `f8`, `ctrl+r`, `/`.
+    """
+    return tuple(
+        dataclasses.replace(action, keys=tuple(_FROM_NAME.get(key, key) for key in keys[action.id]))
+        if action.id in keys
+        else action
+        for action in ACTIONS
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +161,7 @@ class Context:
     age_s: float | None
     carried: tuple[str, ...] = ()
     """Names of the disks that the selected session carries."""
+    policy: Policy = dataclasses.field(default_factory=Policy)
 
 
 def disk_of(row: Row | None) -> str | None:
@@ -179,6 +198,8 @@ def why_not(action: Action, context: Context) -> str:
         return ""
     if context.read_only:
         return context.read_only
+    if reason := context.policy.why_not(action.id):
+        return reason
     if context.paused:
         return "The screen is paused: what it shows may be out of date. Press p first."
     if context.stale:

@@ -27,11 +27,13 @@ from initiator import places
 from initiator.errors import MooringError
 from initiator.model import Severity
 from tui import background, orders
+from tui.actions import with_keys
 from tui.backends import Backends, real
-from tui.config import Alerts
+from tui.config import Config, Mistake
 from tui.feed import Feed, Mailbox
 from tui.memory import Memory
 from tui.palette import MooringProvider
+from tui.policy import Policy
 from tui.screens.dialog import Dialog
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
@@ -97,13 +99,18 @@ class AppOptions:
     """Save the first full screen here as SVG, and leave."""
     size: tuple[int, int] = (120, 36)
     """Columns and rows of that picture."""
-    light: bool = False
-    alerts: Alerts = dataclasses.field(default_factory=Alerts)
-    """How alerts are told here."""
     replay: str = ""
     """What is replayed instead of this host, in a few words; empty for the host itself."""
     view: str = "overview"
     """The view that is shown first."""
+    config: Config = dataclasses.field(default_factory=Config)
+    mistakes: tuple[Mistake, ...] = ()
+    """What in the files of settings was not understood."""
+    policy: Policy = dataclasses.field(default_factory=Policy)
+
+
+THEMES = {"dark": DARK.name, "light": LIGHT.name, "terminal": "ansi-dark"}
+"""Textual's names of the themes, by those of the settings."""
 
 
 class Arrived(Message):
@@ -136,13 +143,17 @@ class MooringApp(App[int]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         # Before the style sheet is read, so that it is not read a second time for another theme.
-        self.set_reactive(App.theme, LIGHT.name if options.light else DARK.name)
+        self.set_reactive(App.theme, THEMES[options.config.dashboard.theme])
         self.stylesheet.set_variables(self.get_css_variables())
         self.options = options
         self.backends = backends
         self.wall = wall
         self.tick = tick
         self.root = os.geteuid() == 0 if root is None else root
+        self.actions = with_keys(options.config.keys)
+        self.set_keymap(
+            {action.id: ",".join(action.keys) for action in self.actions if action.id in options.config.keys}
+        )
         self.memory = memory or Memory()
         self.store = Store()
         self.memory.recall(self.store.places)
@@ -161,6 +172,8 @@ class MooringApp(App[int]):
             return f"Replay: this is {self.options.replay}, not this host as it is. Nothing can be changed in it."
         if not self.root:
             return "Read-only: you are not root. Start Mooring with sudo to change anything."
+        if self.options.config.dashboard.read_only:
+            return "Read-only: the settings say so (read_only in config.toml)."
         return "Read-only: Mooring was started with --read-only." if self.options.read_only else ""
 
     @property
@@ -191,6 +204,9 @@ class MooringApp(App[int]):
         gc.set_threshold(50_000, 20, 50)
         self._feed.start()
         background.run(self, self.backends.remover.unfinished, self._offer_unfinished)
+        if self.options.mistakes:
+            text = "\n".join([*(say(str(each)) for each in self.options.mistakes[:3]), "mooring config check"])
+            self.notify(text, title="Settings that were not understood", severity="warning", timeout=15, markup=False)
 
     def on_unmount(self) -> None:
         """Nobody waits for the reader."""
@@ -226,13 +242,13 @@ class MooringApp(App[int]):
         """A toast for what somebody should know, and the bell if it is bad."""
         if not alerts or self.options.screenshot is not None:
             return
-        if self.options.alerts.toast:
+        if self.options.config.alerts.toast:
             shown = [say(alert.text) for alert in alerts[:TOAST_LINES]]
             more = [f"and {len(alerts) - TOAST_LINES} more: see the events"] if len(alerts) > TOAST_LINES else []
             bad = any(alert.severity is not Severity.NOTE for alert in alerts)
             text, title = "\n".join([*shown, *more]), "Alert" if bad else "Well again"
             self.notify(text, title=title, severity="error" if bad else "information", timeout=20, markup=False)
-        if self.options.alerts.bell and any(alert.severity is Severity.BAD for alert in alerts):
+        if self.options.config.alerts.bell and any(alert.severity is Severity.BAD for alert in alerts):
             self.bell()
 
     @on(background.Ready)
@@ -385,11 +401,12 @@ class MooringApp(App[int]):
 
     def show_help(self, kind: Kind | None) -> None:
         """Keys and words."""
-        self.push_screen(HelpScreen(kind, self.main.glyphs))
+        self.push_screen(HelpScreen(kind, self.main.glyphs, self.actions))
 
     def switch_theme(self) -> None:
-        """Light or dark."""
-        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+        """The next of dark, light and the terminal's own colours."""
+        names = list(THEMES.values())
+        self.theme = names[(names.index(self.theme) + 1) % len(names)]
 
     def save_picture(self) -> None:
         """An SVG picture of the screen, in the current folder."""
@@ -442,5 +459,6 @@ def run(options: AppOptions, backends: Backends | None = None, wall: Callable[[]
     kept = Memory(places.state_dir)
     app = MooringApp(options, backends or real(practice=options.practice), wall=wall, memory=kept)
     with contextlib.nullcontext() if picture else ends_with_terminal():
-        code = app.run(headless=picture, size=options.size if picture else None)
+        mouse = options.config.dashboard.mouse
+        code = app.run(headless=picture, size=options.size if picture else None, mouse=mouse)
     return app.return_code or 0 if code is None else code

@@ -54,6 +54,14 @@ LOOKS = {
     "link": Look("secondary", line=True),
     "linked": Look("background", bold=True, behind="accent"),
     "frame": Look(share=0.4),
+    **{
+        f"host-{colour}": Look("ansi_bright_white", bold=True, behind=f"ansi_{colour}")
+        for colour in ("red", "blue", "magenta")
+    },
+    **{
+        f"host-{colour}": Look("ansi_black", bold=True, behind=f"ansi_{colour}")
+        for colour in ("yellow", "green", "cyan")
+    },
 }
 """Each role of a `Piece`. Not component classes of the style sheet: Textual would work out every one of them again for
 each widget at each change of focus, which costs more than the rest of the screen."""
@@ -103,11 +111,16 @@ class Painter:
         behind = self._colour(look.behind) if look.behind else self._behind
         colour = behind.blend(self._colour(look.colour), look.share)
         return Style(
-            color=colour.rich_color, bgcolor=behind.rich_color, bold=look.bold or None, underline=look.line or None
+            color=colour.rich_color,
+            bgcolor=behind.rich_color,
+            bold=look.bold or None,
+            # The terminal's own colours cannot be mixed.
+            dim=(colour.ansi is not None and look.share < 1) or None,
+            underline=look.line or None,
         )
 
     def _colour(self, name: str) -> Color:
-        return Color.parse(self._palette[name])
+        return Color.parse(self._palette.get(name, name))
 
     def strip(self, line: Line, width: int, more: str) -> Strip:
         """One line of exactly `width` cells.

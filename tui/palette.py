@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from tui.actions import ACTIONS, key_name, why_not
+from tui.actions import key_name, why_not
 from tui.tricks import tricks
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class MooringProvider(Provider):
                 run = functools.partial(app.play, trick)
                 found.append(Command(trick.text, trick.help, run, trick.first))
         context = app.main.context()
-        for action in ACTIONS:
+        for action in app.actions:
             reason = why_not(action, context)
             text = f"{action.label.capitalize()}  ({key_name(action)})"
             about = f"Not now: {reason}" if reason else action.text

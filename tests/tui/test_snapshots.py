@@ -24,6 +24,7 @@ from tests.tui import fakes, samples
 from tests.tui.fakes import Parts, assemble, screen_text
 from tests.until import until
 from tui.app import AppOptions
+from tui.config import Config, Dashboard
 from tui.screens.progress import ProgressScreen
 from tui.screens.removal import ConfirmScreen, PlanScreen
 from tui.views.catalogue import VIEWS
@@ -114,17 +115,21 @@ async def progress(parts: Parts, pilot: Pilot[int]) -> Journal:
     return journal
 
 
+def themed(light: bool) -> Config:
+    return Config(Dashboard(theme="light" if light else "dark"))
+
+
 @THEMES
 @SIZES
 def test_all_is_well(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int], light: bool) -> None:
-    assert picture(snap_compare, tmp_path, size, look, options=AppOptions(practice=True, light=light))
+    assert picture(snap_compare, tmp_path, size, look, options=AppOptions(practice=True, config=themed(light)))
 
 
 @THEMES
 @SIZES
 def test_a_cable_is_pulled(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, int], light: bool) -> None:
     pulled = samples.practice(pulled=samples.PORTALS[1])
-    assert picture(snap_compare, tmp_path, size, look, pulled, AppOptions(light=light))
+    assert picture(snap_compare, tmp_path, size, look, pulled, AppOptions(config=themed(light)))
 
 
 def test_a_path_in_detail(snap_compare: Compare, tmp_path: pathlib.Path) -> None:

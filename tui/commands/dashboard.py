@@ -5,18 +5,33 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.app import AppOptions
 
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Open the dashboard on this host's own state."""
-    from tui import config
-    from tui.app import AppOptions, run
+    from tui.app import run
 
-    return run(
-        AppOptions(
-            read_only=arguments.read_only or os.geteuid() != 0,
-            ascii=arguments.ascii,
-            screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
-            alerts=config.load()[0].alerts,
-        )
+    return run(options(arguments, read_only=arguments.read_only or os.geteuid() != 0))
+
+
+def options(arguments: argparse.Namespace, *, read_only: bool, practice: bool = False) -> AppOptions:
+    """What the command line and the settings say together."""
+    from tui import config, policy
+    from tui.actions import BY_ID
+    from tui.app import AppOptions
+
+    settings, mistakes = config.load(actions=BY_ID)
+    return AppOptions(
+        read_only=read_only,
+        practice=practice,
+        interval=settings.dashboard.interval_s,
+        ascii=arguments.ascii or settings.dashboard.ascii,
+        screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
+        config=settings,
+        mistakes=mistakes,
+        policy=policy.load(),
     )

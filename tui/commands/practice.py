@@ -28,16 +28,11 @@ def practice(arguments: argparse.Namespace) -> int:
         _print(info, as_object=arguments.json)
         say("the range stays until: mooring practice stop")
         return Exit.DONE
-    from tui.app import AppOptions, run
+    from tui.app import run
+    from tui.commands.dashboard import options
 
-    options = AppOptions(
-        read_only=arguments.read_only,
-        ascii=arguments.ascii,
-        practice=True,
-        screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
-    )
     try:
-        code = run(options)
+        code = run(options(arguments, read_only=arguments.read_only, practice=True))
     finally:
         ended = _end()
     return code or ended

@@ -57,7 +57,7 @@ def _dashboard(arguments: argparse.Namespace, recording: Recording, since: float
     day = datetime.fromtimestamp(recording.head.began).astimezone()
     title = f"what {clean(recording.head.host)} was like on {day:%Y-%m-%d}"
     quiet = dataclasses.replace(settings.alerts, toast=False, bell=False)
-    options = AppOptions(read_only=True, replay=title, alerts=quiet)
+    options = AppOptions(read_only=True, replay=title, config=dataclasses.replace(settings, alerts=quiet))
     return run(options, backends(source), player.now)
 
 

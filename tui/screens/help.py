@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,7 +11,7 @@ from textual.containers import Vertical
 
 from initiator.model import DiskState, PathState
 from tui import glossary
-from tui.actions import ACTIONS, FIXED_KEYS, key_name
+from tui.actions import FIXED_KEYS, Action, key_name
 from tui.glossary import Term
 from tui.layout import paragraph
 from tui.screens.dialog import Dialog
@@ -26,10 +27,11 @@ class HelpScreen(Dialog[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,q,f1", "close", "Close", show=False)]
 
-    def __init__(self, kind: Kind | None, glyphs: Glyphs) -> None:
+    def __init__(self, kind: Kind | None, glyphs: Glyphs, actions: Sequence[Action]) -> None:
         super().__init__()
         self._kind = kind
         self._glyphs = glyphs
+        self._actions = actions
 
     def compose(self) -> ComposeResult:
         """One pane."""
@@ -44,14 +46,14 @@ class HelpScreen(Dialog[None]):
 
     def _fill(self) -> None:
         pane = self.query_one("#help", Pane)
-        pane.show(help_lines(self._kind, pane.content_width, self._glyphs))
+        pane.show(help_lines(self._kind, self._actions, pane.content_width, self._glyphs))
 
 
-def help_lines(kind: Kind | None, width: int, glyphs: Glyphs) -> list[Line]:
+def help_lines(kind: Kind | None, actions: Sequence[Action], width: int, glyphs: Glyphs) -> list[Line]:
     """Everything the help says."""
     first, rest = glossary.for_kind(kind)
     lines: list[Line] = [_heading("Keys", width, glyphs)]
-    for action in ACTIONS:
+    for action in actions:
         lines += _entry(key_name(action), action.text, width)
     for keys, text in FIXED_KEYS:
         lines += _entry(keys, text, width)

@@ -51,7 +51,10 @@ class MainScreen(Doing):
     """One screen: the list of the view, details beside it, events below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(",".join(action.keys), f"do('{action.id}')", action.label, show=False) for action in actions.ACTIONS),
+        *(
+            Binding(",".join(action.keys), f"do('{action.id}')", action.label, show=False, id=action.id)
+            for action in actions.ACTIONS
+        ),
         *(Binding(view.key, f"show('{view.id}')", view.title, show=False) for view in VIEWS),
         Binding("escape", "leave", "Leave", show=False),
         Binding("colon", "app.command_palette", show=False),
@@ -278,12 +281,14 @@ class MainScreen(Doing):
             return
         app, width = self.mooring, self.size.width
         replay = clock(app.wall()) if app.options.replay else ""
-        status = Status(app.wall(), app.tick(), bool(app.read_only), app.is_practice, self.failure, replay)
+        host, read_only = app.options.config.host, bool(app.read_only)
+        now, tick = app.wall(), app.tick()
+        status = Status(now, tick, read_only, app.is_practice, self.failure, replay, host.label, host.colour)
         self.query_one("#title", Bar).show([counts(self.store, status, width, self.glyphs)])
         self.query_one("#views", Bar).show([tabs(self.store.view, width)])
         self.query_one("#verdict", Bar).show([verdict_line(self.store, status, width, self.glyphs)])
         context = self.context()
-        shown = sorted((action for action in actions.ACTIONS if action.footer), key=lambda action: action.footer)
+        shown = sorted((action for action in app.actions if action.footer), key=lambda action: action.footer)
         asked = [action for action in shown if action.id != "unfinished" or app.unfinished]
         entries = [(action, not why_not(action, context)) for action in asked]
         self.query_one("#keys", KeyBar).show_actions(entries)
@@ -292,7 +297,7 @@ class MainScreen(Doing):
         """What decides whether an action can be done."""
         app, tick = self.mooring, self.mooring.tick()
         stale, paused, age = self.store.stale(tick), self.store.paused, self.store.age(tick)
-        return Context(self.selected, app.read_only, stale, paused, age, self._carried())
+        return Context(self.selected, app.read_only, stale, paused, age, self._carried(), app.options.policy)
 
     def _carried(self) -> tuple[str, ...]:
         row, world = self.selected, self.store.world

@@ -36,6 +36,9 @@ class Status(NamedTuple):
     failure: str
     replay: str = ""
     """The time that it is in a replay; empty for the host as it is."""
+    label: str = ""
+    """What this host is marked with."""
+    colour: str = ""
 
 
 def tabs(shown: View, width: int) -> Line:
@@ -67,7 +70,9 @@ def _only(view: View, shown: bool) -> tuple[str, str]:
 def counts(store: Store, status: Status, width: int, glyphs: Glyphs) -> Line:
     """The first line, `width` cells wide: this host, how much there is, and how old that is."""
     host = say(store.world.snapshot.host) if store.world else ""
-    left: Line = (Piece(" Mooring ", "brand"), Piece(f" {host} ", "title"))
+    marked = f"host-{status.colour}" if status.colour else "title"
+    name = f" {host} {say(status.label)} " if status.label else f" {host} "
+    left: Line = (Piece(" Mooring ", "brand"), Piece(name, marked))
     right = _badges(store, status, glyphs)
     room = width - width_of(right)
     for number, text in enumerate(verdict.counts(store.world) if store.world else ()):
