@@ -94,7 +94,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("open_all", ("asterisk",), "open all", "Open every branch"),
     Action("close_all", ("minus",), "close all", "Close every branch below the disks"),
-    Action("theme", ("t",), "light/dark", "Switch between the light and the dark theme"),
+    Action("tour", ("T",), "tour", "Six lessons on the practice range: begin them, or end them"),
+    Action("lesson_next", ("greater_than_sign",), "next lesson", "Go on with the tour"),
+    Action("lesson_back", ("less_than_sign",), "lesson before", "Go back in the tour"),
+    Action("theme", ("t",), "theme", "Switch between dark, light and the terminal's own colours"),
     Action("screenshot", ("S",), "screenshot", "Save the screen as an SVG picture in the current folder"),
     Action("help", ("question_mark", "f1"), "help", "Keys, and the words of iSCSI in plain sentences", 8),
     Action("quit", ("q",), "quit", "Leave; removals and attached disks go on without the dashboard", 9),
@@ -124,6 +127,8 @@ NAMES = {
     "f1": "F1",
     "backspace": "Bksp",
     "space": "Space",
+    "greater_than_sign": ">",
+    "less_than_sign": "<",
 }
 
 

@@ -39,6 +39,7 @@ from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.store import Store
 from tui.terminal import check_terminal, ends_with_terminal
+from tui.touring import Touring
 from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
 from tui.world import Kind
@@ -46,6 +47,7 @@ from tui.world import Kind
 if TYPE_CHECKING:
     from initiator.alerts import Alert
     from initiator.host.nodes import NodeRecord
+    from initiator.practice.disaster import Loss
     from safety.advice.catalogue import Advice
     from safety.journal import Unfinished
     from safety.past import Past
@@ -107,6 +109,8 @@ class AppOptions:
     mistakes: tuple[Mistake, ...] = ()
     """What in the files of settings was not understood."""
     policy: Policy = dataclasses.field(default_factory=Policy)
+    tour: bool = False
+    """Begin the tour at once."""
 
 
 THEMES = {"dark": DARK.name, "light": LIGHT.name, "terminal": "ansi-dark"}
@@ -162,6 +166,7 @@ class MooringApp(App[int]):
         self.unfinished: tuple[Unfinished, ...] = ()
         self.checking: float | None = None
         """Monotonic time at which the rules were asked; None while nobody asks them."""
+        self.touring: Touring | None = None
         self._mailbox = Mailbox(lambda: background.post(self, Arrived()))
         self._feed = Feed(backends.source, self._mailbox, backends.differ, interval=options.interval, clock=tick)
 
@@ -231,6 +236,10 @@ class MooringApp(App[int]):
             self.main.tell_age()
             return
         first = self.store.world is None
+        if self.touring is not None:
+            self.touring.world(delivery.snapshot)
+        elif first and self.options.tour:
+            self.call_after_refresh(self.begin_or_end_tour)
         if self.store.apply(delivery.snapshot, delivery.events, delivery.read_at, delivery.judged):
             self.main.show_data()
         else:
@@ -303,6 +312,13 @@ class MooringApp(App[int]):
 
     def _look_for_unfinished(self) -> None:
         background.run(self, self.backends.remover.unfinished, self._note_unfinished)
+        if self.touring is not None:
+            self.read_removals()
+
+    def plan_read(self, plan: Plan) -> None:
+        """A plan is on the screen."""
+        if self.touring is not None:
+            self.touring.plan(plan)
 
     def _note_unfinished(self, found: Sequence[Unfinished] | MooringError) -> None:
         self.unfinished = () if isinstance(found, MooringError) else tuple(found)
@@ -352,7 +368,11 @@ class MooringApp(App[int]):
     def _removals_read(self, found: Sequence[Past] | MooringError) -> None:
         if isinstance(found, MooringError):
             self.notify(say(str(found)), title="The journals cannot be read", severity="error", markup=False)
-        elif found != self.store.removals:
+            return
+        if self.touring is not None:
+            self.touring.removals(found)
+            self.main.fill_lesson()
+        if found != self.store.removals:
             self.store.removals = found
             self.store.refresh()
             self.main.show_data()
@@ -394,14 +414,38 @@ class MooringApp(App[int]):
         if fault is not None:
             background.run(self, lambda: fault(trick.fault, trick.args), self._played)
 
-    def _played(self, result: str | MooringError) -> None:
+    def _played(self, result: str | Loss | MooringError) -> None:
         failed = isinstance(result, MooringError)
+        if self.touring is not None and not isinstance(result, str | MooringError):
+            self.touring.loss(result.written, result.arrived)
+            self.main.fill_lesson()
         self.notify(say(str(result)), title="Practice", severity="error" if failed else "information", markup=False)
         self._feed.hurry()
 
     def show_help(self, kind: Kind | None) -> None:
         """Keys and words."""
         self.push_screen(HelpScreen(kind, self.main.glyphs, self.actions))
+        if self.touring is not None:
+            self.touring.help()
+
+    # --- the tour -----------------------------------------------------------------------------------------------
+
+    def begin_or_end_tour(self) -> None:
+        """The tour is for the practice range: it pulls cables."""
+        if self.touring is None and not self.can_practice:
+            self.notify("The tour needs a practice range of its own. Leave, and type: mooring tour", timeout=8)
+            return
+        self.touring = Touring(self.wall()) if self.touring is None else None
+        self.change_lesson(0)
+
+    def change_lesson(self, by: int) -> None:
+        """To another lesson of the tour."""
+        if self.touring is None:
+            self.notify("There is no tour. T begins one.")
+        else:
+            world = self.store.world
+            self.touring.move(by, self.wall(), world.snapshot if world else None)
+        self.main.fill_lesson()
 
     def switch_theme(self) -> None:
         """The next of dark, light and the terminal's own colours."""

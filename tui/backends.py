@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from initiator.host.pulse import SessionPulse
     from initiator.inventory import Inventory
     from initiator.model import Event, Session, Snapshot, TcpInfo
+    from initiator.practice.disaster import Loss
     from safety.advice.catalogue import Advice
     from safety.journal import Unfinished
     from safety.past import Past, Shelf
@@ -96,8 +97,8 @@ class Attacher(Protocol):
 Checker = Callable[["Snapshot"], "Advice"]
 """Asks the rules of best practice about a host; reads what they need, which may take seconds."""
 
-Faulter = Callable[[str, Sequence[str]], str]
-"""Gives the practice range a fault; returns what holds now, in one sentence."""
+Faulter = Callable[[str, Sequence[str]], "str | Loss"]
+"""Gives the practice range a fault; returns what holds now, in one sentence, or what was lost."""
 
 
 def check_host(snapshot: Snapshot) -> Advice:
@@ -321,11 +322,34 @@ def differ(old: Snapshot, new: Snapshot) -> Sequence[Event]:
     return [event for event in changes.diff(old, new) if event.subject not in foreign]
 
 
-def practice_fault(name: str, args: Sequence[str]) -> str:
-    """Give the practice range a fault."""
+def practice_fault(name: str, args: Sequence[str]) -> str | Loss:
+    """Give the practice range a fault, or have one of its lessons happen."""
     from initiator.practice import range as ranges
 
+    if name in ("disaster", "busy"):
+        return _lesson(name, args)
     return ranges.fault(name, args)
+
+
+def _lesson(name: str, args: Sequence[str]) -> str | Loss:
+    """`mooring practice NAME`, in a process of its own: it mounts, and this one never touches a volume."""
+    import json
+    import os
+    import sys
+
+    from initiator.errors import MooringError
+    from initiator.host.run import run
+    from initiator.practice.disaster import Loss
+
+    ours = {key: value for key, value in os.environ.items() if key.startswith("MOORING_")}
+    wanted = ["--json"] if name == "disaster" else []
+    done = run([sys.executable, "-m", "tui.cli", "practice", name, *args, *wanted], 120.0, env=ours)
+    if done.returncode:
+        raise MooringError(" ".join(done.stderr.split())[-300:], code="practice")
+    if not wanted:
+        return done.stdout.strip()
+    answer = json.loads(done.stdout)
+    return Loss(**{field.name: answer[field.name] for field in dataclasses.fields(Loss)})
 
 
 def real(*, practice: bool) -> Backends:

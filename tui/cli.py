@@ -356,7 +356,11 @@ def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:
     practice.add_argument("--folder", help="where its files go (default: a new temporary folder)")
     practice.add_argument("--json", action="store_true", help="with --headless: print one JSON object on stdout")
     practice.add_argument("--clean", action="store_true", help="clean up what a killed range left, without asking")
+    practice.add_argument("--tour", action="store_true", help="begin with the guided tour")
     practice.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice")
+    tour = commands.add_parser("tour", help="six lessons on a practice range, each checked by what you really did")
+    plain = {"headless": False, "folder": None, "json": False, "clean": False}
+    tour.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", tour=True, **plain)
     actions = practice.add_subparsers(title="actions", metavar="ACTION")
     inner = _Adder(actions, "practice")
     about = "switch a fault on or off; without a name, list them"

@@ -39,7 +39,7 @@ class Seen:
     """A plan of a disk that was refused before was allowed."""
     planned: bool = False
     removed: frozenset[str] = frozenset()
-    """Names of the disks whose removal was proved to its end."""
+    """Names of what was removed, each removal proved to its end: disks, or a whole target."""
 
 
 Check = Callable[[Seen], bool]
@@ -111,8 +111,15 @@ def _target_left(seen: Seen) -> bool:
         return False
     now = {session.target for session in seen.last.sessions}
     gone = {session.target for session in seen.first.sessions} - now
-    lost = [{disk.name for disk in seen.first.disks if disk.target == target and disk.device} for target in gone]
-    return any(names and names <= seen.removed for names in lost)
+    return any(target in seen.removed or _was_removed(_attached(seen.first, target), seen) for target in gone)
+
+
+def _was_removed(names: set[str], seen: Seen) -> bool:
+    return bool(names) and names <= seen.removed
+
+
+def _attached(snapshot: Snapshot, target: str) -> set[str]:
+    return {disk.name for disk in snapshot.disks if disk.target == target and disk.device}
 
 
 def _told(text: str) -> Callable[[Seen], str]:
@@ -126,8 +133,13 @@ LESSONS: tuple[Lesson, ...] = (
         "An iSCSI disk is an internal drive whose cable is a network. Each disk here is reached over two paths: two"
         " sessions, to two portals, as over two cables.",
         (
-            Task("Move to a disk with the arrow keys and read what stands beside it.", lambda s: "disk" in s.kinds),
-            Task("Move to one of its paths: which session, portal and link does it use?", lambda s: "path" in s.kinds),
+            Task(
+                "Move from disk to disk with the arrow keys, and read what one is made of.", lambda s: "disk" in s.kinds
+            ),
+            Task(
+                "Press 5 for the paths, and move to one: which session, portal and link does it use?",
+                lambda s: "path" in s.kinds,
+            ),
             Task("Press ? and find out what a WWID is. Esc brings you back.", lambda s: s.helped),
         ),
         _told("A disk is what its WWID says. The paths are only ways to get there: names and numbers may change."),
@@ -139,7 +151,10 @@ LESSONS: tuple[Lesson, ...] = (
         " depends on it.",
         (
             Task("Ctrl+P, type “pull”, and pull the cable of one portal.", lambda s: s.survived),
-            Task("Move to a path that failed and read why.", lambda s: s.failed_path),
+            Task(
+                "Press 5 and move to a path that failed: why did it? Press n to go from problem to problem.",
+                lambda s: s.failed_path,
+            ),
             Task("Ctrl+P, type “plug”, and wait until every path works.", lambda s: s.survived and _all_work(s)),
         ),
         _told(
@@ -160,7 +175,9 @@ LESSONS: tuple[Lesson, ...] = (
         "Remove a disk safely",
         "Dismount, then offline, then logout: each step is proved from the kernel's own state before the next begins.",
         (
-            Task("Move to the disk “vault” and press r. Read the plan: what proves each step?", lambda s: s.planned),
+            Task(
+                "Press 4, move to the disk “vault”, press r. Read the plan: what proves each step?", lambda s: s.planned
+            ),
             Task("Go on, type its name, and watch it until it is safe to pull.", lambda s: bool(s.removed)),
         ),
         _told(
@@ -241,11 +258,14 @@ class Tour:
             return "The tour is over"
         return f"Lesson {self.number + 1} of {len(LESSONS)}: {self.lesson.title}"
 
+    def about(self) -> str:
+        """What the lesson is about, at its beginning; then an empty string."""
+        return self.lesson.why if self.lesson is not None and self.reached == 0 else ""
+
     def text(self) -> str:
         """What to do now, or what was learnt."""
         if self.lesson is None:
             return "You have seen all of it. `mooring glossary` has the words; the range is yours until you leave."
         if self.task is None:
             return say(self.lesson.learnt(self.seen))
-        about = f"{self.lesson.why} " if self.reached == 0 else ""
-        return f"{about}{self.reached + 1}/{len(self.lesson.tasks)} {self.task.text}"
+        return f"{self.reached + 1}/{len(self.lesson.tasks)} {self.task.text}"

@@ -26,7 +26,21 @@ def tricks(snapshot: Snapshot) -> list[Trick]:
     disks = [disk.name for disk in snapshot.disks]
     found = [trick for portal, host in sorted(portals.items()) for trick in _portal(portal, host)]
     found += [trick for disk in sorted(disks) for trick in _disk(disk)]
-    return [*found, Trick("Practice: end every fault", "Everything works again.", "clear", (), True)]
+    return [*found, *LESSONS, Trick("Practice: end every fault", "Everything works again.", "clear", (), True)]
+
+
+LESSONS = (
+    Trick(
+        "Make the disaster happen on logs",
+        "A volume is mounted on it, a letter is written, and the disk logs out under it: see what is left.",
+        "disaster",
+        (),
+        True,
+    ),
+    Trick("Let a program sit in the volume of data", "It stands in the way of a removal.", "busy", ("data",), True),
+    Trick("End the program that sits in a volume", "Nothing stands in the way any more.", "busy", ("--end",), True),
+)
+"""What the lessons of the tour need beside faults."""
 
 
 def _portal(portal: str, host: str) -> Iterator[Trick]:

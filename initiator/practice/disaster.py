@@ -46,6 +46,13 @@ class Loss:
     arrived: int
     said: str
 
+    def __str__(self) -> str:
+        kept = "whole" if self.synced_kept else "lost"
+        return (
+            f"The file that was synced is {kept}. Of the letter {self.written} bytes were written and reported as done;"
+            f" {self.arrived} are on the disk. The first word of it came afterwards, to whoever asked: {self.said}."
+        )
+
 
 def disaster(book: Recorder, say: Say, engine: EngineClient | None = None) -> Loss:
     """Lose data on the practice disk `logs`; afterwards it is bare and attached again, as it was.

@@ -31,10 +31,11 @@ def without(target: str) -> Snapshot:
 def test_looking_around_takes_a_disk_a_path_and_a_word() -> None:
     tour = begin("look")
     assert tour.text().endswith(LESSONS[0].tasks[0].text)
+    assert tour.about() == LESSONS[0].why
     tour = tour.take(dataclasses.replace(tour.seen, helped=True))
     assert tour.reached == 0
     tour = tour.take(saw_row(tour.seen, "disk"))
-    assert tour.reached == 1
+    assert (tour.reached, tour.about()) == (1, "")
     tour = tour.take(saw_row(tour.seen, "path", PathState.ACTIVE))
     assert tour.passed
     assert "WWID" in tour.text()
@@ -92,6 +93,8 @@ def test_a_target_is_empty_when_its_disks_were_removed_and_not_when_they_only_va
     seen = dataclasses.replace(tour.seen, removed=frozenset(names))
     assert tour.take(seen).reached == 0
     assert tour.take(saw_world(seen, without("harbour"))).passed
+    drained = dataclasses.replace(tour.seen, removed=frozenset({f"{samples.IQN}:harbour"}))
+    assert tour.take(saw_world(drained, without("harbour"))).passed
 
 
 def test_one_can_go_on_and_back_and_no_further_than_the_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def practice(arguments: argparse.Namespace) -> int:
     from tui.commands.dashboard import options
 
     try:
-        code = run(options(arguments, read_only=arguments.read_only, practice=True))
+        chosen = options(arguments, read_only=arguments.read_only, practice=True)
+        code = run(dataclasses.replace(chosen, tour=arguments.tour))
     finally:
         ended = _end()
     return code or ended
@@ -109,9 +111,7 @@ def disaster(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit({"schema": 1, **as_json(loss)})
         return Exit.DONE
-    print(f"The file that was synced: {'whole' if loss.synced_kept else 'lost'}.")
-    print(f"The letter: {loss.written} bytes were written and reported as done; {loss.arrived} are on the disk.")
-    print(f"The first word of it came afterwards, to whoever asked: {clean(loss.said)}.")
+    print(clean(str(loss), 400))
     return Exit.DONE
 
 

@@ -252,10 +252,24 @@ class Doing(Screen[None]):
         """Back to where the last jump came from."""
         raise NotImplementedError
 
+    # --- the tour -------------------------------------------------------------------------------------------------
+
+    def do_tour(self) -> None:
+        """Begin the tour, or end it."""
+        self.mooring.begin_or_end_tour()
+
+    def do_lesson_next(self) -> None:
+        """The next lesson."""
+        self.mooring.change_lesson(1)
+
+    def do_lesson_back(self) -> None:
+        """The lesson before."""
+        self.mooring.change_lesson(-1)
+
     # --- the rest -------------------------------------------------------------------------------------------------
 
     def do_theme(self) -> None:
-        """Light or dark."""
+        """Dark, light, or the terminal's own colours."""
         self.mooring.switch_theme()
 
     def do_screenshot(self) -> None:

@@ -80,6 +80,7 @@ class MainScreen(Doing):
             yield Pane(self.glyphs, id="detail")
             yield Pane(self.glyphs, id="welcome")
         yield Pane(self.glyphs, id="events")
+        yield Bar(self.glyphs, id="lesson")
         with Horizontal(id="filterbar"):
             yield Static(" / ", markup=False)
             yield FilterInput(self._leave_filter, "words, field:value, !not, ~nearly", "filter")
@@ -205,6 +206,7 @@ class MainScreen(Doing):
         self._fill_summary()
         self.fill_detail()
         self.fill_events()
+        self.fill_lesson()
         self._tell_found()
         self.tell_age()
 
@@ -254,6 +256,19 @@ class MainScreen(Doing):
         pane.show(self.guard.attempt("details", lines, lambda told: [told]))
         if self.has_class("-below"):
             self._grow_detail(pane)
+
+    def fill_lesson(self) -> None:
+        """Show the lesson of the tour, while there is one."""
+        touring = self.mooring.touring
+        self.set_class(touring is not None, "-touring")
+        if touring is None:
+            return
+        if self.selected is not None:
+            touring.row(self.selected, moved=False)
+        pane = self.query_one("#lesson", Bar)
+        lines = touring.lines(self.size.width - 2, self.glyphs)
+        pane.styles.height = len(lines)
+        pane.show(lines)
 
     def _grow_detail(self, pane: Pane) -> None:
         """Below the list, the picture takes what it needs, up to half of the room."""
@@ -340,6 +355,9 @@ class MainScreen(Doing):
     @on(KeyTable.Moved)
     def _moved(self) -> None:
         self.query_one("#detail", Pane).first_link()
+        if self.mooring.touring is not None and self.selected is not None:
+            self.mooring.touring.row(self.selected, moved=True)
+            self.fill_lesson()
         self.fill_detail()
         self.tell_age()
 

@@ -80,6 +80,7 @@ class PlanScreen(Dialog[Plan]):
             self._failure = result
         else:
             self.plan = result
+            self.mooring.plan_read(result)
         self.deafen()
         self._show()
 
