@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from safety.past import Past
     from safety.plan import Plan
 
-KEYS = "> next  < back  T ends the tour"
+KEYS = (" > next  < back  T ends the tour", " > < T")
+"""With words where there is room."""
 
 
 class Touring:
@@ -80,7 +81,8 @@ class Touring:
     def lines(self, width: int, glyphs: Glyphs) -> list[Line]:
         """The lesson, `width` cells wide: its title with the keys, then what to do, or what there was to learn."""
         title = Piece(f"{self.tour.headline()} ", "title")
-        keys = Piece(f" {KEYS}", "key")
+        fitting = [each for each in KEYS if width_of((title,)) + len(each) <= width]
+        keys = Piece((fitting or [""])[0], "key")
         rule = Piece(glyphs.rule * max(0, width - width_of((title, keys))), "rule")
         if not self.tour.passed:
             about = paragraph(self.tour.about(), width, "dim") if self.tour.about() else []
