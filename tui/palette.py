@@ -10,7 +10,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from tui.actions import key_name, why_not
-from tui.tricks import tricks
+from tui.tricks import LESSONS, tricks
 
 if TYPE_CHECKING:
     from tui.app import MooringApp
@@ -37,7 +37,7 @@ class MooringProvider(Provider):
         app = self.mooring
         found = []
         if app.can_practice and app.store.world is not None:
-            for trick in tricks(app.store.world.snapshot):
+            for trick in (*tricks(app.store.world.snapshot), *LESSONS):
                 run = functools.partial(app.play, trick)
                 found.append(Command(trick.text, trick.help, run, trick.first))
         context = app.main.context()

@@ -26,7 +26,7 @@ def tricks(snapshot: Snapshot) -> list[Trick]:
     disks = [disk.name for disk in snapshot.disks]
     found = [trick for portal, host in sorted(portals.items()) for trick in _portal(portal, host)]
     found += [trick for disk in sorted(disks) for trick in _disk(disk)]
-    return [*found, *LESSONS, Trick("Practice: end every fault", "Everything works again.", "clear", (), True)]
+    return [*found, Trick("Practice: end every fault", "Everything works again.", "clear", (), True)]
 
 
 LESSONS = (
