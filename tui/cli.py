@@ -258,7 +258,7 @@ def _add_via(parser: argparse.ArgumentParser) -> None:
 def _add_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "sessions")
     about = "ask a portal (SendTargets) or an iSNS server which targets there are"
-    discover = group.add("discover", "discover", about, json=True)
+    discover = group.add("discover", "discover", about, json=True, changes="discover")
     discover.add_argument("portal", nargs="?", help="address[:port], IPv6 in brackets")
     discover.add_argument("--isns", metavar="SERVER", help="ask this iSNS server instead: host[:port] (port 3205)")
     _add_via(discover)

@@ -22,8 +22,8 @@ FILE = Path("/etc/mooring/policy.toml")
 EVERYTHING = "everything"
 CHANGING = frozenset(
     {
-        *("attach", "engine-cleanup", "engine-stop", "isns", "login", "logout", "practice", "remove", "rescan"),
-        *("resume", "startup", "undo", "write"),
+        *("attach", "discover", "engine-cleanup", "engine-stop", "isns", "login", "logout", "practice", "remove"),
+        *("rescan", "resume", "startup", "undo", "write"),
     }
 )
 """The commands and orders that change something, as a policy names them."""
