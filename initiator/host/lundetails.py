@@ -12,6 +12,7 @@ from initiator.host.run import Helper, Stuck
 from initiator.model import Disk, Problem, Source
 from initiator.scsi import reservations
 from initiator.scsi.errors import ScsiFormatError
+from initiator.scsi.reservations import Ask, Claims
 
 _PREFIX = "kernel:p:"
 _ANSWER_BYTES = 8192
@@ -53,21 +54,20 @@ def read_registrations(
 ) -> tuple[dict[str, tuple[reservations.Registration, ...]], tuple[Problem, ...]]:
     """Who is registered with each of the kernel's disks (PERSISTENT RESERVE IN, READ FULL STATUS); needs root.
 
-    A disk that does not support it has nobody registered. Each question is asked by a child with a deadline: a device
-    without a path can hold it for minutes.
+    Of a target that does not tell names the keys are given; one that knows no reservations has nobody registered. Each
+    question is asked by a child with a deadline: a device without a path can hold it for minutes.
 
     Returns:
         By disk id, and why the others are not known.
     """
     found: dict[str, tuple[reservations.Registration, ...]] = {}
     problems = []
-    cdb = reservations.reserve_in(reservations.Ask.READ_FULL_STATUS, _ANSWER_BYTES)
     with Helper() as helper:
         for disk in disks:
             if disk.source is not Source.KERNEL or disk.device is None or disk.kind != "disk":
                 continue
             try:
-                found[disk.id] = _ask(helper, disk.device, cdb)
+                found[disk.id] = _registered(helper, disk.device)
             except (MooringError, ScsiFormatError) as error:
                 problems.append(Problem("registrations", disk.name, str(error)))
                 if isinstance(error, Stuck):
@@ -81,20 +81,32 @@ class NotTold(MooringError):  # noqa: N818 - says what happened
     code = "not-told"
 
 
-def _ask(helper: Helper, device: str, cdb: bytes) -> tuple[reservations.Registration, ...]:
+def _registered(helper: Helper, device: str) -> tuple[reservations.Registration, ...]:
+    """READ FULL STATUS tells names, and not every target knows it; READ KEYS is known to all that know reservations."""
+    told = _ask(helper, device, Ask.READ_FULL_STATUS)
+    if told is not None:
+        return reservations.parse_full_status(told)
+    keys = _ask(helper, device, Ask.READ_KEYS)
+    return () if keys is None else reservations.registered(Claims(reservations.parse_keys(keys)))
+
+
+def _ask(helper: Helper, device: str, what: Ask) -> bytes | None:
+    """One answer, cut to its length; None where the target does not know the question."""
+    cdb = reservations.reserve_in(what, _ANSWER_BYTES)
     args = {"path": device, "cdb": cdb, "length": _ANSWER_BYTES, "seconds": _SECONDS}
     status, host, sense, data = helper.call("sg_read", args, _DEADLINE).value
     if host:
         raise NotTold(f"the kernel could not ask {device} (host status {host})")
     if status == 2 and _not_supported(sense):
-        return ()
+        return None
     if status:
         raise NotTold(f"{device} answers with SCSI status {status:02x}h")
-    return reservations.parse_full_status(data[: reservations.answer_needs(data)])
+    told: bytes = data[: reservations.answer_needs(data)]
+    return told
 
 
 def _not_supported(sense: bytes) -> bool:
-    """ILLEGAL REQUEST (SPC-4, 4.5): the command is not there, so nobody can have registered."""
+    """ILLEGAL REQUEST (SPC-4, 4.5): the command, or this form of it, is not known."""
     if len(sense) < 3:
         return False
     fixed = sense[0] & 0x7F in (0x70, 0x71)

@@ -341,3 +341,11 @@ class Claims:
         """
         known = self.registrations or tuple(Registration(key, None) for key in self.keys.keys)
         return tuple(each for each in known if each.initiator != initiator)
+
+
+def registered(claims: Claims) -> tuple[Registration, ...]:
+    """Who is registered; where the target does not tell their names, their keys."""
+    holder = claims.reservation or Reservation(-1, 0)
+    return claims.registrations or tuple(
+        Registration(key, None, holder=holder.key in (key, 0), type=holder.type) for key in claims.keys.keys
+    )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from initiator.model import Severity, Source
+from initiator.names import clean
 from safety.advice.rule import Answer, Family, Hit, Host, Unsure
 
 FAMILY = Family("data")
@@ -33,9 +34,12 @@ def shared_lun(host: Host) -> Iterator[Answer]:
         if asked is None or disk.id not in asked:
             yield Unsure(disk.name, host.not_asked(disk))
             continue
-        others = {each.initiator or "an unnamed initiator" for each in asked[disk.id] if each.initiator not in names}
+        others = {each.initiator for each in asked[disk.id] if each.initiator is not None} - names
+        unnamed = [f"{each.key:#x}" for each in asked[disk.id] if each.initiator is None]
         if others:
-            yield Hit(disk.name, f"registered: {', '.join(sorted(others))}", about=disk.id)
+            yield Hit(disk.name, f"registered: {', '.join(map(clean, sorted(others)))}", about=disk.id)
+        elif unnamed:
+            yield Unsure(disk.name, f"the target does not tell whose the keys {', '.join(unnamed)} are")
 
 
 @FAMILY.rule(

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from initiator.engine.client import EngineClient
 from initiator.errors import MooringError
 from initiator.fabric import Fabric
 from initiator.host import hostfiles, lundetails, multipathconfig, nicsettings, services, ways
 from initiator.host.fabric import FabricReader
 from initiator.host.nodes import RecordReader, Records
-from initiator.model import Problem, Snapshot, Source
-from initiator.scsi.reservations import Registration
+from initiator.model import DiskState, Problem, Snapshot, Source
+from initiator.scsi.reservations import Claims, Registration, registered
 from safety.advice.facts import Facts
 
 T = TypeVar("T")
+_ENGINE_SECONDS = 3.0
+_ATTACHED = (DiskState.ATTACHED, DiskState.DEGRADED)
 
 
 class FactsReader:
@@ -27,9 +31,16 @@ class FactsReader:
         root: Where `etc`, `var`, `sys`, `proc` and `run` are. On another root than `/` only files are read: the kernel,
             systemd and the disks are those of this host.
         clock: Unix time.
+        engine: Who is asked about the engine's own disks.
     """
 
-    def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        clock: Callable[[], float] = time.time,
+        engine: EngineClient | None = None,
+    ) -> None:
+        self._engine = engine or EngineClient()
         self._root = root
         self._live = root == Path("/")
         self._clock = clock
@@ -94,14 +105,27 @@ class FactsReader:
         self._problems += fabric.problems if fabric else ()
         return fabric
 
-    def _registrations(self, snapshot: Snapshot) -> dict[str, tuple[Registration, ...]] | None:
-        disks = [disk for disk in snapshot.disks if disk.source is Source.KERNEL]
-        if disks and os.geteuid() != 0:
+    def _registrations(self, snapshot: Snapshot) -> dict[str, tuple[Registration, ...]]:
+        """Who is registered with the disks that could be asked."""
+        found: dict[str, tuple[Registration, ...]] = {}
+        kernel = [disk for disk in snapshot.disks if disk.source is Source.KERNEL]
+        if kernel and os.geteuid() != 0:
             self._problems.append(Problem("registrations", "disks", "only root may ask the disks"))
-            return None
-        found, problems = lundetails.read_registrations(disks)
-        self._problems += problems
+        elif kernel:
+            found, problems = lundetails.read_registrations(kernel)
+            self._problems += problems
+        for disk in snapshot.disks:
+            if disk.source is Source.ENGINE and disk.state in _ATTACHED:
+                told = self._ask("registrations", functools.partial(self._ask_engine, disk.id))
+                if told is not None:
+                    found[disk.id] = told
         return found
+
+    def _ask_engine(self, disk: str) -> tuple[Registration, ...]:
+        from initiator.engine.report import from_json
+
+        answer = self._engine.call("claims", timeout=_ENGINE_SECONDS, disk=disk)
+        return registered(from_json(Claims, answer["claims"]))
 
 
 def _hosts(snapshot: Snapshot, records: Records | None) -> list[str]:

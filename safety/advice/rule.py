@@ -20,7 +20,6 @@ from initiator.model import (
     Session,
     Severity,
     Snapshot,
-    Source,
     Volume,
     holds_data,
 )
@@ -146,8 +145,8 @@ class Host:
 
     def not_asked(self, disk: Disk) -> str:
         """Why it is not known who is registered with a disk."""
-        if disk.source is Source.ENGINE:
-            return "only disks of the kernel's initiator are asked who is registered with them"
+        if disk.device is None:
+            return "who is registered with it: only disks that are attached are asked"
         return f"who is registered with it: {self.facts.why('registrations')}"
 
     def path_links(self, disk: Disk) -> list[tuple[Path, Link]]:

@@ -12,7 +12,7 @@ from initiator.host import lundetails
 from initiator.host.lundetails import LunDetail
 from initiator.host.run import HelperFailed, HelperResult, run_helper
 from initiator.model import Disk, DiskState, Source
-from initiator.scsi.reservations import Registration, build_full_status
+from initiator.scsi.reservations import Keys, Registration, build_full_status, build_keys
 from tests.host.conftest import RealDisk
 from tests.host.kerneltree import KernelTree, naa
 
@@ -38,8 +38,8 @@ def test_what_a_path_says(tmp_path: Path) -> None:
 class Answering:
     """A helper whose disk answers as it is told: no device here has persistent reservations."""
 
-    def __init__(self, answer: tuple[int, int, bytes, bytes] | HelperFailed) -> None:
-        self.answer = answer
+    def __init__(self, *answers: tuple[int, int, bytes, bytes] | HelperFailed) -> None:
+        self.answers = list(answers)
         self.asked: list[dict[str, Any]] = []
 
     def __call__(self) -> Answering:
@@ -52,12 +52,13 @@ class Answering:
         return None
 
     def call(self, name: str, args: dict[str, Any], deadline: float) -> HelperResult:
-        assert (name, args["cdb"][:2]) == ("sg_read", b"\x5e\x03")
+        assert (name, args["cdb"][0]) == ("sg_read", 0x5E)
         assert deadline > args["seconds"]
         self.asked.append(args)
-        if isinstance(self.answer, HelperFailed):
-            raise self.answer
-        return HelperResult(self.answer)
+        answer = self.answers.pop(0)
+        if isinstance(answer, HelperFailed):
+            raise answer
+        return HelperResult(answer)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,8 @@ class Answering:
     [
         ((0, 0, b"", build_full_status(3, (ONE,)) + bytes(40)), (ONE,)),
         ((0, 0, b"", struct.pack(">II", 3, 0)), ()),
-        ((2, 0, NOT_SUPPORTED, b""), ()),
     ],
-    ids=["one", "none", "not supported"],
+    ids=["one", "none"],
 )
 def test_who_is_registered(
     answer: tuple[int, int, bytes, bytes], expected: tuple[Registration, ...], monkeypatch: pytest.MonkeyPatch
@@ -75,7 +75,16 @@ def test_who_is_registered(
     helper = Answering(answer)
     monkeypatch.setattr(lundetails, "Helper", helper)
     assert lundetails.read_registrations((DISK,)) == ({DISK.id: expected}, ())
-    assert [asked["path"] for asked in helper.asked] == ["/dev/mapper/mail"]
+    assert [(asked["path"], asked["cdb"][1]) for asked in helper.asked] == [("/dev/mapper/mail", 3)]
+
+
+def test_a_target_that_does_not_know_the_names_tells_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    not_known = (2, 0, NOT_SUPPORTED, b"")
+    keys = (0, 0, b"", build_keys(Keys(3, (7, 9))))
+    monkeypatch.setattr(lundetails, "Helper", Answering(not_known, keys))
+    assert lundetails.read_registrations((DISK,)) == ({DISK.id: (Registration(7, None), Registration(9, None))}, ())
+    monkeypatch.setattr(lundetails, "Helper", Answering(not_known, not_known))
+    assert lundetails.read_registrations((DISK,)) == ({DISK.id: ()}, ())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from initiator.host.links import read_links
 from initiator.host.nodes import Records
 from initiator.model import Severity, Snapshot
 from initiator.names import clean
+from initiator.scsi.reservations import Registration
 from safety.advice.catalogue import RULES, Advice, advise, at_least
 from safety.advice.facts import Facts
 from safety.advice.rule import Rule
@@ -139,6 +140,15 @@ def test_each_mount_of_a_volume_has_an_order_of_its_own_and_those_elsewhere_have
     facts = host.facts(mounts_after={**(host.facts().mounts_after or {}), "/srv/hand": frozenset({"-.mount"})})
     findings = advise(host.snapshot(volumes=(host.volume(), hand, inside)), facts).findings
     assert [(found.rule, found.subject) for found in findings] == [("boot/unmount-order", "/srv/hand")]
+
+
+def test_keys_whose_owner_is_not_told_are_not_another_hosts() -> None:
+    asked = {host.DISK: (Registration(7, None), Registration(9, host.US))}
+    advice = advise(host.snapshot(), host.facts(registrations=asked))
+    assert advice.findings == ()
+    assert [(blank.rule, "whose the keys 0x7 are" in blank.reason) for blank in advice.unknown] == [
+        ("data/shared-lun", True)
+    ]
 
 
 def test_a_loopback_session_needs_no_advice_on_cables() -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from initiator import inventory
+from initiator.engine.client import EngineClient
+from initiator.engine.report import to_json
+from initiator.errors import MooringError
 from initiator.host import hostfiles, services
 from initiator.host.nodes import Records
 from initiator.host.run import Finished
-from initiator.model import Problem
+from initiator.model import Disk, DiskState, Problem, Snapshot, Source
+from initiator.scsi.reservations import Claims, Keys, Registration
 from safety.advice.catalogue import RULES, advise
 from safety.advice.reading import FactsReader, read_facts
 from tests.host.kerneltree import KernelTree
@@ -85,6 +90,27 @@ def test_records_of_which_one_may_not_be_read_prove_nothing(tree: KernelTree, mo
     facts = reader.read(inventory.read(tree.root))
     assert (facts.records, facts.secrets) == (None, None)
     assert facts.why("records") == "only root may read node records"
+
+
+class Engine(EngineClient):
+    """An engine that answers about one of its two disks."""
+
+    def call(self, method: str, timeout: float | None = None, **params: Any) -> Any:
+        assert (method, timeout is not None and timeout < 10) == ("claims", True)
+        if params["disk"] != "engine:d:1":
+            raise MooringError("no session leads to it", code="no-path")
+        claims = Claims(Keys(1, (7,)), None, (Registration(7, "iqn.2026-11.com.example:host8"),))
+        return {"initiator": "iqn.2026-11.com.example:host7", "claims": to_json(claims)}
+
+
+def test_the_engine_is_asked_about_its_own_disks() -> None:
+    disks = tuple(
+        Disk(f"engine:d:{number}", "d", state, Source.ENGINE, None, 1)
+        for number, state in enumerate((DiskState.AVAILABLE, DiskState.ATTACHED, DiskState.DEGRADED))
+    )
+    facts = FactsReader(engine=Engine()).read(Snapshot("x", 0.0, disks=disks))
+    assert facts.registrations == {"engine:d:1": (Registration(7, "iqn.2026-11.com.example:host8"),)}
+    assert facts.why("registrations") == "no session leads to it"
 
 
 def test_this_host_can_be_read() -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from initiator.api import Order, Session, Type
 from initiator.practice.target import Target
-from initiator.scsi.reservations import Claims, Keys, Registration, Reservation
+from initiator.scsi.reservations import Claims, Keys, Registration, Reservation, registered
 from tests.practice.conftest import OPEN, target
 from tui import cli
-from tui.commands.reservations import registrations
 from tui.exits import Exit
 
 __all__ = ["target"]
@@ -54,6 +53,6 @@ async def test_another_host_that_holds_a_disk_is_named(target: Target, capsys: p
 def test_keys_without_names_are_shown_too() -> None:
     keys = Keys(7, (1, 2))
     told = (Registration(1, None, holder=True, type=5), Registration(2, None, type=5))
-    assert registrations(Claims(keys, Reservation(1, 5))) == told
-    assert [each.holder for each in registrations(Claims(keys))] == [False, False]
-    assert [each.holder for each in registrations(Claims(keys, Reservation(0, 8)))] == [True, True]
+    assert registered(Claims(keys, Reservation(1, 5))) == told
+    assert [each.holder for each in registered(Claims(keys))] == [False, False]
+    assert [each.holder for each in registered(Claims(keys, Reservation(0, 8)))] == [True, True]

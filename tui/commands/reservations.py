@@ -16,7 +16,7 @@ from initiator.errors import MooringError
 from initiator.host.lundetails import read_registrations
 from initiator.model import Disk, Snapshot, Source
 from initiator.names import clean
-from initiator.scsi.reservations import Claims, Registration, Reservation
+from initiator.scsi.reservations import Claims, Registration, Reservation, registered
 from tui.commands.common import emit, login_config, need_root, snapshot
 from tui.exits import Exit
 from tui.export import table
@@ -46,14 +46,14 @@ async def _over_own_session(arguments: argparse.Namespace) -> tuple[str, Sequenc
     session = EngineSession(config)
     await session.start()
     try:
-        return config.initiator, registrations(await probe.run(session, arguments.lun, read_claims()))
+        return config.initiator, registered(await probe.run(session, arguments.lun, read_claims()))
     finally:
         await session.logout()
 
 
 def _of_engine(disk: Disk) -> tuple[str, Sequence[Registration]]:
     answer = EngineClient().call("claims", timeout=60.0, disk=disk.id)
-    return str(answer["initiator"]), registrations(from_json(Claims, answer["claims"]))
+    return str(answer["initiator"]), registered(from_json(Claims, answer["claims"]))
 
 
 def _of_kernel(found: Snapshot, disk: Disk) -> tuple[str, Sequence[Registration]]:
@@ -64,14 +64,6 @@ def _of_kernel(found: Snapshot, disk: Disk) -> tuple[str, Sequence[Registration]
         raise MooringError(f"{clean(disk.name)}: {why}", code="not-told")
     names = {session.initiator for session in found.sessions if session.target == disk.target and session.initiator}
     return next(iter(names), ""), told[disk.id]
-
-
-def registrations(claims: Claims) -> tuple[Registration, ...]:
-    """Who is registered; where the target does not tell their names, their keys."""
-    holder = claims.reservation or Reservation(-1, 0)
-    return claims.registrations or tuple(
-        Registration(key, None, holder=holder.key in (key, 0), type=holder.type) for key in claims.keys.keys
-    )
 
 
 def _row(each: Registration, ours: str) -> dict[str, Any]:
