@@ -63,6 +63,7 @@ systemctl start srv-mail.mount
 """
 CARELESS = f"""
 set -e
+mkdir -p /var/target/pr  # LIO writes down who registers, and refuses where it cannot
 sg_persist --out --register --param-sark=1 $(ls /dev/disk/by-path/ip-10.9.1.2*-lun-0) >/dev/null
 chmod 644 /etc/iscsi/nodes/{TARGET}/10.9.1.2,*/default
 sed -i s/_netdev,// /etc/fstab
