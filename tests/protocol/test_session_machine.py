@@ -27,8 +27,8 @@ from initiator.protocol.pdu import (
     LogoutResponse,
     NopIn,
     NopOut,
-    Pdu,
     Reject,
+    Response,
     ScsiCommand,
     TaskManagement,
     TaskManagementResponse,
@@ -84,7 +84,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.submitted: list[Task] = []
         self.contents: dict[int, bytes] = {}
         self.commands: dict[int, Command] = {}
-        self.owed: list[Callable[[], Pdu]] = []
+        self.owed: list[Callable[[], Response]] = []
         self.expected: dict[int, bytes] = {}
         self.broken = False
 
@@ -180,7 +180,7 @@ class SessionMachine(RuleBasedStateMachine):
                 case _:
                     raise AssertionError(f"not expected here: {pdu}")
 
-    def owe(self, pdu: Pdu) -> None:
+    def owe(self, pdu: Response) -> None:
         self.owed.append(lambda: pdu)
 
     def number(self, cmd_sn: int, *, immediate: bool) -> None:
@@ -223,7 +223,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.rig.feed(self.rig.number(self.owed.pop(pick % len(self.owed))()))
         self.take()
 
-    def managed(self, request: TaskManagement) -> Pdu:
+    def managed(self, request: TaskManagement) -> Response:
         """Done, or refused; what it ends gets no other answer (11.6.1)."""
         response = self.dice.choice([0, 0, 255])
         if request.function == ABORT_TASK:
