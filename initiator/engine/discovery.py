@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 
@@ -11,6 +12,7 @@ from initiator.engine.challenges import CHALLENGES
 from initiator.engine.connect import Connected, connect
 from initiator.model import Portal
 from initiator.protocol.chap import DEFAULT_ORDER, Chap
+from initiator.protocol.dialogue import Dialogue
 from initiator.protocol.errors import ConnectionLost, IscsiError
 from initiator.protocol.keys import CRC32C, NONE, Offer
 from initiator.protocol.login import LoginConfig, random_isid
@@ -21,6 +23,8 @@ __all__ = ["OFFER", "DiscoveredTarget", "discover"]
 
 OFFER = Offer(header_digest=(NONE, CRC32C), data_digest=(NONE, CRC32C), max_recv_data_segment_length=65536)
 """A list is short and TCP guards it well enough; a target that insists on digests gets them."""
+
+log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 65536
 _LOGOUT_SECONDS = 2.0
@@ -71,7 +75,7 @@ async def discover(
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    connected = await connect(portal, config, timeout)
+    connected = await connect(portal, config, timeout, listen=_log)
     with connected.sock:
         try:
             async with asyncio.timeout_at(deadline):
@@ -84,6 +88,11 @@ async def discover(
             ) from None
         except OSError as error:
             raise ConnectionLost(f"{connected.portal}: {error.strerror or error}", code="connection-broken") from error
+
+
+def _log(dialogue: Dialogue) -> None:
+    for line in dialogue.lines:
+        log.info("discovery: %s", line)
 
 
 async def _ask(connected: Connected) -> list[DiscoveredTarget]:

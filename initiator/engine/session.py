@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
-import socket
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from initiator.engine import oneshot
 from initiator.engine.connect import Connected, connect
 from initiator.engine.drain import Drain
 from initiator.engine.liveness import TICK, Liveness
+from initiator.engine.recorded import Recorded
 from initiator.engine.session_config import Completed, SessionConfig
-from initiator.engine.tap import Trace, retap
 from initiator.engine.transport import Transport
 from initiator.engine.waiting import Waiting, fail, outcome_unknown, sort_lost
 from initiator.model import SessionState, Severity
-from initiator.protocol.dialogue import Dialogue
 from initiator.protocol.errors import ConnectionLost, IscsiError, LocalProtocolError, LoginError
 from initiator.protocol.keys import Params
 from initiator.protocol.session import (
     AsyncEvent,
-    Counters,
     Event,
     FullFeature,
     LoggedOut,
@@ -48,7 +43,7 @@ _WAITING_FOR_LOGOUT = 0x0C
 log = logging.getLogger(__name__)
 
 
-class EngineSession:
+class EngineSession(Recorded):
     """A session with one target through one portal.
 
     Attributes:
@@ -72,7 +67,7 @@ class EngineSession:
     """
 
     def __init__(self, config: SessionConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.portal = config.portal
         self.state = SessionState.LOGGED_OUT
         self.reason: str | None = "not started"
@@ -80,19 +75,16 @@ class EngineSession:
         self.params: Params | None = None
         self.tsih = 0
         self.reconnects = 0
-        self.counters = Counters()
         self.rtt_us: float | None = None
         self.local_address: tuple[str, int] | None = None
         self.peer_address: tuple[str, int] | None = None
         self.notes: tuple[str, ...] = ()
-        self.dialogue: tuple[str, ...] = ()
         self.on_state: Callable[[Any], None] | None = None
         self.on_event: Callable[[Any, str, Severity], None] | None = None
         self.on_lost: Callable[[Any, Sequence[Task]], None] | None = None
         self.on_sense: Callable[[Any, bytes, Sense], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._stored_portal = config.portal
-        self._transport: Transport | None = None
         self._open: Transport | None = None  # the transport while it takes commands
         self._waiting = Waiting()
         self._reconnecting: asyncio.Task[None] | None = None
@@ -104,14 +96,6 @@ class EngineSession:
         self._logged_out: asyncio.Future[LoggedOut] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._ended = False
-        self._trace: Trace | None = None
-        self._counted = Counters()
-        """What was counted when the present connection was made."""
-
-    @property
-    def connection_counters(self) -> Counters:
-        """What has gone through over the present connection, or the last one."""
-        return self.counters.since(self._counted)
 
     @property
     def isid(self) -> bytes:
@@ -126,26 +110,6 @@ class EngineSession:
     def tcp_info(self) -> bytes | None:
         """The kernel's `struct tcp_info` of the connection, or None while there is none."""
         return None if self._transport is None else self._transport.tcp_info()
-
-    @property
-    def traced(self) -> bool:
-        """True while it is recorded."""
-        return self._trace is not None
-
-    def record(self, trace: Trace | None) -> None:
-        """Record everything that goes over this session's connections from now on, or stop that."""
-        self._trace = trace
-        transport = self._transport
-        if transport is not None and not transport.closed:
-            transport.swap(partial(retap, trace=trace, clean=lambda: not transport.core.inside_pdu))
-
-    def _heard(self, dialogue: Dialogue) -> None:
-        """Keep what was said in a login; the log has it once, however often the same is said."""
-        lines = tuple(dialogue.lines)
-        if lines != self.dialogue:
-            self.dialogue = lines
-            for line in lines:
-                log.info("%s: %s", self.config.target, line)
 
     # Commands
 
@@ -256,9 +220,10 @@ class EngineSession:
     # Connecting
 
     async def _connect(self) -> Connected:
-        make = socket.socket if self._trace is None else self._trace.make
         config = self.config
-        return await connect(self._stored_portal, config.login, config.login_timeout, make=make, listen=self._heard)
+        return await connect(
+            self._stored_portal, config.login, config.login_timeout, make=self._socket_maker, listen=self._heard
+        )
 
     def _established(self, connected: Connected) -> None:
         """A fresh connection: everything of the old one is gone, so that nothing can mix (7.15)."""
@@ -269,7 +234,7 @@ class EngineSession:
         self.peer_address = connected.sock.getpeername()[:2]
         self._wait = result.params.default_time2wait
         self._drain = None
-        self._counted = dataclasses.replace(self.counters)
+        self._count_from_here()
         core = FullFeature(
             result.params,
             result,
@@ -401,6 +366,7 @@ class EngineSession:
                 self._answered_logout(transport, event)
             case Negotiated(params, error):
                 self.params = params
+                log.info("%s: negotiated again: %s", self.config.target, error or params.as_text())
                 if error is not None:
                     self._tell(f"a negotiation failed, and what was agreed before stays: {error}", Severity.WARN)
 

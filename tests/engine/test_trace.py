@@ -203,7 +203,7 @@ async def test_a_login_that_fails_is_in_the_log_and_in_the_file(
     file = io.BytesIO()
     session = EngineSession(config(target, secret="a secret of no use"))
     session.record(Trace(Writer(file, LIMIT)))
-    with caplog.at_level("INFO", logger="initiator.engine.session"):
+    with caplog.at_level("INFO", logger="initiator.engine.recorded"):
         for _ in range(2):
             with contextlib.suppress(LoginError):
                 await session.start()

@@ -74,8 +74,12 @@ async def settle(session: EngineSession) -> None:
     raise AssertionError("unit attentions without end")
 
 
-async def test_discovery(target: Target) -> None:
-    found = await discover(target.config.portals[0], NAME)
+async def test_discovery(target: Target, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="initiator.engine.discovery"):
+        found = await discover(target.config.portals[0], NAME)
+    said = [record.getMessage() for record in caplog.records]
+    assert "SessionType=Discovery" in said[1]
+    assert said[-1].startswith("discovery: agreed: ")
     assert [one.name for one in found] == [OPEN, LOCKED]
     assert all(one.portals == target.config.portals for one in found)
 
