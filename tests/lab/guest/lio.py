@@ -2,8 +2,7 @@
 
 A specification is `{"disks": {NAME: {"size": BYTES, "serial": TEXT}}, "targets": {IQN: {"luns": [NAME],
 "portals": ["ADDRESS:PORT"], "chap": [USER, SECRET], "mutual": [USER, SECRET], "digests": "CRC32C"}}}`; the last three
-may be left out, and `"first"` says with which number the disks begin. Run it with `nsenter --net=…` to have the
-portals in that network namespace.
+may be left out. Run it with `nsenter --net=…` to have the portals in that network namespace.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ def make(spec: dict[str, Any]) -> None:
     subprocess.run(["modprobe", "-a", "target_core_mod", "target_core_file", "iscsi_target_mod"], check=True)
     STORE.mkdir(exist_ok=True)
     (ROOT / "iscsi").mkdir(exist_ok=True)
-    numbered = enumerate(spec["disks"].items(), spec.get("first", 0))
-    disks = {name: _disk(number, name, disk) for number, (name, disk) in numbered}
+    disks = {name: _disk(number, name, disk) for number, (name, disk) in enumerate(spec["disks"].items())}
     for iqn, target in spec["targets"].items():
         _target(ROOT / "iscsi" / iqn / "tpgt_1", target, disks)
 
