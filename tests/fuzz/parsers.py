@@ -21,7 +21,7 @@ from initiator.host import (
     sessionstats,
     tcp,
 )
-from initiator.protocol import address, keys, text
+from initiator.protocol import address, isns, isns_nodes, keys, text
 from initiator.protocol.digest import crc32c, wire
 from initiator.protocol.errors import DigestError
 from initiator.protocol.pdu import DataIn, Framer, Pdu, frame_length, padded
@@ -216,3 +216,46 @@ def lines(data: bytes) -> None:
     with contextlib.suppress(rpc.FormatError):
         for at in range(0, len(rest), step):
             list(reader.feed(rest[at : at + step]))
+
+
+_ANSWERS: tuple[Callable[[isns.Answer], object], ...] = (
+    isns_nodes.parse_next,
+    isns_nodes.parse_registered,
+    isns_nodes.parse_entity,
+    lambda answer: isns_nodes.parse_nodes(answer.operating).targets,
+)
+
+
+def name_server(data: bytes) -> None:
+    """What an iSNS server sends: PDUs in pieces, or one payload under every reading that there is."""
+    cut = Cut(data)
+    flags = cut.byte()
+    if flags & 1:
+        reader, step, stream = isns.Reader(), (1, 7, 64, 4096)[flags >> 1 & 3], cut.rest()
+        messages: list[isns.Message] = []
+        with contextlib.suppress(MooringError):
+            for at in range(0, len(stream), step):
+                messages += reader.feed(stream[at : at + step])
+    else:
+        messages = [isns.Message(cut.byte() | (flags & 2) << 14, 1, cut.rest())]
+    for message in messages:
+        with contextlib.suppress(MooringError):
+            back = isns.Reader().feed(message.encode())
+            assert back == [message]
+        with contextlib.suppress(MooringError):
+            isns_nodes.parse_notice(message)
+        with contextlib.suppress(MooringError):
+            reply = isns_nodes.answer_to(message)
+            assert reply is None or reply.is_answer
+        with contextlib.suppress(MooringError):
+            given = isns.decode_attributes(message.payload)
+            assert isns.decode_attributes(isns.encode_attributes(given)) == given
+        with contextlib.suppress(MooringError):
+            function = isns.Function(message.function & 0x7FFF) if message.function & 0x7FFF in _FUNCTIONS else None
+            answer = isns.parse_answer(message, function or isns.Function.QUERY, "a question")
+            for read in _ANSWERS:
+                with contextlib.suppress(MooringError):
+                    read(answer)
+
+
+_FUNCTIONS = frozenset(isns.Function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from initiator.protocol import isns
 from initiator.protocol.pdu import LoginResponse, NopIn, ScsiResponse
 from tests.fuzz import logins, parsers, sessions
 
@@ -24,6 +25,14 @@ _TEXT = b"HeaderDigest=CRC32C,None\0MaxBurstLength=0x40000\0InitialR2T=Yes\0CHAP
 _LIST = b"TargetName=iqn.2026-11.io.mooring:a\0TargetAddress=[::1]:3260,1\0TargetAddress=host,2\0"
 _MOUNT = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
 
+_NODE = (
+    isns.text(isns.Tag.NAME, "iqn.2026-11.io.mooring:a"),
+    isns.DELIMITER,
+    isns.number(isns.Tag.NODE_TYPE, 1),
+    isns.address(isns.Tag.PORTAL_ADDRESS, "192.0.2.1"),
+    isns.number(isns.Tag.PORTAL_PORT, 3260),
+)
+
 TARGETS: dict[str, Target] = {
     "pdu": Target(
         parsers.pdu,
@@ -38,6 +47,13 @@ TARGETS: dict[str, Target] = {
     "host": Target(parsers.host, (b"\x01" + _MOUNT, b"\0node.name = a\nnode.conn[0].address = ::1\n")),
     "names": Target(parsers.outside_names, (b"iqn.2026-11.io.mooring:a", b"[fe80::1%eth0]:3260,1", b"512M"), 256),
     "lines": Target(parsers.lines, (b'\7{"id":1,"method":"status"}\n',)),
+    "isns": Target(
+        parsers.name_server,
+        (
+            b"\2\2" + bytes(4) + isns.encode_attributes(_NODE),
+            b"\3" + isns.Message(isns.Function.SCN, 1, isns.encode_attributes(_NODE)).encode(isns.Flag.SERVER),
+        ),
+    ),
     "login": Target(logins.login, (b"\0\x20\1\1\1\1\1\1\x20\1\1\1", b"\2\0\x10AuthMethod=CHAP\0\0")),
     "discovery": Target(logins.discovery, (b"\1" + bytes((len(_LIST),)) + _LIST, b"\0\0\2\0\1\0")),
     "practice-login": Target(logins.practice_login, (b"\x0d\x15SessionType=Discovery\0",)),
