@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from safety import claims
 from safety.claims import DeviceClaim
 from safety.evidence import read_facts
 from safety.facts import Facts
+from safety.journal import process_start
 from safety.scope import Extent
 from safety.world import Busy, Claim, Ends, LoopState, StepError, Unreadable
 
@@ -136,12 +138,53 @@ class Host:
                 raise Busy(f"{mountpoint} is in use.") from error
             raise
 
+    def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
+        """Unmount in the mount namespace of a process."""
+        try:
+            run_helper("umount_in", {"pid": pid, "namespace": namespace, "path": mountpoint}, deadline)
+        except HelperFailed as error:
+            if error.errno == errno.EBUSY:
+                raise Busy(f"{mountpoint} is in use in the mount namespace of process {pid}.") from error
+            raise StepError(f"{mountpoint} in the mount namespace of process {pid}: {error}.", code="umount") from error
+
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         """Run mount(8)."""
         done = run(["mount", *arguments], deadline)
         if done.returncode != 0:
             reason = clean(done.stderr.strip(), 300) or f"exit status {done.returncode}"
             raise StepError(f"mount {' '.join(arguments)}: {reason}.", code="mount")
+
+    def terminate(self, pid: int, started: int) -> None:
+        """Ask a process to end; through a descriptor of it, so that no other one can be hit."""
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if process_start(pid) == started:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(handle)
+
+    def alive(self, pid: int, started: int) -> bool:
+        """Whether the process that was started then is still there."""
+        return process_start(pid) == started
+
+    def masked(self, unit: str) -> bool:
+        """Whether a unit of systemd is masked until the next boot (systemctl(1), mask --runtime)."""
+        try:
+            return os.readlink(f"/run/systemd/system/{unit}") == "/dev/null"
+        except OSError:
+            return False
+
+    def systemctl(self, arguments: Sequence[str], deadline: float) -> None:
+        """Give systemd an order."""
+        done = run(["systemctl", *arguments], deadline)
+        if done.returncode != 0:
+            reason = clean(done.stderr.strip(), 300) or f"exit status {done.returncode}"
+            raise StepError(f"systemctl {' '.join(arguments)}: {reason}.", code="systemd")
 
     def scratch(self) -> str:
         """An empty folder in Mooring's own runtime folder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from initiator.errors import BadInputError, MooringError
@@ -122,6 +122,10 @@ class KernelHost:
         """Tell multipathd of a path; that it says no is for the caller to see in what comes of it."""
         return self._tell(f"add path {route.kname}", refused=True)
 
+    def queue(self, name: str, *, on: bool) -> None:
+        """Tell multipathd whether a map may queue; whether it does is for the caller to see."""
+        self._tell(f"{'restorequeueing' if on else 'disablequeueing'} map {name}", refused=True)
+
     def _tell(self, command: str, *, refused: bool) -> bool:
         with Multipathd() as daemon:
             try:
@@ -147,17 +151,17 @@ class KernelHost:
 
     def online(self, route: Route, deadline: float) -> None:
         """Set a path running that is offline."""
-        self._write(route, "state", "running\n", "offline", deadline)
+        self._write(route, "state", "running\n", ("offline",), deadline)
 
     def delete(self, claim: PathClaim | None, route: Route, deadline: float) -> None:
         """Delete a path."""
         if claim is None:
-            self._write(route, "delete", "1", "offline", deadline)
+            self._write(route, "delete", "1", ("offline", "transport-offline"), deadline)
             return
         fd = _real(claim).delete_fd
         run_helper("write_attribute", {"fd": fd, "text": "1"}, deadline, pass_fds=(fd,))
 
-    def _write(self, route: Route, name: str, text: str, state: str, deadline: float) -> None:
+    def _write(self, route: Route, name: str, text: str, states: Collection[str], deadline: float) -> None:
         """Write an attribute of a path that nobody has claimed, after making sure which path it is.
 
         Everything goes through one open folder, so that another device with the same name cannot be hit.
@@ -173,8 +177,10 @@ class KernelHost:
         except OSError as error:
             raise StepError(f"Path {route.hctl}: {error.strerror}.", code="gone") from error
         try:
-            if found != state:
-                raise StepError(f"Path {route.hctl} is {found}, not {state}.", code="changed", fix="resume, or undo")
+            if found not in states:
+                raise StepError(
+                    f"Path {route.hctl} is {found}, not {' or '.join(states)}.", code="changed", fix="resume, or undo"
+                )
             run_helper("write_attribute", {"fd": handle, "text": text}, deadline, pass_fds=(handle,))
         finally:
             os.close(handle)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
+from xml.etree import ElementTree
 
 from initiator import places as folders
 from initiator.errors import MooringError
+from initiator.host import agents, hostfiles, sysfs
 from initiator.host import mounts as mounts_
 from initiator.host.mounts import Mount
+from initiator.host.services import Automount
 from initiator.host.usage import Kind, Opener, Usage, read_usage
 from initiator.model import Problem, Source
-from safety.facts import Export, Facts, LoopUse, Memory, Other, SystemUse, User
+from safety.facts import Entry, Export, Facts, LoopUse, Memory, Other, SystemUse, User
 from safety.facts_kernel import KernelFacts
 from safety.identity import Identity
+from safety.journal import process_start
 from safety.places import journal_dir, open_removals
 from safety.scope import Extent
 
@@ -46,20 +52,49 @@ def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -
     usage = _settled_usage(root, _devices(extent, kernel))
     others, journal_problems = _others(extent, own_journal)
     live = root == Path("/")
-    return Facts(
+    told: list[Problem] = []
+    found = Facts(
         mounts=usage.mounts,
-        users=tuple(User(one.pid, one.comm, _HOW[one.kind], one.path) for one in usage.openers if not _is_checker(one)),
+        users=tuple(_user(one, live) for one in usage.openers if not _is_checker(one)),
         loops=tuple(LoopUse(one.kname, one.dev, one.file, one.on) for one in usage.loops),
         superblocks=usage.superblocks,
         exports=_exports(usage),
         system=tuple(_system(usage.mounts, live)),
         memory=read_memory(root),
         others=others,
+        entries=_read(root, _entries, "entries", "fstab and crypttab", told),
+        automounts=_read(root, _automounts, "units", "systemd's automounts", told),
+        cluster=_read(root, agents.read_cluster, "cluster", "Pacemaker's configuration", told),
         filesystem_devs=usage.filesystem_devs,
         permitted=os.geteuid() == 0,
-        problems=(*usage.problems, *journal_problems, *kernel_problems),
         kernel=kernel,
     )
+    return dataclasses.replace(found, problems=(*usage.problems, *journal_problems, *kernel_problems, *told))
+
+
+T = TypeVar("T")
+
+
+def _read(
+    root: Path, read: Callable[[Path], tuple[T, ...]], source: str, subject: str, problems: list[Problem]
+) -> tuple[T, ...]:
+    """One reading of what brings disks back; a problem where it cannot be had."""
+    try:
+        return read(root)
+    except OSError as error:
+        problems.append(Problem(source, subject, error.strerror or str(error)))
+    except (MooringError, ElementTree.ParseError) as error:
+        problems.append(Problem(source, subject, str(error)))
+    return ()
+
+
+def _entries(root: Path) -> tuple[Entry, ...]:
+    mounts = [Entry("/etc/fstab", one.spec, one.mountpoint, one.options) for one in hostfiles.read_fstab(root)]
+    return (*mounts, *(Entry("/etc/crypttab", one.spec, one.name) for one in agents.read_crypttab(root)))
+
+
+def _automounts(root: Path) -> tuple[Automount, ...]:
+    return agents.read_automounts() if root == Path("/") else ()
 
 
 def _kernel(root: Path, extent: Extent) -> tuple[KernelFacts | None, tuple[Problem, ...]]:
@@ -76,6 +111,20 @@ def _devices(extent: Extent, kernel: KernelFacts | None) -> set[str]:
     """`major:minor` of the disks that leave the host, and of every path that goes."""
     own = {part.disk.dev for part in extent.parts if part.whole and part.disk.dev is not None}
     return own | {path.dev for path in (kernel.paths if kernel else ()) if path.dev is not None}
+
+
+def _user(opener: Opener, live: bool) -> User:
+    """Who uses it. Nobody is to end the first process, nor this one and those that it came from."""
+    mine = {1, *_ancestors(os.getpid())}
+    started = process_start(opener.pid) if live and opener.pid not in mine else None
+    return User(opener.pid, opener.comm, _HOW[opener.kind], opener.path, started)
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        yield pid
+        fields = (sysfs.read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+        pid = int(fields[1]) if len(fields) > 1 else 0
 
 
 def _is_checker(opener: Opener) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from initiator.errors import MooringError
-from initiator.host import block, blockreader, kmsg, sysfs
+from initiator.host import block, blockreader, kmsg, lundetails, sysfs
 from initiator.host.multipathd import Daemon, Multipathd
 from initiator.host.nodes import Records, read_records
-from initiator.host.scsipaths import ScsiSession, read_paths, read_traffic
+from initiator.host.scsipaths import ScsiPath, ScsiSession, read_paths, read_traffic
 from initiator.host.stacks import Array, VolumeGroup, read_array, read_groups, uses_lvm
 from initiator.model import BlockNode, Problem
+from initiator.scsi.reservations import Registration
 from safety.facts_kernel import KernelFacts, Record
 from safety.scope import Extent
 
@@ -36,6 +38,7 @@ def read_kernel_facts(root: Path, extent: Extent) -> tuple[KernelFacts, tuple[Pr
     records = read_records(root)
     problems += block_problems
     devs = {path.dev for path in paths if path.dev} | {part.disk.dev for part in extent.parts if part.disk.dev}
+    registrations = _registrations(root, extent, paths, problems)
     traffic = ((path.hctl, read_traffic(path.hctl, root)) for path in paths)
     return (
         KernelFacts(
@@ -51,10 +54,24 @@ def read_kernel_facts(root: Path, extent: Extent) -> tuple[KernelFacts, tuple[Pr
             multipathd=_multipathd(root),
             groups=_groups(root, nodes, devs, problems),
             arrays=_arrays(root, nodes, devs),
-            back=_back(root),
+            back=_back(root, found.paths),
+            registrations=registrations,
         ),
         tuple(problems),
     )
+
+
+def _registrations(
+    root: Path, extent: Extent, paths: Iterable[ScsiPath], problems: list[Problem]
+) -> tuple[tuple[str, tuple[Registration, ...]], ...]:
+    """Asks the disks over paths that are running; what is offline by now was asked before."""
+    running = {f"{PATH}{path.hctl}" for path in paths if path.state == "running"}
+    asked = [part.disk for part in extent.parts if any(path.id in running for path in part.paths)]
+    if root != Path("/") or os.geteuid() != 0:
+        return ()
+    found, failed = lundetails.read_registrations(asked)
+    problems += failed
+    return tuple(found.items())
 
 
 def _startup(records: Records, session: ScsiSession) -> str | None:
@@ -78,14 +95,17 @@ def _discoveryd(records: Records) -> tuple[str, ...]:
     )
 
 
-def _back(root: Path) -> tuple[tuple[str, float], ...] | None:
-    """From the log of the running kernel; a recorded tree has none."""
+def _back(root: Path, paths: Iterable[ScsiPath]) -> tuple[tuple[str, float], ...] | None:
+    """From the log of the running kernel, a path that was only now attached too; a recorded tree has none."""
     if root != Path("/"):
         return ()
     try:
-        return tuple(kmsg.reinstated(kmsg.read_kmsg()).items())
+        told = kmsg.read_kmsg()
     except OSError:
         return None
+    attached = {line.what: line.at for line in told if line.kind == "attached"}
+    found = {path.dev: attached[path.hctl] for path in paths if path.dev is not None and path.hctl in attached}
+    return tuple({**found, **kmsg.reinstated(told)}.items())
 
 
 def _multipathd(root: Path) -> str:

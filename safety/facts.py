@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from initiator.host.agents import Resource
 from initiator.host.mounts import Mount
+from initiator.host.services import Automount
 from initiator.judgement import SETTLE
 from initiator.model import Problem
 from safety.facts_kernel import KernelFacts
@@ -23,6 +25,8 @@ class User:
     how: str
     """`open file`, `current folder`, `root folder`, `program`, `mapped file`, `open device`, …"""
     path: str
+    started: int | None = None
+    """Start time in clock ticks since boot: with it the process is known again. None: it is not to be ended."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +61,18 @@ class SystemUse:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a file by which something is mounted, switched on or opened at boot."""
+
+    file: str
+    spec: str
+    """`/dev/…`, `UUID=…`, `LABEL=…`."""
+    name: str
+    """The mount point, or the name of the mapping; `none` for swap."""
+    options: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Memory:
     """How much room the kernel has for writing back what is dirty."""
 
@@ -88,6 +104,12 @@ class Facts:
     system: tuple[SystemUse, ...] = ()
     memory: Memory | None = None
     others: tuple[Other, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    """fstab and crypttab."""
+    automounts: tuple[Automount, ...] = ()
+    """Units of systemd."""
+    cluster: tuple[Resource, ...] = ()
+    """What Pacemaker's configuration names."""
     filesystem_devs: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Block devices behind the device numbers of mountinfo, where they are not the same (btrfs)."""
     permitted: bool = True

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from initiator.host.scsipaths import ScsiPath, ScsiSession, Traffic
 from initiator.host.stacks import Array, VolumeGroup
 from initiator.model import Path
+from initiator.scsi.reservations import Registration
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class KernelFacts:
     """Arrays with a member on one of the disks or on something above it."""
     back: tuple[tuple[str, float], ...] | None = ()
     """When paths came back into their map last, by `major:minor`, Unix time; None where the kernel's log is closed."""
+
+    registrations: tuple[tuple[str, tuple[Registration, ...]], ...] = ()
+    """Who is registered with each disk (persistent reservations), by the disk's id."""
 
     def of(self, paths: Iterable[Path]) -> tuple[ScsiPath, ...]:
         """What the kernel says of these paths."""

@@ -10,8 +10,8 @@ from safety.identity import Identity, missing
 from safety.scene import Scene, Unit
 
 WORKING = frozenset({PathState.ACTIVE, PathState.STANDBY})
-READERS = frozenset({"mounts", "block", "swaps", "engine", "usage", "exports", "system", "journal"})
-_KERNEL_READERS = READERS | {"iscsi", "lvm"}
+READERS = frozenset({"mounts", "block", "swaps", "engine", "usage", "exports", "system", "journal", "cluster"})
+_KERNEL_READERS = READERS | {"iscsi", "lvm", "registrations"}
 """Readers whose word a removal needs. Others (links, TCP round-trip times, sizes) tell nothing about use."""
 _LOW_SHARE = 0.05
 _LOW_STALL = 10.0
@@ -174,7 +174,7 @@ def only_one(scene: Scene) -> Iterator[Finding]:
 
 
 def memory(scene: Scene) -> Iterator[Finding]:
-    """Writing back needs memory; under pressure an unmount can take very long."""
+    """Writing back needs memory; under pressure an unmount can take very long, or not end at all."""
     found = scene.facts.memory
     if found is None:
         return
@@ -185,4 +185,5 @@ def memory(scene: Scene) -> Iterator[Finding]:
         stall = "" if found.stalled_percent is None else f", tasks waited {found.stalled_percent:.0f} % of the time"
         text = "Memory is short: writing back what is dirty can take very long."
         evidence = f"{share:.1f} % of memory available{stall}"
-        yield Finding(Level.WARN, "memory-pressure", "memory", text, evidence, "stop what uses the memory first")
+        level = Level.BLOCK if low and stalled and scene.own_mounts else Level.WARN
+        yield Finding(level, "memory-pressure", "memory", text, evidence, "stop what uses the memory first")

@@ -1,24 +1,14 @@
-"""Guards for what stands on a disk of the kernel's initiator, and for who would mount it again."""
+"""Guards for what stands on disks of the kernel's initiator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from initiator.host import block
-from initiator.host.mounts import is_under
 from safety.facts_kernel import KernelFacts
 from safety.findings import Finding, Level
 from safety.guard_use import swapped_off
 from safety.scene import Scene
-
-_OWNERS = (
-    ("/var/lib/kubelet", "the kubelet", "drain the node, or delete the pod that uses the volume"),
-    ("/var/lib/nova", "OpenStack's compute service", "detach the volume from its server"),
-    ("/var/lib/cinder", "OpenStack's volume service", "detach the volume there"),
-    ("/run/pve", "Proxmox", "disable the storage there"),
-    ("/mnt/pve", "Proxmox", "disable the storage there"),
-    ("/rhev/data-center", "oVirt", "put the storage domain into maintenance"),
-)
 
 
 def groups(scene: Scene) -> Iterator[Finding]:
@@ -114,17 +104,6 @@ def swaps(scene: Scene) -> Iterator[Finding]:
     for area in swapped_off(scene):
         text = f"The swap area {area.path} is switched off."
         yield Finding(Level.NOTE, "swapped", area.path, text, f"/proc/swaps: {area.kind}")
-
-
-def owners(scene: Scene) -> Iterator[Finding]:
-    """Somebody who manages a mount by a program of his own brings it back within seconds."""
-    if _facts(scene) is None:
-        return
-    for mount in scene.mounts:
-        for place, who, fix in _OWNERS:
-            if is_under(mount.mountpoint, place):
-                text = f"{mount.mountpoint} belongs to {who}, which would mount it again."
-                yield Finding(Level.BLOCK, "owner", mount.mountpoint, text, f"it lies under {place}", fix)
 
 
 def _together(scene: Scene, outside: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from initiator.host.mounts import Mount, below, is_under
 from initiator.model import Swap
+from safety.facts import User
 from safety.findings import Finding, Level
 from safety.scene import Scene
 
@@ -27,13 +28,13 @@ CLOSED = frozenset({"lvm", "crypt", "md", "part"})
 
 def mounts(scene: Scene) -> Iterator[Finding]:
     """Mounts in the own namespace are unmounted by the plan; others have to go first."""
-    own = scene.own_mounts
+    own, taken = scene.own_mounts, unmounted_there(scene)
     for mount in own:
         text = f"{mount.mountpoint} is unmounted first."
         yield Finding(Level.NOTE, "mounted", mount.mountpoint, text, f"{mount.fstype}, mount {mount.mount_id}")
     for mount in scene.mounts:
         if mount.namespace is not None:
-            yield _elsewhere(mount, own)
+            yield _elsewhere(mount, own, mount in taken)
     listed = {(mount.namespace, mount.mount_id) for mount in scene.mounts}
     for mount in below(scene.facts.mounts, own):
         if (mount.namespace, mount.mount_id) not in listed:
@@ -42,7 +43,7 @@ def mounts(scene: Scene) -> Iterator[Finding]:
             yield Finding(Level.BLOCK, "mount-inside", mount.mountpoint, text, f"mount {mount.mount_id}", fix)
 
 
-def _elsewhere(mount: Mount, own: tuple[Mount, ...]) -> Finding:
+def _elsewhere(mount: Mount, own: tuple[Mount, ...], taken: bool) -> Finding:
     where = f"mount namespace {mount.namespace}" + (
         f", process {mount.namespace_pid}" if mount.namespace_pid is not None else ""
     )
@@ -51,6 +52,10 @@ def _elsewhere(mount: Mount, own: tuple[Mount, ...]) -> Finding:
         text = f"{mount.mountpoint} also shows in another mount namespace; it goes when the first one is unmounted."
         return Finding(Level.NOTE, "mounted-copy", subject, text, f"{where}: {mount.propagation}")
     text = f"{mount.mountpoint} is mounted in another mount namespace (a container or a sandboxed service)."
+    if taken:
+        text = f"{text[:-1]}; it is unmounted there, and undo cannot bring that back."
+        fix = "stop the container first, if it still needs the mount"
+        return Finding(Level.WARN, "mounted-elsewhere", subject, text, where, fix)
     fix = (
         f"nsenter --target {mount.namespace_pid} --mount umount {mount.mountpoint}, or stop process "
         f"{mount.namespace_pid}"
@@ -58,6 +63,15 @@ def _elsewhere(mount: Mount, own: tuple[Mount, ...]) -> Finding:
         else "find what keeps the namespace alive and stop it"
     )
     return Finding(Level.BLOCK, "mounted-elsewhere", subject, text, where, fix)
+
+
+def unmounted_there(scene: Scene) -> tuple[Mount, ...]:
+    """Mounts in namespaces of others that the plan unmounts, if the person chose so: each namespace's deepest first."""
+    if not scene.options.other_namespaces:
+        return ()
+    found = [each for each in scene.mounts if each.namespace is not None and each.namespace_pid is not None]
+    alone = [each for each in found if not copies(each, scene.own_mounts)]
+    return tuple(sorted(alone, key=lambda each: (str(each.namespace), -each.mountpoint.count("/"), -each.mount_id)))
 
 
 def copies(mount: Mount, own: tuple[Mount, ...]) -> bool:
@@ -105,16 +119,6 @@ def invisible(scene: Scene) -> Iterator[Finding]:
             evidence = f"/sys/fs/*/{kname} exists; no mount namespace lists it: it was unmounted lazily, or is hidden"
             fix = "find the process that still uses it (open files, a hidden namespace) and end it"
             yield Finding(Level.BLOCK, "mounted-invisibly", kname, text, evidence, fix)
-
-
-def automounts(scene: Scene) -> Iterator[Finding]:
-    """An automount point brings the file system back at the next access."""
-    places = {mount.mountpoint for mount in scene.own_mounts}
-    for mount in scene.facts.mounts:
-        if mount.namespace is None and mount.fstype == "autofs" and mount.mountpoint in places:
-            text = f"{mount.mountpoint} is an automount point: any access mounts it again."
-            fix = f"systemctl stop the automount unit of {mount.mountpoint}, or stop autofs"
-            yield Finding(Level.WARN, "automount", mount.mountpoint, text, f"autofs, mount {mount.mount_id}", fix)
 
 
 def swap(scene: Scene) -> Iterator[Finding]:
@@ -167,11 +171,23 @@ def loops(scene: Scene) -> Iterator[Finding]:
 
 def users(scene: Scene) -> Iterator[Finding]:
     """Processes at work on the disk, each named."""
+    ended = ended_first(scene)
     for user in scene.facts.users:
         subject = f"pid:{user.pid}"
+        if user in ended:
+            text = f"{user.command} (process {user.pid}) uses the disk and is ended first: {user.how} {user.path}."
+            fix = "let it leave by itself, if what it does has to be finished"
+            yield Finding(Level.WARN, "ended", subject, text, f"/proc/{user.pid}: {user.how} {user.path}", fix)
+            continue
         text = f"{user.command} (process {user.pid}) uses the disk: {user.how} {user.path}."
         evidence = f"/proc/{user.pid}: {user.how} {user.path}"
         yield Finding(Level.BLOCK, "open", subject, text, evidence, f"end process {user.pid}, or let it leave")
+
+
+def ended_first(scene: Scene) -> tuple[User, ...]:
+    """The processes that the plan ends, if the person wants that: not those on a bare device, which no mount shows."""
+    users = scene.facts.users if scene.options.end_users else ()
+    return tuple(user for user in users if user.started is not None and user.how != "open device")
 
 
 def exports(scene: Scene) -> Iterator[Finding]:

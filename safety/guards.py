@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from initiator.model import Snapshot
-from safety import guard_disk, guard_kernel, guard_path, guard_stack, guard_use
+from safety import guard_agents, guard_dead, guard_disk, guard_kernel, guard_path, guard_stack, guard_use
 from safety.facts import Facts
 from safety.findings import Finding, Level, blocks, in_order
 from safety.scene import Scene, view
@@ -21,6 +21,8 @@ Guard = Callable[[Scene], Iterable[Finding]]
 
 GUARDS: tuple[Guard, ...] = (
     guard_disk.permitted,
+    guard_dead.dead,
+    guard_dead.lost,
     guard_disk.readable,
     guard_disk.attached,
     guard_kernel.known,
@@ -41,7 +43,6 @@ GUARDS: tuple[Guard, ...] = (
     guard_stack.encrypted,
     guard_stack.spanning,
     guard_stack.swaps,
-    guard_stack.owners,
     guard_disk.paths,
     guard_path.engine,
     guard_path.last_path,
@@ -55,7 +56,12 @@ GUARDS: tuple[Guard, ...] = (
     guard_kernel.traffic,
     guard_kernel.other_units,
     guard_disk.neighbours,
-    guard_use.automounts,
+    guard_agents.owners,
+    guard_agents.cluster,
+    guard_agents.autofs,
+    guard_agents.automounts,
+    guard_agents.entries,
+    guard_agents.registrations,
     guard_disk.memory,
 )
 """In the order in which their findings are shown, within one level."""
@@ -65,9 +71,11 @@ _STANDING = {
     guard_disk.paths,
     guard_disk.only_one,
     guard_path.last_path,
+    guard_path.settled,
     guard_kernel.paths,
     guard_kernel.joined,
     guard_kernel.traffic,
+    guard_dead.dead,
 }
 
 
@@ -89,4 +97,5 @@ def examine(scene: Scene, *, resuming: bool = False) -> tuple[Finding, ...]:
             a removal of it was begun. The steps check what they need of it themselves.
     """
     asked = (guard for guard in GUARDS if not (resuming and guard in _STANDING))
-    return in_order(finding for guard in asked for finding in guard(scene))
+    found = (finding for guard in asked for finding in guard(scene))
+    return in_order(guard_dead.demoted(found, scene))

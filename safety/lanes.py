@@ -141,6 +141,8 @@ def handed_over(work: Work) -> str | None:
     """
     if map_node(work) is not None:
         return None
+    if work.steps("drop-map"):
+        return f"the map {work.identity.name} is gone"
     if proven(work, "fsync-map"):
         return f"the map {work.identity.name} is gone, and what it had in memory was written back before"
     text = f"The map {work.identity.name} was removed before what it had in memory was proven to be written."

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from initiator.errors import MooringError
 from initiator.model import Snapshot
-from safety import plan_common, plan_engine, plan_kernel
+from safety import plan_common, plan_dead, plan_engine, plan_kernel
 from safety.facts import Facts
 from safety.findings import Finding, blocks
 from safety.guards import examine
@@ -101,6 +101,16 @@ class Plan:
         return tuple(sorted(set(own)))
 
     @property
+    def lossy(self) -> bool:
+        """Whether what was not written yet is lost by it."""
+        return self.options.abandon and any(member.whole for member in self.members)
+
+    @property
+    def words(self) -> str:
+        """What a person types to confirm it."""
+        return f"lose {self.name}" if self.lossy else self.name
+
+    @property
     def blocked(self) -> bool:
         """True if a guard forbids the removal."""
         return bool(blocks(self.findings))
@@ -181,7 +191,8 @@ def make(snapshot: Snapshot, facts: Facts, scope: Scope, options: Options | None
         BadInputError: there is no such thing.
     """
     chosen = options or Options()
-    scene = view(snapshot, dataclasses.replace(facts, settle_s=chosen.settle_s), scope.on(snapshot))
+    told = dataclasses.replace(facts, settle_s=chosen.settle_s)
+    scene = view(snapshot, told, scope.on(snapshot), chosen)
     steps = in_sequence(_steps(scene, scope, chosen))
     check_order(steps)
     members = tuple(Member(Identity.of(unit.disk), unit.whole, _attach(scene, unit)) for unit in scene.units)
@@ -196,12 +207,16 @@ def _steps(scene: Scene, scope: Scope, options: Options) -> list[Step]:
     made = [
         plan_common.identify(scene, scope),
         plan_common.lock(scene, scope),
+        *plan_common.endings(scene),
         *plan_kernel.stops(scene),
+        *plan_common.unmounts_there(scene, options),
         *plan_common.unmounts(scene, options),
+        *plan_common.automounts(scene),
         *plan_kernel.closes(scene),
     ]
     for unit in scene.units:
-        made += (plan_kernel if unit.kernel else plan_engine).steps(scene, unit, options)
+        route = plan_engine if not unit.kernel else plan_dead if options.abandon else plan_kernel
+        made += route.steps(scene, unit, options)
     made += [*plan_kernel.logouts(scene), *plan_engine.logouts(scene), plan_common.watch(members, options)]
     return made
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from initiator.host.mounts import Mount
+from initiator.host.services import Automount
 from initiator.model import BlockNode, Session
 from safety import stand
 from safety.facts_kernel import KernelFacts
+from safety.guard_use import ended_first, unmounted_there
 from safety.identity import Identity
 from safety.scene import Scene, Unit
 from safety.scope import Reach, Scope
@@ -144,6 +147,91 @@ def watch(disks: tuple[str, ...], options: Options) -> Step:
     )
 
 
+def endings(scene: Scene) -> Iterator[Step]:
+    """The processes that use what is unmounted, if the person chose to have them ended."""
+    users = {user.pid: user for user in ended_first(scene)}
+    if not users:
+        return
+    pids = " ".join(map(str, sorted(users)))
+    yield Step(
+        id="end-users",
+        kind="end-users",
+        phase=Phase.STOP,
+        title=f"End {', '.join(f'{user.command} ({pid})' for pid, user in sorted(users.items()))}",
+        command=f"kill -TERM {pids}",
+        proof="none of these processes is there any more",
+        undo="whoever started them starts them again",
+        deadline_s=20.0,
+        expected_s=1.0,
+        params={"users": [{"pid": pid, "started": user.started} for pid, user in sorted(users.items())]},
+        disks=tuple(unit.disk.id for unit in scene.whole),
+    )
+
+
+def unmounts_there(scene: Scene, options: Options) -> Iterator[Step]:
+    """One step for each mount in the namespace of somebody else that the person chose to have unmounted."""
+    for mount in unmounted_there(scene):
+        here, pid = mount.mountpoint, mount.namespace_pid
+        yield Step(
+            id="unmount-there-#",
+            kind="unmount-there",
+            phase=Phase.DISMOUNT,
+            title=f"Unmount {here} in the mount namespace of process {pid}",
+            command=f'setns(/proc/{pid}/ns/mnt), then umount2("{here}", UMOUNT_NOFOLLOW)',
+            proof=f"mount namespace {mount.namespace} does not list it",
+            undo="the container, or whoever made the namespace, mounts it again",
+            deadline_s=options.unmount_deadline_s,
+            expected_s=0.5,
+            params={"mountpoint": here, "mount_id": mount.mount_id, "namespace": mount.namespace, "pid": pid},
+            disks=tuple(unit.disk.id for unit in scene.on(mount.dev)),
+        )
+
+
+def automounts(scene: Scene) -> Iterator[Step]:
+    """For each automount of systemd: its mount is kept from being mounted, and when that is unmounted it is stopped.
+
+    It is stopped after the unmount, because systemd takes everything away lazily that is mounted on an automount point.
+    """
+    own = {mount.mountpoint: mount.dev for mount in scene.own_mounts}
+    for each in scene.facts.automounts:
+        if each.active != "active" or each.where not in own:
+            continue
+        disks = tuple(unit.disk.id for unit in scene.on(own[each.where]))
+        mount = f"{each.unit.removesuffix('.automount')}.mount"
+        masked = _unit_step(each, disks, "mask-mount", Phase.STOP, mount)
+        yield dataclasses.replace(
+            masked,
+            title=f"Keep systemd from mounting {each.where}",
+            command=f"systemctl mask --runtime {mount}",
+            proof=f"{mount} is masked in /run/systemd/system",
+            undo=f"systemctl unmask --runtime {mount}",
+        )
+        stopped = _unit_step(each, disks, "stop-automount", Phase.DISMOUNT, mount)
+        yield dataclasses.replace(
+            stopped,
+            title=f"Stop the automount at {each.where}",
+            command=f"systemctl mask --runtime {each.unit}, then systemctl stop {each.unit}",
+            proof=f"no autofs is mounted at {each.where}, and {each.unit} is masked",
+            undo=f"systemctl unmask --runtime {each.unit}, then systemctl start {each.unit}",
+        )
+
+
+def _unit_step(unit: Automount, disks: tuple[str, ...], kind: str, phase: Phase, mount: str) -> Step:
+    return Step(
+        id=f"{kind}-#",
+        kind=kind,
+        phase=phase,
+        title="",
+        command="",
+        proof="",
+        undo="",
+        deadline_s=30.0,
+        expected_s=0.5,
+        params={"unit": unit.unit, "mount": mount, "where": unit.where},
+        disks=disks,
+    )
+
+
 def unmounts(scene: Scene, options: Options) -> Iterator[Step]:
     """One step for each mount in the own namespace, deepest first over all disks."""
     order = deepest_first(scene.own_mounts, scene.facts.mounts)
@@ -157,11 +245,12 @@ def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Optio
     kernel = any(unit.kernel for unit in group)
     return Step(
         id="unmount-#",
-        kind="unmount-kernel" if kernel else "unmount",
+        kind="unmount-lost" if scene.abandon and kernel else "unmount-kernel" if kernel else "unmount",
         phase=Phase.DISMOUNT,
         title=f"Unmount {here}",
         command=f'syncfs("{here}"), then umount2("{here}", UMOUNT_NOFOLLOW)',
-        proof=f"syncfs reported no error; no mount namespace lists {mount.dev}"
+        proof=("" if scene.abandon else "syncfs reported no error; ")
+        + f"no mount namespace lists {mount.dev}"
         + (" any more, and its superblock is gone" if last else f" at {here}"),
         undo=f"mount again at {here} with {mount.options}",
         deadline_s=options.unmount_deadline_s,

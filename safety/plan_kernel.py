@@ -32,11 +32,11 @@ def steps(scene: Scene, unit: Unit, options: Options) -> tuple[Step, ...]:
     facts = scene.facts.kernel or _NOTHING
     routes = [Route.of(path) for path in facts.of(unit.paths)]
     made = [
-        *(_leave(unit, route) for route in routes if not unit.whole),
+        *(leave(unit, route) for route in routes if not unit.whole),
         *_claims(unit, routes, options),
         *_flushes(unit, routes, options),
         *(_offline(route) for route in routes),
-        *(_delete(route) for route in routes),
+        *(delete(route) for route in routes),
     ]
     return tuple(dataclasses.replace(step, disks=(unit.disk.id,)) for step in made)
 
@@ -61,7 +61,15 @@ def attach(scene: Scene, unit: Unit) -> dict[str, Any]:
         "doors": [dataclasses.asdict(_door(session, facts)) for session in sessions],
         "map": {"uuid": node.dm_uuid, "name": node.dm_name, "kname": node.kname} if joined and node else None,
         "chap_user": users[0] if users else None,
+        "others": _other_hosts(scene, unit, facts),
     }
+
+
+def _other_hosts(scene: Scene, unit: Unit, facts: KernelFacts) -> list[str]:
+    """Names of the initiators of other hosts that are registered with a disk."""
+    own = {session.initiator for session in scene.sessions}
+    found = dict(facts.registrations).get(unit.disk.id, ())
+    return sorted({each.initiator for each in found if each.initiator is not None and each.initiator not in own})
 
 
 def _leaving(scene: Scene, facts: KernelFacts) -> tuple[Session, ...]:
@@ -148,7 +156,9 @@ _Closing = tuple[str, str, str, str, dict[str, Any]]
 def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) -> Step | None:
     name = node.dm_name or node.kname
     made: _Closing | None = None
-    if node.kind == "lvm":
+    if node.kind == "lvm" and scene.abandon:  # LVM's own tools would have to read what cannot be read
+        made = _close_dm(node, f"Remove the logical volume {name}", "activate it again when the disk is back")
+    elif node.kind == "lvm":
         made = _close_group(node, facts, done)
     elif node.kind == "crypt":
         again = f"a person opens {name} again: only its passphrase or key can"
@@ -157,14 +167,7 @@ def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) ->
     elif node.kind == "md":
         made = _close_array(node, scene, facts)
     elif node.kind == "part" and node.dm_uuid:
-        command, again = f"DM_DEV_REMOVE of {node.dm_uuid}", "udev makes it again with the map"
-        made = (
-            "close-part",
-            f"Remove the partition device {name}",
-            command,
-            again,
-            {"name": name, "uuid": node.dm_uuid},
-        )
+        made = _close_dm(node, f"Remove the partition device {name}", "udev makes it again with the map")
     if made is None:
         return None
     kind, title, command, undo, params = made
@@ -181,6 +184,11 @@ def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) ->
         params=params,
         disks=_group(scene, node.dev),
     )
+
+
+def _close_dm(node: BlockNode, title: str, again: str) -> _Closing:
+    params = {"name": node.dm_name or node.kname, "uuid": node.dm_uuid}
+    return ("close-part", title, f"DM_DEV_REMOVE of {node.dm_uuid}", again, params)
 
 
 def _close_group(node: BlockNode, facts: KernelFacts, done: set[str]) -> _Closing | None:
@@ -226,7 +234,8 @@ def top_down(nodes: Iterable[BlockNode]) -> tuple[BlockNode, ...]:
     return tuple(order)
 
 
-def _leave(unit: Unit, route: Route) -> Step:
+def leave(unit: Unit, route: Route) -> Step:
+    """A path leaves its map, which goes on."""
     left = ", ".join(path.name for path in unit.kept)
     return Step(
         id="leave-#",
@@ -292,7 +301,7 @@ def _flushes(unit: Unit, routes: list[Route], options: Options) -> tuple[Step, .
             id="flush",
             kind="flush-paths",
             phase=Phase.FLUSH,
-            title="Have the target write its cache to stable storage",
+            title=f"Have the target write the cache of {unit.disk.name} to stable storage",
             command="fsync, then SYNCHRONIZE CACHE(10) by SG_IO on each claimed path",
             proof=f"the target answered GOOD for LUN {unit.disk.lun} of {unit.disk.target}",
             undo="",
@@ -304,7 +313,7 @@ def _flushes(unit: Unit, routes: list[Route], options: Options) -> tuple[Step, .
             id="silent",
             kind="silent",
             phase=Phase.FLUSH,
-            title="See that nothing is under way any more",
+            title=f"See that nothing is under way to {unit.disk.name} any more",
             command="read inflight, device_busy, stat, ioerr_cnt and iotmo_cnt of each path, twice",
             proof="no request is in flight, none ended in between, and no error was counted since the flush",
             undo="",
@@ -330,7 +339,8 @@ def _offline(route: Route) -> Step:
     )
 
 
-def _delete(route: Route) -> Step:
+def delete(route: Route) -> Step:
+    """The kernel takes a path away."""
     return Step(
         id="delete-#",
         kind="delete-path",
@@ -347,7 +357,7 @@ def _delete(route: Route) -> Step:
 
 def _logout(session: Session, scene: Scene, facts: KernelFacts) -> Step:
     door = _door(session, facts)
-    made = plan_common.logout("logout-kernel", session, scene)
+    made = plan_common.logout("logout-dead" if scene.abandon else "logout-kernel", session, scene)
     return dataclasses.replace(
         made,
         command=f"iscsiadm -m session -r {door.sid} -u",

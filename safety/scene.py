@@ -10,6 +10,7 @@ from initiator.host.mounts import Mount
 from initiator.model import BlockNode, Disk, Path, Session, Snapshot, Source
 from safety.facts import Facts
 from safety.scope import Extent, Part
+from safety.step import Options
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ class Scene:
     """`major:minor` of these disks and all that stands on them, and the numbers of their file systems in mountinfo."""
     mounts: tuple[Mount, ...]
     """Every mount of a file system on `devs`, in any namespace."""
+    options: Options = dataclasses.field(default_factory=Options)
+    """What the person chose."""
+
+    @property
+    def abandon(self) -> bool:
+        """Whether the person gives up what cannot be reached any more."""
+        return self.options.abandon
 
     @property
     def whole(self) -> tuple[Unit, ...]:
@@ -119,7 +127,7 @@ class Scene:
         return tuple(left)
 
 
-def view(snapshot: Snapshot, facts: Facts, extent: Extent) -> Scene:
+def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None) -> Scene:
     """Work out what stands on what a removal takes away."""
     loops = {use.dev: use.on for use in facts.loops}
     units = tuple(_unit(snapshot, facts, part, loops) for part in extent.parts)
@@ -139,6 +147,7 @@ def view(snapshot: Snapshot, facts: Facts, extent: Extent) -> Scene:
         above=tuple(item for item in others if item not in parts),
         devs=devs,
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
+        options=options or Options(),
     )
 
 

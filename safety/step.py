@@ -23,6 +23,12 @@ class Options:
     """Seconds that a flush may take."""
     settle_s: float = SETTLE
     """Seconds that a path which came back has to hold before it is relied on."""
+    other_namespaces: bool = False
+    """Unmount in the mount namespaces of others too (containers), instead of letting them forbid the removal."""
+    end_users: bool = False
+    """End the processes that use a file system (SIGTERM), instead of letting them forbid the removal."""
+    abandon: bool = False
+    """Take away what no path reaches any more: nothing is flushed, and what was not written is lost."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

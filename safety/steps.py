@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from safety import (
+    steps_dead,
     steps_engine,
     steps_identify,
     steps_kernel,
@@ -17,6 +18,7 @@ from safety import (
     steps_map,
     steps_session,
     steps_stack,
+    steps_units,
     steps_watch,
 )
 from safety.kind import Kind
@@ -26,6 +28,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "identify": steps_identify.Identify(),
         "lock": steps_local.Lock(),
         "unmount": steps_local.Unmount(),
+        "end-users": steps_units.EndUsers(),
+        "unmount-there": steps_units.UnmountThere(),
+        "mask-mount": steps_units.MaskMount(),
+        "stop-automount": steps_units.StopAutomount(),
         "claim": steps_local.ClaimDevice(),
         "fsync": steps_local.Fsync(),
         "flush": steps_engine.Flush(),
@@ -49,6 +55,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "silent": steps_kernel.Silent(),
         "offline-path": steps_kernel.OfflinePath(),
         "delete-path": steps_kernel.DeletePath(),
+        "fail-queue": steps_dead.FailQueue(),
+        "unmount-lost": steps_dead.UnmountLost(),
+        "claim-dead": steps_dead.ClaimDead(),
+        "drop-map": steps_dead.DropMap(),
+        "give-up": steps_dead.GiveUp(),
+        "dead-path": steps_dead.DeadPath(),
+        "delete-dead": steps_dead.DeleteDead(),
+        "logout-dead": steps_dead.LogoutDead(),
         "logout-kernel": steps_session.LogoutKernel(),
         "watch": steps_watch.Watch(),
     }

@@ -47,7 +47,9 @@ class Identify(Kind):
         over = all(work.verified(one.id) for one in logouts)
         snapshot = work.snapshot() if over else work.awake()
         snapshot, left = _left(work, snapshot, {one.params["session"] for one in logouts})
-        _refuse(blocks(examine(view(snapshot, work.world.facts(snapshot, left), left), resuming=True)))
+        facts = work.world.facts(snapshot, left)
+        scene = view(snapshot, facts, left, work.plan.options)
+        _refuse(blocks(examine(scene, resuming=True)))
 
     def verify(self, work: Work, step: Step) -> str:
         """What the disks are."""

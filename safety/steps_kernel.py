@@ -180,6 +180,8 @@ class OfflinePath(Kind):
             self.standing(work, step)
             return
         lanes.claims(work, (route,))
+        if not lanes.proven(work, "flush-paths", "silent"):
+            raise StepError("The flush is not proven.", code="not-flushed", fix="resume, or undo")
         if found.state != "running":
             text = f"Path {route.hctl} is {found.state}, not running: the kernel would refuse."
             raise StepError(text, code="path-not-running", fix="bring its session back, then resume; or undo")

@@ -49,12 +49,7 @@ class Unmount(Kind):
             work.note(f"{step.params['mountpoint']} was unmounted by somebody else meanwhile.")
             return
         point = step.params["mountpoint"]
-        try:
-            work.world.syncfs(point, step.deadline_s)
-        except HelperFailed as error:
-            text = f"Writing back {point} failed: {error}. What it has not written yet is still in memory."
-            fix = f"leave it mounted; copy what matters from {point} to another disk, then look for the reason"
-            raise StepError(text, code="write-back", fix=fix) from error
+        self._write_back(work, step)
         end = work.world.now() + _PASSING_S
         while self._shown(work, step):
             try:
@@ -67,6 +62,15 @@ class Unmount(Kind):
                 work.world.pause(0.25)
             else:
                 return
+
+    def _write_back(self, work: Work, step: Step) -> None:
+        point = step.params["mountpoint"]
+        try:
+            work.world.syncfs(point, step.deadline_s)
+        except HelperFailed as error:
+            text = f"Writing back {point} failed: {error}. What it has not written yet is still in memory."
+            fix = f"leave it mounted; copy what matters from {point} to another disk, then look for the reason"
+            raise StepError(text, code="write-back", fix=fix) from error
 
     def verify(self, work: Work, step: Step) -> str:
         """Not in this namespace any more; after the last one, in none, and no living superblock."""
@@ -202,9 +206,11 @@ class Detach(Kind):
     """Take the file from the loop device, in a way that lets nobody in between."""
 
     def precheck(self, work: Work, step: Step) -> None:
-        """Only under the claim, on the planned disk."""
+        """Only under the claim, on the planned disk, after its flush."""
         work.confirm(device=True)
         claimed(work)
+        if not all(work.verified(one.id) for one in work.steps("fsync", "flush")):
+            raise StepError("The flush is not proven.", code="not-flushed", fix="resume, or undo")
 
     def apply(self, work: Work, step: Step) -> None:
         """Succeeds only when nobody else has the device open, not even without O_EXCL."""

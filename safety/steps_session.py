@@ -52,14 +52,17 @@ class LogoutKernel(LogoutOf):
         session = lanes.listed(work, door, paths)
         if session is None:
             return
-        if not lanes.proven(work, "flush-paths"):
+        if not lanes.proven(work, "flush-paths", "give-up"):
             raise StepError("The flush is not proven.", code="not-flushed", fix="undo")
         left = [path for path in paths.paths if path.sid == session.sid and path.may_hold_data]
         if left:
             text = f"The session to {door.target} has a disk by now: {left[0].kname or left[0].hctl}."
             raise StepError(text, code="shared-session", fix="resume when it is removed, or undo")
-        if session.state != "LOGGED_IN":
-            text = f"The session to {door.target} is {session.state}: its logout would not reach the target."
+        self._state(session.state, door.target)
+
+    def _state(self, state: str | None, target: str) -> None:
+        if state != "LOGGED_IN":
+            text = f"The session to {target} is {state}: its logout would not reach the target."
             raise StepError(text, code="session-failed", fix="bring its portal back, then resume")
 
     def apply(self, work: Work, step: Step) -> None:

@@ -62,7 +62,7 @@ def _attached_again(work: Work, snapshot: Snapshot) -> str | None:
 
 
 def _kernel_again(work: Work) -> str | None:
-    doors = [lanes.door_of(step) for step in work.plan.steps if step.kind == "logout-kernel"]
+    doors = [lanes.door_of(step) for step in work.plan.steps if step.kind in ("logout-kernel", "logout-dead")]
     disks = [one for one in work.each() if one.identity.source == Source.KERNEL]
     if not doors and not disks:
         return None

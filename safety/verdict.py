@@ -45,9 +45,11 @@ def _disks(work: Work) -> list[str]:
     stay = [f"{each.target} at {each.portal}" for each in plan.touched if not each.ends]
     gone = [member.identity.name for member in plan.members if member.whole]
     said = []
-    if gone and stay:
+    if gone and stay and not plan.lossy:
         be = "is" if len(gone) == 1 else "are"
         said.append(f"{', '.join(gone)} {be} safely removed: unmounted, flushed, offline and deleted on every path.")
+    elif gone and plan.lossy:
+        said.append(f"{', '.join(gone)} was given up and is gone. What it had not written before is lost.")
     elif gone:
         be = "is" if len(gone) == 1 else "are"
         said.append(f"{', '.join(gone)} {be} safe to pull: unmounted, flushed, offline and logged out on every path.")
@@ -66,7 +68,9 @@ def _scope(plan: Plan, snapshot: Snapshot) -> list[str]:
         left = [one.name for one in _live(snapshot) if one.target == plan.scope.subjects[0]]
         if left:
             return [f"Sessions of this host to {plan.name} that began meanwhile: {', '.join(left)}."]
-        return [f"No session of this host to {plan.name} remains."]
+        others = sorted({name for member in plan.members for name in member.attach.get("others", ())})
+        known = f"; other hosts, by their registrations: {', '.join(others)}" if others else ""
+        return [f"No session of this host to {plan.name} remains{known}."]
     ended = [each.name for each in plan.touched if each.ends]
     return [] if plan.members or not ended else [f"Logged out: {', '.join(ended)}."]
 

@@ -122,8 +122,23 @@ class World(Protocol):
     def unmount(self, mountpoint: str, deadline: float) -> None:
         """Unmount what is on top at a path: never lazily, never by force; raises Busy."""
 
+    def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
+        """As `unmount`, in the mount namespace of a process, if it still is in this one; raises Busy, or StepError."""
+
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         """Run mount(8) with these arguments."""
+
+    def terminate(self, pid: int, started: int) -> None:
+        """Ask a process to end (SIGTERM), if it is the one that was started then."""
+
+    def alive(self, pid: int, started: int) -> bool:
+        """Whether the process that was started then is still there."""
+
+    def masked(self, unit: str) -> bool:
+        """Whether a unit of systemd is masked until the next boot."""
+
+    def systemctl(self, arguments: Sequence[str], deadline: float) -> None:
+        """Give systemd an order; raises StepError with what it said."""
 
     def scratch(self) -> str:
         """An empty folder on which something can be mounted for a moment."""

@@ -145,6 +145,9 @@ class KernelWorld(Protocol):
     def remember(self, route: Route) -> bool:
         """Tell multipathd of a path; False if there is no multipathd."""
 
+    def queue(self, name: str, *, on: bool) -> None:
+        """Tell multipathd whether a map may queue while it has no path."""
+
     def fsync_path(self, claim: PathClaim, deadline: float) -> None:
         """Write back what the path's own device has in memory."""
 
@@ -158,7 +161,7 @@ class KernelWorld(Protocol):
         """Set a path running that is offline."""
 
     def delete(self, claim: PathClaim | None, route: Route, deadline: float) -> None:
-        """Delete a path; without a claim (a resumed removal) only one that is offline and still the same."""
+        """Delete a path; without a claim (resumed, or dead) only one that is offline and still the same."""
 
     def let_go(self, claims: Sequence[PathClaim]) -> None:
         """Close claims of paths."""

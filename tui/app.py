@@ -289,7 +289,8 @@ class MooringApp(App[int]):
         remover = self.backends.remover
 
         def work() -> Plan | pathlib.Path:
-            fresh = remover.plan(plan.scope)
+            chosen = plan.options
+            fresh = remover.plan(plan.scope, abandon=chosen.abandon, end_users=chosen.end_users)
             return remover.start(fresh) if fresh.digest == plan.digest and not fresh.blocked else fresh
 
         background.run(self, work, functools.partial(self._begun, plan))

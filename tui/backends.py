@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class Remover(Protocol):
     """Plans removals and starts them in a process of their own."""
 
-    def plan(self, scope: Scope) -> Plan:
-        """A plan made from the host as it is now.
+    def plan(self, scope: Scope, *, abandon: bool = False, end_users: bool = False) -> Plan:
+        """A plan made from the host as it is now, with what the person chose (`safety.step.Options`).
 
         Raises:
             MooringError: the host could not be read, or there is no such disk.
@@ -225,7 +225,7 @@ class HostRemover:
     def __init__(self) -> None:
         self._shelf: Shelf | None = None
 
-    def plan(self, scope: Scope) -> Plan:
+    def plan(self, scope: Scope, *, abandon: bool = False, end_users: bool = False) -> Plan:
         """Read everything anew and plan."""
         from initiator.engine.client import EngineClient
         from safety.plan import Options
@@ -233,7 +233,8 @@ class HostRemover:
         from tui import config
 
         settings = config.load()[0].removal
-        return prepare(scope, EngineClient(), Options(watch_s=settings.watch_s, settle_s=settings.settle_s))
+        chosen = Options(settings.watch_s, settle_s=settings.settle_s, abandon=abandon, end_users=end_users)
+        return prepare(scope, EngineClient(), chosen)
 
     def start(self, plan: Plan) -> pathlib.Path:
         """Start the runner."""

@@ -229,6 +229,12 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     for parser in (remove, drain):
         parser.add_argument("--confirm", metavar="NAME", help="the name once more, instead of being asked")
     for parser in (plan, remove, drain):
+        text = "end the processes that use the file systems (SIGTERM), as the plan lists them"
+        parser.add_argument("--end-processes", action="store_true", help=text)
+        text = "unmount in the mount namespaces of others too: containers lose the file system"
+        parser.add_argument("--other-namespaces", action="store_true", help=text)
+        text = "give up what no path reaches any more: nothing is flushed, what was not written is LOST"
+        parser.add_argument("--abandon", action="store_true", help=text)
         parser.add_argument("--watch", metavar="SECONDS", type=float, help="how long nothing may come back (5)")
     again = group.add("resume", "resume", "go on with a removal that was stopped part-way", json=True, changes="resume")
     again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
@@ -237,6 +243,8 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     back.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
     back.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
+    told = group.add("report", "report", "what became of a removal, step by step with the evidence", json=True)
+    told.add_argument("journal", nargs="?", help="its journal, or what was removed (default: the newest)")
 
 
 def _add_chap(parser: argparse.ArgumentParser) -> None:

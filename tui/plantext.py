@@ -75,7 +75,7 @@ def _finding(finding: Finding, width: int, glyphs: Glyphs) -> list[Line]:
 
 def _step(number: int, step: Step, width: int, glyphs: Glyphs) -> list[Line]:
     return [
-        *_hanging(f"{number:2} ", say(step.title), width, "strong"),
+        *_hanging(f"{number:2} ", f"{say(step.title)} (at most {span(step.deadline_s)})", width, "strong"),
         *_hanging("   does:  ", say(step.command), width, "dim"),
         *_hanging("   proof: ", say(step.proof), width, "dim"),
         *(_hanging("   undo:  ", say(step.undo), width, "dim") if step.undo else []),

@@ -22,12 +22,18 @@ MARKS: dict[StepMark | None, Mark] = {
 }
 
 
+_LONG_S = 2.0
+"""Seconds after which somebody who looks on wants to know what a step waits for."""
+
+
 @dataclasses.dataclass(slots=True)
 class StepProgress:
     """One step and what became of it."""
 
     id: str
     title: str
+    expected_s: float = 0.0
+    deadline_s: float = 0.0
     mark: StepMark | None = None
     began: float | None = None
     ended: float | None = None
@@ -54,6 +60,8 @@ class Progress:
         """The newest record of a runner's start."""
         self.notes: list[str] = []
         self.runner_lost = False
+        self.waits = ""
+        """What the children of the runner wait for in the kernel."""
 
     @property
     def over(self) -> bool:
@@ -76,7 +84,9 @@ class Progress:
         if record.kind is Kind.PLAN:
             plan = Plan.from_json(record.data["plan"])
             self.name = plan.name
-            self.steps = {step.id: StepProgress(step.id, step.title) for step in plan.steps}
+            self.steps = {
+                step.id: StepProgress(step.id, step.title, step.expected_s, step.deadline_s) for step in plan.steps
+            }
         elif record.kind is Kind.RUN:
             self.run, self.outcome, self.ended, self.runner_lost = record, None, None, False
             self.said = self.fix = self.code = ""
@@ -129,7 +139,7 @@ class Progress:
             lines += paragraph(f"{glyphs.arrow} {say(self.fix)}", width)
         lines.append(())
         for step in self.steps.values():
-            lines += _step_lines(step, width, glyphs, now, self.over)
+            lines += _step_lines(step, width, glyphs, now, self.over, self.waits)
         if self.began is not None:
             whole = span((self.ended if self.ended is not None else now) - self.began)
             lines += [(), (Piece(f"{'took' if self.over else 'since'} {whole}", "dim"),)]
@@ -138,7 +148,7 @@ class Progress:
         return lines
 
 
-def _step_lines(step: StepProgress, width: int, glyphs: Glyphs, now: float, over: bool) -> list[Line]:
+def _step_lines(step: StepProgress, width: int, glyphs: Glyphs, now: float, over: bool, waits: str) -> list[Line]:
     mark = MARKS[step.mark]
     if over and step.mark in (StepMark.STARTED, StepMark.UNDOING):
         mark = Mark("unknown", "not known", "bad")
@@ -148,8 +158,11 @@ def _step_lines(step: StepProgress, width: int, glyphs: Glyphs, now: float, over
         took = _elapsed((step.ended if step.ended is not None else now) - step.began)
     title = Piece(say(step.title), "dim" if step.mark is None else "strong" if step.ended is None else "")
     first: Line = (Piece(sign.text.ljust(12), sign.role), title, Piece(f"  {took}", "dim"))
+    said = step.said
+    if waits and step.ended is None and step.began is not None and not over and now - step.began >= _LONG_S:
+        said = f"waits in the kernel: {waits}; usually {_elapsed(step.expected_s)}, at most {_elapsed(step.deadline_s)}"
     failed = step.mark in (StepMark.FAILED, StepMark.STUCK)
-    return [first, *(paragraph(say(step.said), width, "bad" if failed else "dim", indent=14) if step.said else [])]
+    return [first, *(paragraph(say(said), width, "bad" if failed else "dim", indent=14) if said else [])]
 
 
 def _elapsed(seconds: float) -> str:

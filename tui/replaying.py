@@ -104,7 +104,7 @@ class ReplaySource:
 class _Past:
     """Stands for whoever would change something: what was cannot be changed, and what is now is not looked at."""
 
-    def plan(self, scope: object) -> NoReturn:
+    def plan(self, scope: object, *, abandon: bool = False, end_users: bool = False) -> NoReturn:
         """Refuse."""
         raise _refused()
 

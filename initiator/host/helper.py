@@ -66,6 +66,18 @@ def umount(path: str) -> None:
     _libc("umount2", os.fsencode(path), _UMOUNT_NOFOLLOW)
 
 
+def umount_in(pid: int, namespace: str, path: str) -> None:
+    """As `umount`, in the mount namespace that a process is in, if it is the one with this inode."""
+    handle = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if str(os.fstat(handle).st_ino) != "".join(each for each in namespace if each.isdigit()):
+            raise OSError(errno.ESTALE, f"process {pid} is in another mount namespace by now")
+        _libc("setns", handle, _CLONE_NEWNS)  # its root and current folder are those of the namespace now
+    finally:
+        os.close(handle)
+    umount(path)
+
+
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
     """Mounts; for taking back an unmount."""
     options = os.fsencode(data) if data else None
@@ -161,6 +173,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         flock,
         syncfs,
         umount,
+        umount_in,
         mount,
         swapoff,
         swapon,

@@ -23,6 +23,7 @@ _KINDS = (
     (re.compile(r"\bsession(\d+): session recovery timed out after (\d+) secs"), "given-up"),
     (re.compile(r"\bdevice-mapper: multipath: (?:\S+: )?Failing path (\d+:\d+)\."), "failed"),
     (re.compile(r"\bdevice-mapper: multipath: (?:\S+: )?Reinstating path (\d+:\d+)\."), "reinstated"),
+    (re.compile(r"\bsd (\d+:\d+:\d+:\d+): \[\w+\] Attached SCSI "), "attached"),
 )
 _CAUSES = {
     "1001": "data came out of order",
@@ -45,9 +46,9 @@ class Told(NamedTuple):
     at: float
     """Unix time."""
     kind: str
-    """`lost`, `given-up`: a session; `failed`, `reinstated`: a path of a map."""
+    """`lost`, `given-up`: a session; `failed`, `reinstated`: a path of a map; `attached`: a disk, by whatever bus."""
     what: str
-    """The number of the session, or `major:minor` of the path."""
+    """The number of the session, `major:minor` of the path, or `H:C:T:L` of the disk."""
     code: str = ""
 
 
@@ -161,8 +162,8 @@ def reinstated(told: Iterable[Told]) -> dict[str, float]:
 
 
 def events(told: Iterable[Told]) -> tuple[Event, ...]:
-    """The lines as events, in words for a person."""
-    return tuple(_event(line) for line in told)
+    """The lines as events, in words for a person; that a disk appeared is an event of the reading that sees it."""
+    return tuple(_event(line) for line in told if line.kind != "attached")
 
 
 def _event(line: Told) -> Event:

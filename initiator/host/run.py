@@ -314,6 +314,19 @@ def where_it_sleeps(pid: int, proc: str = "/proc") -> str:
     return ""
 
 
+def waiting_children(pid: int, proc: str = "/proc") -> str:
+    """What the children of a process wait for in the kernel, as a part of a sentence; empty where none does.
+
+    Args:
+        pid: The process, of this or another program.
+        proc: Where procfs is.
+    """
+    with contextlib.suppress(OSError), open(f"{proc}/{pid}/task/{pid}/children") as text:
+        found = [(int(each), where_it_sleeps(int(each), proc)) for each in text.read().split()]
+        return ", ".join(f"process {child} in {where}" for child, where in found if where)
+    return ""
+
+
 def close_all(fds: Sequence[int]) -> None:
     """Closes descriptors; one that is closed already does not matter."""
     for handle in fds:

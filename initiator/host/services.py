@@ -43,6 +43,16 @@ class Unit:
     """The units that are started after it and stopped before it."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Automount:
+    """One automount unit of systemd."""
+
+    unit: str
+    where: str
+    active: str
+    """active, inactive, failed, …"""
+
+
 class Listener(NamedTuple):
     """One TCP socket that waits for connections."""
 
@@ -71,6 +81,17 @@ def read_units() -> tuple[dict[str, Unit], dict[str, frozenset[str]]]:
     return found, {
         values["Where"]: frozenset(values.get("After", "").split()) for values in mounts if "Where" in values
     }
+
+
+def read_automounts() -> tuple[Automount, ...]:
+    """The automount units that are loaded.
+
+    Raises:
+        ServicesError: systemctl is not there, or systemd does not run.
+        Stuck: it hangs.
+    """
+    found = _blocks(_show(["*.automount"], "Id,Where,ActiveState"))
+    return tuple(Automount(each["Id"], each["Where"], each.get("ActiveState", "")) for each in found if "Where" in each)
 
 
 def _show(patterns: list[str], properties: str) -> str:

@@ -69,11 +69,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Range]:
         pytest.skip("needs root: loop devices and mounts")
     if MISSING:
         pytest.skip(f"needs {', '.join(MISSING)}")
+    monkeypatch.setenv("MOORING_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("MOORING_STATE_DIR", str(tmp_path / "state"))
+    with made(tmp_path) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def made(tmp_path: Path) -> Iterator[Range]:
+    """A range in a folder; `MOORING_RUNTIME_DIR` and `MOORING_STATE_DIR` have to be its `run` and `state`."""
     runtime, state = tmp_path / "run", tmp_path / "state"
     for folder in (runtime, state):
         folder.mkdir(mode=0o700)
-    monkeypatch.setenv("MOORING_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv("MOORING_STATE_DIR", str(state))
     image, mountpoint = tmp_path / "image", tmp_path / "mnt"
     mountpoint.mkdir()
     with image.open("wb") as file:

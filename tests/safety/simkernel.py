@@ -15,6 +15,7 @@ from typing import Any
 from initiator.host.mounts import Mount
 from initiator.host.run import HelperFailed
 from initiator.host.scsipaths import Paths, ScsiPath, ScsiSession, Traffic
+from initiator.host.services import Automount
 from initiator.host.stacks import VolumeGroup
 from initiator.model import (
     BlockNode,
@@ -34,6 +35,7 @@ from initiator.model import (
     Source,
     Swap,
 )
+from initiator.scsi.reservations import Registration
 from safety.facts import Facts, Memory, SystemUse, User
 from safety.facts_kernel import KernelFacts, Record
 from safety.scope import Extent, Reach, Scope
@@ -58,6 +60,15 @@ def uuid(number: int) -> str:
 
 DISK = f"kernel:d:{wwid(0)}"
 SCOPE = Scope(Reach.DISKS, (DISK,), "mpatha")
+
+
+_PATH_STATES = {
+    "running": PathState.ACTIVE,
+    "offline": PathState.OFFLINE,
+    "transport-offline": PathState.FAILED,
+    "blocked": PathState.FAILED,
+}
+AUTOFS = Mount(39, 1, "0:55", "/", "/mnt/data", "rw", "shared:1", "autofs", "systemd-1", "rw,fd=1,pgrp=1,direct")
 
 
 @dataclasses.dataclass(slots=True)
@@ -129,10 +140,18 @@ class SimKernel:
         mapped: Whether multipathd joins the paths.
         group: One volume group with one volume over all disks, instead of a file system on each.
         swap: A swap file on the first file system.
+        automount: An automount of systemd at the first mount point.
     """
 
     def __init__(
-        self, portals: int = 2, *, disks: int = 1, mapped: bool = True, group: bool = False, swap: bool = False
+        self,
+        portals: int = 2,
+        *,
+        disks: int = 1,
+        mapped: bool = True,
+        group: bool = False,
+        swap: bool = False,
+        automount: bool = False,
     ) -> None:
         self.clock = 100.0
         self.mapped = mapped
@@ -155,6 +174,12 @@ class SimKernel:
         self.users: tuple[User, ...] = ()
         self.next_seq, self.next_mount = 500, 600
         self.answer = Answer(0, 0, 0, b"")
+        self.automounted = automount
+        self.dead = False
+        self.stubborn = False
+        self.registrations: tuple[tuple[str, tuple[Registration, ...]], ...] = ()
+        self.queueing = False
+        self.masks: set[str] = set()
         self.write_cache: bool | None = True
         self.state_after: dict[str, str] = {}
         self.noise = 0
@@ -192,6 +217,12 @@ class SimKernel:
     @property
     def stable(self) -> int:
         return sum(disk.stable for disk in self.disks)
+
+    def die(self) -> None:
+        """The target is gone, and the kernel has given up every path."""
+        self.dead, self.queueing = True, self.mapped
+        for lane in self.lanes.values():
+            lane["state"] = "transport-offline"
 
     def lanes_of(self, disk: int) -> dict[str, dict[str, Any]]:
         return {hctl: lane for hctl, lane in self.lanes.items() if lane["disk"] == disk}
@@ -270,7 +301,14 @@ class SimKernel:
         return Paths(tuple(self._session(sid) for sid in self.sids), tuple(found))
 
     def _session(self, sid: int) -> ScsiSession:
-        return ScsiSession(sid, TARGET, (Portal(f"127.0.0.{sid % 10}", 3260),), "default", "LOGGED_IN", "SCANNED")
+        return ScsiSession(
+            sid,
+            TARGET,
+            (Portal(f"127.0.0.{sid % 10}", 3260),),
+            "default",
+            "FREE" if self.dead else "LOGGED_IN",
+            "SCANNED",
+        )
 
     def snapshot(self) -> Snapshot:
         seen = self.paths()
@@ -278,7 +316,7 @@ class SimKernel:
             Session(
                 id=f"kernel:s:{each.sid}",
                 name=f"disks@{each.portals[0]}",
-                state=SessionState.LOGGED_IN,
+                state=SessionState.FAILED if self.dead else SessionState.LOGGED_IN,
                 source=Source.KERNEL,
                 target=TARGET,
                 portal=each.portals[0],
@@ -293,7 +331,7 @@ class SimKernel:
             Path(
                 id=f"kernel:p:{hctl}",
                 name=hctl,
-                state=PathState.ACTIVE if lane["state"] == "running" else PathState.OFFLINE,
+                state=_PATH_STATES[lane["state"]],
                 disk=f"kernel:d:{wwid(lane['disk'])}",
                 session=f"kernel:s:{lane['sid']}",
                 map=f"kernel:m:{lane['disk']}" if self.disks[lane["disk"]].map_seq is not None else None,
@@ -317,7 +355,8 @@ class SimKernel:
     def _map(self, disk: SimDisk) -> Map:
         own, device = f"kernel:d:{wwid(disk.number)}", f"/dev/mapper/{disk.name}"
         name = f"kernel:m:{disk.number}"
-        return Map(name, disk.name, MapState.OK, Source.KERNEL, uuid(disk.number)[6:], device, own)
+        state, queueing = (MapState.NO_PATH if self.dead else MapState.OK), "on" if self.queueing else "off"
+        return Map(name, disk.name, state, Source.KERNEL, uuid(disk.number)[6:], device, own, queueing=queueing)
 
     def _disk(self, disk: SimDisk, paths: tuple[Path, ...]) -> Disk:
         base = self.base(disk)
@@ -327,7 +366,7 @@ class SimKernel:
         return Disk(
             id=f"kernel:d:{wwid(disk.number)}",
             name=base.dm_name or base.kname,
-            state=DiskState.ATTACHED if running else DiskState.OFFLINE,
+            state=DiskState.ATTACHED if running else DiskState.NO_PATH if self.dead else DiskState.OFFLINE,
             source=Source.KERNEL,
             wwid=wwid(disk.number),
             size_bytes=SIZE,
@@ -356,6 +395,7 @@ class SimKernel:
             superblocks=self.superblocks(),
             users=self.users,
             system=(SystemUse("/", "254:0"),),
+            automounts=(Automount("mnt-data.automount", "/mnt/data", "active"),) if self.automounted else (),
             memory=Memory(8 << 30, 4 << 30, 0.0),
             kernel=KernelFacts(
                 paths=own,
@@ -364,12 +404,13 @@ class SimKernel:
                 every_session=seen.sessions,
                 records=tuple(Record(sid, self.records.get(sid % 10)) for sid in self.sids if sid in sids),
                 multipathd="running" if self.mapped else "absent",
+                registrations=self.registrations,
                 groups=(VolumeGroup("vg", GROUP, grounds, ("vg/data",)),) if self.active else (),
             ),
         )
 
     def mounts(self) -> tuple[Mount, ...]:
-        return (scenes.ROOT_MOUNT, *self.mounted)
+        return (scenes.ROOT_MOUNT, *((AUTOFS,) if self.automounted else ()), *self.mounted)
 
     def superblocks(self) -> tuple[str, ...]:
         devs = {mount.dev for mount in self.mounted}
@@ -406,6 +447,33 @@ class SimKernel:
     def pause(self, seconds: float) -> None:
         self.clock += seconds
         self._intrude()
+
+    def terminate(self, pid: int, started: int) -> None:
+        self._effect(f"terminate {pid}")
+        if not self.stubborn:
+            self.users = tuple(user for user in self.users if (user.pid, user.started) != (pid, started))
+        self._done()
+
+    def alive(self, pid: int, started: int) -> bool:
+        return any((user.pid, user.started) == (pid, started) for user in self.users)
+
+    def masked(self, unit: str) -> bool:
+        return unit in self.masks
+
+    def systemctl(self, arguments: Sequence[str], deadline: float) -> None:
+        self._effect(" ".join(arguments))
+        verb, unit = arguments[0], arguments[-1]
+        if verb == "mask":
+            self.masks.add(unit)
+        elif verb == "unmask":
+            self.masks.discard(unit)
+        elif verb == "stop":
+            assert not any(mount.mountpoint == "/mnt/data" for mount in self.mounted), "it would be unmounted lazily"
+            self.automounted = False
+        else:
+            assert (verb, unit in self.masks, self.mounted) == ("start", False, [])
+            self.automounted = True
+        self._done()
 
     def scratch(self) -> str:
         return "/run/mooring/undo"
@@ -480,7 +548,10 @@ class SimKernel:
 
     def vanish(self, disk: SimDisk) -> None:
         """The last close of a device writes its cache back, without telling anybody whether that went well."""
-        disk.target_dirty += disk.device_dirty
+        if self.dead:
+            disk.lost += disk.device_dirty
+        else:
+            disk.target_dirty += disk.device_dirty
         disk.device_dirty = 0
         disk.map_seq, disk.deferred = None, False
 
@@ -511,6 +582,10 @@ class SimKernel:
 
     def syncfs(self, mountpoint: str, deadline: float) -> None:
         self._effect(f"syncfs {mountpoint}")
+        if self.dead:
+            assert not self.queueing, "it would hang"
+            self._done()
+            raise HelperFailed("syncfs", 5, "Input/output error")
         self._write_back(self._at(mountpoint))
         self._done()
 
@@ -521,6 +596,9 @@ class SimKernel:
         self.mounted = [mount for mount in self.mounted if mount.mountpoint != mountpoint]
         self._write_back(self._at(mountpoint))
         self._done()
+
+    def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
+        raise AssertionError("there is one namespace")
 
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         self._effect("mount " + " ".join(arguments))
@@ -549,7 +627,11 @@ class SimKernel:
         self._done()
 
     def remove_map(self, uuid: str, deadline: float) -> None:
-        raise AssertionError("there are no partitions")
+        self._effect(f"remove {uuid}")
+        assert self.dead, "there are no partitions, and volumes are closed by LVM"
+        assert not self.mounted
+        self.active = False
+        self._done()
 
     def _in_use(self, disk: SimDisk) -> bool:
         mounted = {mount.dev for mount in self.mounted}
@@ -633,6 +715,11 @@ class SimKernel:
         self._done()
         return True
 
+    def queue(self, name: str, *, on: bool) -> None:
+        self._effect(f"queue {name} {on}")
+        self.queueing = on
+        self._done()
+
     def fsync_path(self, claim: PathClaim, deadline: float) -> None:
         self._effect(f"fsync {claim.route.kname}")
         assert claim.held
@@ -681,7 +768,12 @@ class SimKernel:
         lane = self.lanes.get(route.hctl)
         if lane is None or lane["seq"] != route.diskseq:
             raise HelperFailed("write_attribute", 19, "No such device")
-        assert lane["state"] == "offline"
+        assert lane["state"] in ("offline", "transport-offline")
+        disk = self.disks[lane["disk"]]
+        assert not self._holders(disk, lane), "it is held"
+        if self.dead:
+            disk.lost += disk.device_dirty
+            disk.device_dirty = 0
         del self.lanes[route.hctl]
         self._done()
 

@@ -197,6 +197,9 @@ class SimWorld:
         self.fs_dirty = 0
         self._done()
 
+    def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
+        raise AssertionError("there is one namespace")
+
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         self._effect("mount " + " ".join(arguments))
         if arguments[0] in ("-t", "--bind"):
@@ -212,6 +215,20 @@ class SimWorld:
             self.next_mount += 1
             self.mounted.append(fresh)
         self._done()
+
+    def terminate(self, pid: int, started: int) -> None:
+        self._effect(f"terminate {pid}")
+        self.users = tuple(user for user in self.users if (user.pid, user.started) != (pid, started))
+        self._done()
+
+    def alive(self, pid: int, started: int) -> bool:
+        return any((user.pid, user.started) == (pid, started) for user in self.users)
+
+    def masked(self, unit: str) -> bool:
+        raise AssertionError("no unit has part in this")
+
+    def systemctl(self, arguments: Sequence[str], deadline: float) -> None:
+        raise AssertionError("no unit has part in this")
 
     def scratch(self) -> str:
         return "/run/mooring/undo"

@@ -131,10 +131,6 @@ WARNING: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     ),
     "little memory": ("memory-pressure", fact(memory=Memory(100 << 30, 1 << 30, 0.0))),
     "stalls": ("memory-pressure", fact(memory=Memory(8 << 30, 4 << 30, 40.0))),
-    "automount": (
-        "automount",
-        mounts(dataclasses.replace(scenes.ROOT_MOUNT, fstype="autofs", mountpoint="/mnt/data"), scenes.DATA_MOUNT),
-    ),
 }
 
 

@@ -19,8 +19,9 @@ from safety.effects import Host
 from safety.findings import blocks
 from safety.journal import EXIT, Journal, Kind, Mark, Outcome, Record, boot_id, follow, read, unfinished
 from safety.places import DiskLock, new_journal
-from safety.plan import Plan
-from safety.scope import disks
+from safety.plan import Options, Plan
+from safety.prepare import prepare
+from safety.scope import Reach, Scope, disks
 from safety.world import Busy
 from tests.safety.conftest import Range
 from tests.safety.fakeengine import WWID
@@ -104,6 +105,18 @@ def test_a_shell_in_the_mount_is_named(here: Range) -> None:
         refused(here, "open", "sh", str(process.pid))
 
 
+def test_a_shell_in_the_mount_is_ended_when_a_person_chose_so(here: Range) -> None:
+    checksum = here.fill()
+    scope = Scope(Reach.DISKS, (f"engine:d:{WWID}",), "data")
+    with child("sh", "-c", f"cd {here.mountpoint} && echo ready && read x") as process:
+        plan = prepare(scope, here.client, Options(watch_s=0.2, end_users=True))
+        assert [step.kind for step in plan.steps if step.phase == "stop"] == ["end-users"]
+        end = to_the_end(runner.start(plan))
+        assert process.wait(10) == -signal.SIGTERM
+    assert end.outcome is Outcome.DONE, end
+    assert here.checksum_in_image() == checksum
+
+
 def test_an_open_file_is_named(here: Range) -> None:
     here.fill()
     with (here.mountpoint / "file").open("rb"):
@@ -147,6 +160,19 @@ def test_a_mount_in_a_second_namespace_is_named(here: Range) -> None:
         plan = refused(here, "mounted-elsewhere", str(here.mountpoint))
         evidence = " ".join(finding.evidence + finding.fix for finding in plan.findings)
         assert str(process.pid) in evidence
+
+
+def test_a_mount_in_a_second_namespace_goes_too_when_a_person_chose_so(here: Range) -> None:
+    checksum = here.fill()
+    scope = Scope(Reach.DISKS, (f"engine:d:{WWID}",), "data")
+    with child("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready && read x") as process:
+        plan = prepare(scope, here.client, Options(watch_s=0.2, other_namespaces=True))
+        assert not plan.blocked, plan.findings
+        end = to_the_end(runner.start(plan))
+        assert end.outcome is Outcome.DONE, end
+        assert str(here.mountpoint) not in Path(f"/proc/{process.pid}/mountinfo").read_text()
+        assert process.poll() is None
+    assert here.checksum_in_image() == checksum
 
 
 def test_a_file_system_mounted_inside_is_named(here: Range) -> None:
@@ -323,7 +349,8 @@ def test_killed_at_a_step_it_can_be_undone(here: Range, step: str, mark: Mark, w
     assert here.mounted()
     assert here.checksum() == checksum
     assert here.sessions() == 2
-    assert not here.plan().blocked
+    again = here.plan()
+    assert not again.blocked, again.findings
     (here.mountpoint / "new").write_text("works")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from safety.facts import User
+from safety.findings import Level
 from safety.journal import Journal, Kind, Mark, Outcome, read
-from safety.plan import Plan, make
+from safety.plan import Options, Plan, make
 from safety.scope import Scope, disks
 from safety.steps import KINDS
 from safety.world_kernel import Answer, Door
@@ -24,6 +25,7 @@ Make = Callable[[], SimKernel]
 WORLDS: dict[str, Make] = {
     "single path": lambda: SimKernel(1, mapped=False),
     "map": SimKernel,
+    "automount": lambda: SimKernel(1, mapped=False, automount=True),
     "map and LVM and swap": lambda: SimKernel(group=True, swap=True),
 }
 ILLEGAL = bytes.fromhex("700005000000000a00000000200000000000")
@@ -52,6 +54,7 @@ def assert_gone(world: SimKernel, written: int) -> None:
     assert all(disk.map_seq is None for disk in world.disks)
     assert not any(claim.open for claim in world.claims)
     assert set(world.records.values()) == {"manual"}
+    assert not world.automounted
     assert (world.lost, world.stable) == (0, written)
 
 
@@ -63,6 +66,7 @@ def assert_back(world: SimKernel, written: int, before: SimKernel) -> None:
     assert all((disk.map_seq is not None) == before.mapped for disk in world.disks)
     assert [len(world.joined(disk)) for disk in world.disks] == [len(before.joined(disk)) for disk in before.disks]
     assert (world.active, world.swapped) == (before.active, before.swapped)
+    assert (world.automounted, world.masks) == (before.automounted, set())
     assert not any(claim.open for claim in world.claims)
     assert world.records == before.records
     assert (world.lost, world.written) == (0, written)
@@ -302,7 +306,7 @@ def test_an_intruder_never_gets_in_between_claim_and_delete(tmp_path: Path, whic
         outcome = run(path, world)
         if world.broke_in:
             stopped += 1
-            assert world.broke_in[0].startswith(("umount", "vgchange", "claim")), world.broke_in
+            assert world.broke_in[0].startswith(("umount", "vgchange", "claim", "mask", "stop")), world.broke_in
             assert outcome is Outcome.STOPPED, (moment, last(path))
             assert [mount.mountpoint for mount in world.mounted] == ["/mnt/intruder"]
             assert all(lane["state"] == "running" for lane in world.lanes.values())
@@ -377,3 +381,37 @@ def test_what_comes_back_is_told(tmp_path: Path) -> None:
     assert "again" in last(path).text
     failed = [record for record in read(path) if record.kind is Kind.STEP and record.mark is Mark.FAILED]
     assert [record.step for record in failed] == ["watch"]
+
+
+def ending(world: SimKernel) -> Plan:
+    snapshot, options = world.snapshot(), Options(end_users=True)
+    scope = disks(snapshot.disks[0])
+    return make(snapshot, world.facts(snapshot, scope.on(snapshot)), scope, options)
+
+
+def test_processes_are_ended_only_when_a_person_chose_so(tmp_path: Path) -> None:
+    world = SimKernel()
+    world.users = (User(9, "bash", "current folder", "/mnt/data", 77), User(9, "bash", "open file", "/mnt/data/x", 77))
+    assert "open" in {each.code for each in planned(world).findings if each.level is Level.BLOCK}
+    made = ending(world)
+    assert not made.blocked
+    assert [step.params["users"] for step in made.steps if step.kind == "end-users"] == [[{"pid": 9, "started": 77}]]
+    path = begin(tmp_path, made)
+    assert run(path, world) is Outcome.DONE, last(path)
+    assert world.calls[0] == "terminate 9"
+
+
+def test_a_process_that_does_not_end_stops_it_before_anything_else(tmp_path: Path) -> None:
+    world = SimKernel()
+    world.users, world.stubborn = (User(9, "bash", "current folder", "/mnt/data", 77),), True
+    path = begin(tmp_path, ending(world))
+    assert run(path, world) is Outcome.REFUSED
+    assert "does not end when asked to" in last(path).text
+    assert world.calls == ["terminate 9"]
+
+
+def test_who_has_the_bare_device_open_or_cannot_be_known_again_is_not_ended() -> None:
+    for user in (User(9, "qemu", "open device", "/dev/sdb", 77), User(1, "systemd", "open file", "/mnt/data/x")):
+        world = SimKernel()
+        world.users = (user,)
+        assert ending(world).blocked

@@ -11,6 +11,7 @@ import pytest
 
 from initiator.errors import BadInputError
 from initiator.model import PathState, Snapshot
+from initiator.scsi.reservations import Registration
 from safety.findings import Finding, Level, blocks
 from safety.guards import check
 from safety.journal import Outcome
@@ -128,6 +129,15 @@ def test_a_target_is_drained(tmp_path: Path) -> None:
     assert_gone(world, written)
     assert f"No session of this host to {TARGET} remains." in last(journal).text
     assert "link lo" in last(journal).data["free"]
+
+
+def test_the_other_hosts_of_a_drained_target_are_told(tmp_path: Path) -> None:
+    world = SimKernel()
+    other = Registration(0x2, "iqn.2026-11.example:other")
+    world.registrations = ((world.snapshot().disks[0].id, (other,)),)
+    outcome, journal = remove(tmp_path, world, target(TARGET))
+    assert outcome is Outcome.DONE, last(journal)
+    assert f"{TARGET} remains; other hosts, by their registrations: {other.initiator}." in last(journal).text
 
 
 def test_a_session_without_a_disk_is_logged_out_by_the_same_plan(tmp_path: Path) -> None:

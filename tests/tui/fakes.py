@@ -127,10 +127,12 @@ class FakeRemover:
         self.resumed: list[pathlib.Path] = []
         self.undone: list[tuple[pathlib.Path, str | None]] = []
 
-    def plan(self, scope: Scope) -> Plan:
+    def plan(self, scope: Scope, *, abandon: bool = False, end_users: bool = False) -> Plan:
         if self.failure is not None:
             raise self.failure
-        return plan(self.source.snapshot, scope.subjects[0], self.findings)
+        made = plan(self.source.snapshot, scope.subjects[0], () if abandon or end_users else self.findings)
+        made = dataclasses.replace(made, options=Options(abandon=abandon, end_users=end_users))
+        return dataclasses.replace(made, digest=_digest(made))
 
     def start(self, plan: Plan) -> pathlib.Path:
         self.started.append(plan)

@@ -13,6 +13,7 @@ from textual import events
 from textual.widgets import Button, Input
 
 from initiator.errors import MooringError
+from safety.findings import Finding, Level
 from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id
 from tests.tui import fakes, samples
 from tests.tui.fakes import Bench, dashboard
@@ -76,6 +77,26 @@ async def test_the_whole_way_by_keyboard(tmp_path: pathlib.Path) -> None:
         await bench.listen()
         await bench.pilot.press("enter")
         await until(lambda: isinstance(bench.app.screen, MainScreen))
+
+
+async def test_a_dead_disk_is_given_up_only_with_words_of_its_own(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path) as bench:
+        gone = Finding(Level.BLOCK, "no-path", "d", "No path of the disk works.", "failed", "bring a path back")
+        bench.remover.findings = (gone,)
+        await open_plan(bench)
+        await bench.listen()
+        await bench.pilot.click("#give-up")
+        await until(lambda: "Nothing stands against removing data" in bench.text())
+        await bench.listen()
+        await bench.pilot.press("right", "enter")
+        await until(lambda: "type these words: lose data" in bench.text())
+        assert "What was not written yet is LOST" in " ".join(bench.text().split())
+        await bench.listen()
+        await bench.pilot.press(*"data", "enter")
+        assert bench.remover.started == []
+        await bench.pilot.press(*["backspace"] * 4, *"lose", "space", *"data", "enter")
+        await until(lambda: isinstance(bench.app.screen, ProgressScreen))
+        assert [plan.lossy for plan in bench.remover.started] == [True]
 
 
 async def test_cancel_has_the_focus_and_enter_changes_nothing(tmp_path: pathlib.Path) -> None:
@@ -302,7 +323,7 @@ async def test_the_dialogs_are_usable_in_small_windows(tmp_path: pathlib.Path, s
         await until(lambda: "Nothing stands against removing data" in bench.text())
         await until(lambda: "Go on" in bench.text())
         await bench.listen()
-        await bench.pilot.press("pagedown", "pagedown", "pagedown", "down")
+        await bench.pilot.press(*["pagedown"] * 5, "down")
         await until(lambda: "Watch that nothing comes back" in bench.text())
         await bench.pilot.press("right", "enter")
         await until(lambda: "To go on, type its name: data" in bench.text())

@@ -1,4 +1,4 @@
-"""Commands of a removal: plan, remove, drain, resume, undo."""
+"""Commands of a removal: plan, remove, drain, resume, undo, report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
-from initiator.errors import BadInputError
+from initiator.errors import BadInputError, MooringError
 from initiator.model import Snapshot
 from initiator.names import clean
 from safety import journal, runner
@@ -17,6 +17,7 @@ from safety.findings import Finding, Level
 from safety.journal import EXIT, Kind, Mark, Outcome, Record
 from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
+from safety.report import make_report
 from safety.scope import Reach, Scope
 from tui import config
 from tui.commands.common import emit, need_root, secret_from
@@ -60,7 +61,7 @@ def _show(made: Plan, *, as_object: bool) -> int:
 
 def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
     """Carry a plan out once its name was typed, or given with --confirm."""
-    name = made.name
+    name, words = made.name, made.words
     if made.blocked:
         say(describe(made))
         if arguments.json:
@@ -68,20 +69,22 @@ def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
         return Exit.REFUSED
     if arguments.confirm is None:
         if not sys.stdin.isatty():
-            raise BadInputError("a removal has to be confirmed", fix=f"--confirm {clean(shlex.quote(name))}")
+            raise BadInputError("a removal has to be confirmed", fix=f"--confirm {clean(shlex.quote(words))}")
         say(describe(made), "")
-        say(f"Type {_asked(made)} ({name}) to go on; anything else stops here.")
+        say(f"Type {_asked(made)} ({words}) to go on; anything else stops here.")
         typed = input("> ").strip()
-        if typed != name:
+        if typed != words:
             say("nothing was done")
             return Exit.REFUSED
-    elif arguments.confirm != name:
+    elif arguments.confirm != words:
         text = f"--confirm {clean(arguments.confirm)!r} is not {_asked(made)}"
-        raise BadInputError(text, fix=f"--confirm {clean(shlex.quote(name))}")
+        raise BadInputError(text, fix=f"--confirm {clean(shlex.quote(words))}")
     return _follow(runner.start(made), made, as_object=arguments.json)
 
 
 def _asked(made: Plan) -> str:
+    if made.lossy:
+        return "these words"
     if made.scope.reach is not Reach.DISKS:
         return f"the {made.scope.reach}'s name"
     return "the disk's name" if len(made.members) == 1 else "the disks' names"
@@ -100,7 +103,8 @@ def resume(arguments: argparse.Namespace) -> int:
     """`mooring resume [DISK]`."""
     need_root("resuming a removal")
     path = _journal(arguments.journal)
-    return _follow(runner.resume(path), _plan_of(path), as_object=arguments.json)
+    told = len(journal.read(path))
+    return _follow(runner.resume(path), _plan_of(path), as_object=arguments.json, told=told)
 
 
 def undo(arguments: argparse.Namespace) -> int:
@@ -108,16 +112,50 @@ def undo(arguments: argparse.Namespace) -> int:
     need_root("undoing a removal")
     path = _journal(arguments.journal)
     secret = secret_from(Path(arguments.chap_secret_file)) if arguments.chap_secret_file else None
-    return _follow(runner.undo(path, chap_secret=secret), _plan_of(path), as_object=arguments.json)
+    told = len(journal.read(path))
+    return _follow(runner.undo(path, chap_secret=secret), _plan_of(path), as_object=arguments.json, told=told)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """`mooring report [JOURNAL]`: what became of a removal; the newest one without a name."""
+    made = make_report(journal.read(_any_journal(arguments.journal)))
+    if arguments.json:
+        emit(made.to_json())
+    else:
+        print("\n".join(made.lines()))
+    return Exit.DONE
+
+
+def _any_journal(text: str | None) -> Path:
+    """The journal of this file name; else the newest one, of whatever has this name."""
+    if text is not None and text.endswith(SUFFIX) and Path(text).is_file():
+        return Path(text)
+    for path in sorted(runner.journal_dir().glob(f"*{SUFFIX}"), reverse=True):
+        if text is None or text == path.name or text == _name_in(path):
+            return path
+    raise BadInputError("there was no removal" if text is None else f"there was no removal of {clean(text)!r}")
+
+
+def _name_in(path: Path) -> str | None:
+    """What a journal's removal was called; None for one that cannot be read."""
+    try:
+        return _plan_of(path).name
+    except (MooringError, IndexError, KeyError):
+        return None
 
 
 def _options(arguments: argparse.Namespace) -> Options:
     settings = config.load()[0].removal
+    chosen = {
+        "abandon": arguments.abandon,
+        "end_users": arguments.end_processes,
+        "other_namespaces": arguments.other_namespaces,
+    }
     if arguments.watch is None:
-        return Options(watch_s=settings.watch_s, settle_s=settings.settle_s)
+        return Options(watch_s=settings.watch_s, settle_s=settings.settle_s, **chosen)
     if not 0 <= arguments.watch <= 3600:
         raise BadInputError(f"--watch {arguments.watch:g} is not between 0 and 3600 seconds")
-    return Options(watch_s=arguments.watch, settle_s=settings.settle_s)
+    return Options(watch_s=arguments.watch, settle_s=settings.settle_s, **chosen)
 
 
 def _make(wanted: Callable[[Snapshot], Scope], options: Options) -> Plan:
@@ -160,7 +198,12 @@ def describe(made: Plan) -> str:
         lines.append(f"       proof:  {clean(step.proof)}")
         if step.undo:
             lines.append(f"       undo:   {clean(step.undo)}")
+        lines.append(f"       time:   {_time(step)}")
     return "\n".join(lines)
+
+
+def _time(step: Step) -> str:
+    return f"about {max(step.expected_s, 0.1):.1f} s, stopped after {step.deadline_s:.0f} s"
 
 
 def _heading(made: Plan) -> str:
@@ -194,14 +237,22 @@ def _finding_lines(finding: Finding) -> list[str]:
     return lines
 
 
-def _follow(path: Path, made: Plan, *, as_object: bool) -> int:
-    """Narrate a runner's journal until it ends; returns the exit code that its outcome stands for."""
+def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
+    """Narrate a runner's journal until it ends; returns the exit code that its outcome stands for.
+
+    Args:
+        path: The journal.
+        made: Its plan.
+        as_object: Whether to print the end as JSON.
+        told: How many records earlier runs have written, which nobody wants to read again.
+    """
     last: Record | None = None
     begun: dict[str, float] = {}
     steps = {step.id: step for step in made.steps}
-    for record in journal.follow(path):
+    for number, record in enumerate(journal.follow(path)):
         last = record
-        _narrate(record, steps, begun)
+        if number >= told:
+            _narrate(record, steps, begun)
     outcome = last.outcome if last is not None else None
     code = EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
     if outcome is None:

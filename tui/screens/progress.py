@@ -15,10 +15,12 @@ from textual.message import Message
 from textual.widgets import Button, Input
 
 from initiator.errors import MooringError
+from initiator.host.run import waiting_children
 from safety.journal import Reader, Record, Unfinished, runner_alive
 from tui import background
 from tui.layout import paragraph
 from tui.progress import Progress
+from tui.reporting import save_report
 from tui.screens.dialog import Dialog
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, Piece, clock, say
@@ -33,8 +35,9 @@ PATIENCE_S = 10.0
 class News(Message):
     """New records of the journal, or what became of its runner."""
 
-    def __init__(self, records: Sequence[Record], failure: str = "", lost: bool = False) -> None:
+    def __init__(self, records: Sequence[Record], failure: str = "", lost: bool = False, waits: str = "") -> None:
         super().__init__()
+        self.waits = waits
         self.records = records
         self.failure = failure
         self.lost = lost
@@ -63,7 +66,7 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """The thread's work."""
-        lost = False
+        lost, told = False, ""
         while not self._stopped.is_set():
             alive = self._run is not None and runner_alive(self._run)
             try:
@@ -72,10 +75,11 @@ class Follower(threading.Thread):
                 background.post(self._screen, News((), failure=str(error)))
                 return
             self._note(records)
+            waits = waiting_children(int(self._run.data.get("pid", 0))) if alive and self._run is not None else ""
             gone = not alive and not records and not self._ended and time.monotonic() > self._patient_until
-            if records or gone is not lost:
-                lost = gone
-                background.post(self._screen, News(records, lost=lost))
+            if records or gone is not lost or waits != told:
+                lost, told = gone, waits
+                background.post(self._screen, News(records, lost=lost, waits=waits))
             self._stopped.wait(POLL_S)
 
     def _note(self, records: Sequence[Record]) -> None:
@@ -108,6 +112,7 @@ class ProgressScreen(Dialog[None]):
             yield Pane(self._glyphs, id="steps")
             with Horizontal(id="buttons"):
                 yield Button("Close", id="close")
+                yield Button("Save report", id="report")
                 yield Button("Undo", id="undo", classes="-act")
                 yield Button("Resume", id="resume", classes="-act")
 
@@ -133,7 +138,7 @@ class ProgressScreen(Dialog[None]):
             self.progress.take(news.records)
         except MooringError as error:
             self._failure = str(error)
-        self.progress.runner_lost = news.lost
+        self.progress.runner_lost, self.progress.waits = news.lost, news.waits
         self._failure = news.failure or self._failure
         if self.progress.over is not was_over:
             self.deafen()
@@ -146,6 +151,7 @@ class ProgressScreen(Dialog[None]):
         self.set_class(not progress.over, "-danger")
         for key in ("#undo", "#resume"):
             self.query_one(key, Button).display = progress.can_go_on and not self.mooring.read_only
+        self.query_one("#report", Button).display = progress.over
         self.query_one("#close", Button).label = "Close" if progress.over else "Hide"
         self._fill()
 
@@ -171,6 +177,16 @@ class ProgressScreen(Dialog[None]):
         if at is not None and at != self._followed:
             self._followed = at
             pane.scroll_to(y=max(0, at - pane.size.height + 3), animate=False)
+
+    @on(Button.Pressed, "#report")
+    def _report(self) -> None:
+        background.run(self.app, lambda: save_report(self.journal, pathlib.Path.cwd()), self._saved)
+
+    def _saved(self, result: Sequence[pathlib.Path] | MooringError) -> None:
+        if isinstance(result, MooringError):
+            self.notify(say(str(result)), title="The report was not saved", severity="error", markup=False)
+        else:
+            self.notify(f"Saved: {', '.join(say(str(path)) for path in result)}", markup=False)
 
     @on(Button.Pressed, "#close")
     def _close(self) -> None:

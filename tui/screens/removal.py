@@ -9,6 +9,8 @@ from textual.content import Content
 from textual.widgets import Button, Input
 
 from initiator.errors import MooringError
+from safety.findings import Level
+from safety.guard_dead import EXPECTED
 from safety.identity import Identity
 from safety.plan import Plan
 from safety.scope import Reach, Scope
@@ -26,6 +28,18 @@ _WHAT = {
     Reach.TARGET: "target",
     Reach.LINK: "link",
 }
+
+
+def can_be_given_up(plan: Plan) -> bool:
+    """Whether nothing forbids a removal but that no path works any more."""
+    codes = {finding.code for finding in plan.findings if finding.level is Level.BLOCK}
+    return bool(codes) and codes <= EXPECTED and not plan.options.abandon
+
+
+def only_users(plan: Plan) -> bool:
+    """Whether nothing forbids a removal but processes that use it."""
+    codes = {finding.code for finding in plan.findings if finding.level is Level.BLOCK}
+    return codes == {"open"} and not plan.options.end_users
 
 
 class PlanScreen(Dialog[Plan]):
@@ -52,6 +66,8 @@ class PlanScreen(Dialog[Plan]):
             yield Pane(self._glyphs, id="plan")
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel")
+                yield Button("End processes", id="end-users")
+                yield Button("Give it up", id="give-up")
                 yield Button("Look again", id="again")
                 yield Button("Go on", id="go-on", classes="-act")
 
@@ -66,11 +82,11 @@ class PlanScreen(Dialog[Plan]):
         else:
             self._show()
 
-    def _make(self) -> None:
+    def _make(self, *, abandon: bool = False, end_users: bool = False) -> None:
         self.plan, self._failure, self._note = None, None, ""
         self._asked_at = self.mooring.tick()
         remover = self.mooring.backends.remover
-        background.run(self.app, lambda: remover.plan(self.scope), self._made)
+        background.run(self.app, lambda: remover.plan(self.scope, abandon=abandon, end_users=end_users), self._made)
         self._show()
 
     def _made(self, result: Plan | MooringError) -> None:
@@ -89,6 +105,8 @@ class PlanScreen(Dialog[Plan]):
         self.set_class(self.plan is not None and self.plan.blocked, "-bad")
         self.set_class(ready, "-danger")
         self.query_one("#go-on", Button).display = ready
+        self.query_one("#end-users", Button).display = self.plan is not None and only_users(self.plan)
+        self.query_one("#give-up", Button).display = self.plan is not None and can_be_given_up(self.plan)
         self.query_one("#again", Button).display = not ready and (self.plan is not None or self._failure is not None)
         self.query_one("#cancel", Button).label = "Cancel" if ready or self.plan is None else "Close"
         self.query_one("#cancel", Button).focus()
@@ -126,6 +144,14 @@ class PlanScreen(Dialog[Plan]):
     def _again(self) -> None:
         self._make()
 
+    @on(Button.Pressed, "#end-users")
+    def _end_users(self) -> None:
+        self._make(end_users=True)
+
+    @on(Button.Pressed, "#give-up")
+    def _give_up(self) -> None:
+        self._make(abandon=True)
+
     @on(Button.Pressed, "#go-on")
     def _go_on(self) -> None:
         if self.plan is not None and not self.plan.blocked:
@@ -158,7 +184,7 @@ class ConfirmScreen(Dialog[bool]):
         self._plan = plan
         self._glyphs = glyphs
         first = plan.members[0].identity.wwid if plan.members else None
-        self.wanted = say(plan.name).strip() or say(first or "")
+        self.wanted = say(plan.words).strip() or say(first or "")
 
     def compose(self) -> ComposeResult:
         """What will happen, and the field."""
@@ -188,11 +214,14 @@ class ConfirmScreen(Dialog[bool]):
             f"This does the {len(self._plan.steps)} steps that you have read. Each is proven before the next begins;"
             " when one is not, everything stops there. The data stays on the target."
         )
+        if self._plan.lossy:
+            about += " What was not written yet is LOST: no path can carry it."
+        what = "these words" if self._plan.lossy else "its name"
         lines = [
             *paragraph(about, width),
             *(line for disk in disks for line in paragraph(_disk_line(disk), width, "dim")),
             (),
-            *paragraph(f"To go on, type its name: {self.wanted}", width, "strong"),
+            *paragraph(f"To go on, type {what}: {self.wanted}", width, "strong"),
         ]
         pane.styles.height = len(lines)
         pane.show(lines)
