@@ -47,6 +47,19 @@ def test_listing_loads_nothing_slow() -> None:
     assert loaded & {"asyncio", "pyroute2", "pyudev", "textual"} == set()
 
 
+def test_the_first_screen_is_painted_before_what_reads_and_judges_is_loaded() -> None:
+    loaded = modules_after("import tui.app")
+    late = {
+        "initiator.inventory",
+        "initiator.host",
+        "initiator.engine",
+        "initiator.scsi",
+        "safety.advice",
+        "safety.plan",
+    }
+    assert loaded & late == set()
+
+
 def test_only_the_removal_writes_state_or_delete_and_logs_out() -> None:
     """Whoever could take a disk away is named here; a new name in the list is a new way to lose data."""
     root = Path(__file__).parents[1]

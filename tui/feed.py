@@ -12,14 +12,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from initiator.alerts import Alert
 from initiator.errors import MooringError
 from initiator.fabric import EMPTY, Fabric
-from initiator.history import History
-from initiator.judgement import Health
 from initiator.model import Event, Snapshot
+
+if TYPE_CHECKING:
+    from initiator.alerts import Alert
+    from initiator.history import History
+    from initiator.judgement import Health
 
 EVENT_LIMIT = 1000
 """Events that wait for a screen which stands still; older ones are dropped."""

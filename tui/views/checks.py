@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from initiator.model import Severity
-from safety.advice.catalogue import Advice
 from tui.views.view import Draw, Field, Sight, View, row, text
 from tui.words import UNKNOWN, Line, mark, natural, say
 from tui.world import Checked, Kind, Row
+
+if TYPE_CHECKING:
+    from safety.advice.catalogue import Advice
 
 WORST = (Severity.BAD, Severity.WARN, Severity.NOTE, None)
 
