@@ -12,6 +12,7 @@ from tests.tgtd import needs_tgtd
 
 
 @pytest.mark.parametrize("peer", ["practice", pytest.param("tgtd", marks=[pytest.mark.root, needs_tgtd])])
+@pytest.mark.timeout(150)
 async def test_a_short_soak_ends_clean(own_folders: Path, peer: str) -> None:
     report = await soak(Plan(peer, 4.0, workers=4, blocks=512, pause_s=0.02, trouble_s=0.8), own_folders)
     assert report.clean, report.text()

@@ -28,6 +28,8 @@ from tests.until import until
 _OPTIONS = DeviceOptions(queue_timeout=60.0, keeper=KeeperOptions(settle=0.3, check_interval=1.0, hold_interval=0.3))
 _SAMPLES = 60
 MOST_GROWTH_MIB = 4.0
+LEAST_FOR_MEMORY_S = 60.0
+"""In a shorter run memory has not settled and says nothing."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -50,6 +52,7 @@ class Plan:
 class Report:
     """What came of it."""
 
+    seconds: float
     tally: Tally
     faults: Counter[str]
     reconnects: int
@@ -62,7 +65,7 @@ class Report:
     def growth_mib(self) -> float:
         """Resident memory at the end against that after a quarter of the time, both as medians of a quarter."""
         quarter = len(self.memory_mib) // 4
-        if not quarter:
+        if not quarter or self.seconds < LEAST_FOR_MEMORY_S:
             return 0.0
         return statistics.median(self.memory_mib[-quarter:]) - statistics.median(self.memory_mib[quarter : 2 * quarter])
 
@@ -127,7 +130,7 @@ async def soak(plan: Plan, folder: Path, quiet: bool = True) -> Report:
         left.append(f"{more} descriptors")
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     left += [f"task {task.get_name()}" for task in tasks]
-    return Report(tally, trouble.made, reconnects, failures, memory, left)
+    return Report(plan.seconds, tally, trouble.made, reconnects, failures, memory, left)
 
 
 @contextlib.asynccontextmanager
