@@ -117,6 +117,10 @@ THEMES = {"dark": DARK.name, "light": LIGHT.name, "terminal": "ansi-dark"}
 """Textual's names of the themes, by those of the settings."""
 
 
+PICTURE_AFTER_S = 3.0
+"""Seconds from the first reading to the picture: some latencies were measured, and the rules have answered."""
+
+
 class Arrived(Message):
     """There is something in the mailbox."""
 
@@ -244,8 +248,10 @@ class MooringApp(App[int]):
             self.main.show_data()
         else:
             self.main.tell_age()
+        if first:
+            self.main.entered()
         if first and self.options.screenshot is not None:
-            self.set_timer(0.5, self._take_picture_and_leave)
+            self.set_timer(PICTURE_AFTER_S, self._take_picture_and_leave)
 
     def _tell(self, alerts: Sequence[Alert]) -> None:
         """A toast for what somebody should know, and the bell if it is bad."""

@@ -22,6 +22,9 @@ Command = Callable[[argparse.Namespace], int]
 EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (journal kept),
 5 not permitted, 6 outcome unknown"""
 
+VIEW_NAMES = (*("overview", "tree", "sessions", "disks", "paths", "links", "volumes", "checks", "events", "removals"),)
+"""The views of the dashboard by name. Written down here too: the command line does not load the dashboard."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the exit code."""
@@ -61,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     parser.add_argument("--screenshot", metavar="FILE", help="save the first full screen as SVG and leave")
+    parser.add_argument("--view", choices=VIEW_NAMES, default=VIEW_NAMES[0], help="the view that is shown first")
     parser.set_defaults(run=_lazy("tui.commands.dashboard", "dashboard"), changes=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_reading(commands)

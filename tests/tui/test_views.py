@@ -9,6 +9,7 @@ import pytest
 from initiator.model import DiskState, Event, PathState, Severity, Snapshot
 from tests.tui import samples
 from tui import query
+from tui.cli import VIEW_NAMES
 from tui.keytable import widths
 from tui.layout import fit, width_of
 from tui.screens.main import columns_of
@@ -48,6 +49,10 @@ def texts(store: Store, width: int = 240, glyphs: Glyphs = UNICODE) -> list[str]
 
 def names(store: Store) -> list[str]:
     return [row.item.name for row in store.rows]
+
+
+def test_the_command_line_knows_the_same_views() -> None:
+    assert tuple(view.id for view in VIEWS) == VIEW_NAMES
 
 
 def test_every_digit_shows_one_view() -> None:

@@ -31,6 +31,7 @@ def options(arguments: argparse.Namespace, *, read_only: bool, practice: bool = 
         interval=settings.dashboard.interval_s,
         ascii=arguments.ascii or settings.dashboard.ascii,
         screenshot=Path(arguments.screenshot) if arguments.screenshot else None,
+        view=getattr(arguments, "view", "overview"),
         config=settings,
         mistakes=mistakes,
         policy=policy.load(),

@@ -156,6 +156,11 @@ class MainScreen(Doing):
         else:
             table.focus()
         self.show_data()
+        self.entered()
+
+    def entered(self) -> None:
+        """Read what the view shows and no snapshot holds."""
+        view = self.store.view
         if view.id == "removals":
             self.mooring.read_removals()
         elif view.id == "checks":

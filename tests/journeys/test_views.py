@@ -1,0 +1,85 @@
+"""The views as a person walks through them in a real terminal, on a host without iSCSI and on a practice range."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.journeys.host import MOORING, listing, practice, until
+from tests.journeys.terminal import Terminal
+from tests.journeys.test_keyboard import confirm
+from tui.views.catalogue import VIEWS
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+
+
+def test_the_first_start_on_a_host_without_iscsi() -> None:
+    with Terminal(MOORING, width=80, height=24) as terminal:
+        terminal.wait("Welcome aboard")
+        terminal.type("6")
+        terminal.wait("Speed")
+        terminal.type("0")
+        terminal.wait("No removal has been made on this host")
+        terminal.type("D")
+        terminal.wait("Asks an array which targets it offers")
+        terminal.type("Escape")
+        terminal.wait(lambda screen: "Asks an array" not in screen)
+        terminal.type("1")
+        terminal.wait("Welcome aboard")
+        terminal.type("q")
+        terminal.wait("exit code 0")
+
+
+def test_every_view_without_colour_and_without_utf_8() -> None:
+    with (
+        practice(),
+        Terminal([*MOORING, "--ascii"], width=80, height=24, env={"NO_COLOR": "1", "LC_ALL": "C"}) as terminal,
+    ):
+        terminal.wait("logs")
+        for view in VIEWS:
+            terminal.type(view.key)
+            screen = terminal.wait(lambda screen, view=view: f"{view.key} {view.short}" in screen)  # type: ignore[misc]
+            assert screen.isascii()
+        terminal.type("4")
+        terminal.wait("not mounted")
+        terminal.type("w")
+        terminal.wait("portal")
+        terminal.type("Escape")
+        terminal.wait("not mounted")
+        terminal.type("q")
+        terminal.wait("exit code 0")
+
+
+def without_dialog(terminal: Terminal) -> bool:
+    """Whether no dialog offers the removal that was still under way; if one does, close it: at first it is deaf."""
+    if "Unfinished removals" not in terminal.text():
+        return True
+    terminal.type("Escape")
+    return False
+
+
+def test_a_hang_up_in_the_middle_of_a_removal_and_coming_back_to_it() -> None:
+    with practice():
+        with Terminal(MOORING) as terminal:
+            terminal.wait("vault")
+            terminal.type("/")
+            terminal.write("vault")
+            terminal.type("Enter", "r")
+            confirm(terminal, "vault")
+            terminal.wait("Claim")
+            shell = psutil.Process(terminal.pid())
+            program = next(child for child in shell.children(recursive=True) if "mooring" in " ".join(child.cmdline()))
+            os.kill(program.pid, signal.SIGHUP)
+            terminal.wait("exit code")
+        with Terminal(MOORING) as terminal:
+            terminal.wait("logs")
+            until(lambda: [d for d in listing()["disks"] if d["name"] == "vault"] == [], seconds=60, what="the removal")
+            until(lambda: without_dialog(terminal), what="the end of the dialog")
+            terminal.type("1", "0")
+            terminal.wait("removed")
+            terminal.wait("vault is safe to pull")
+            terminal.type("q")
+            terminal.wait("exit code 0")
