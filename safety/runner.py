@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
-from initiator.errors import MooringError, RefusedError
+from initiator.errors import MooringError, OutcomeUnknownError, RefusedError
 from initiator.names import clean
 from safety import journal as journal_
 from safety.effects import Host
@@ -33,7 +33,8 @@ __all__ = ["journal_dir", "main", "resume", "start", "undo", "work"]
 
 _STOPPED = EXIT[Outcome.STOPPED]
 _REFUSED = EXIT[Outcome.REFUSED]
-_START_S = 20.0
+_START_S = 120.0
+"""Seconds within which a runner has begun, on however slow a machine; one that ends before is told at once."""
 _END_S = 5.0
 _GLANCE_S = 0.5
 _children: list[subprocess.Popen[bytes]] = []
@@ -133,6 +134,7 @@ def _spawn(path: Path, mode: str, secret: str | None) -> Path:
 
     Raises:
         RefusedError: it ended before that.
+        OutcomeUnknownError: it has not written it in time, and may still do so.
     """
     before = len(journal_.read(path))
     root = str(Path(__file__).resolve().parents[1])
@@ -160,7 +162,8 @@ def _spawn(path: Path, mode: str, secret: str | None) -> Path:
             said = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise RefusedError(clean(said[-1], 500) if said else f"The runner ended with status {ended}.")
         if time.monotonic() > end:
-            raise JournalError(f"The runner has written nothing for {_START_S:g} s; see {log_path}.")
+            text = f"The runner (process {child.pid}) has written nothing for {_START_S:g} s; it may still begin."
+            raise OutcomeUnknownError(text, fix=f"look at {log_path}; then: mooring watch")
         time.sleep(0.02)
     return path
 
