@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TABLES = ("startup", "engine", "attach", "dashboard", "inventory", "health", "removal")
+TABLES = ("startup", "engine", "attach", "dashboard", "inventory", "health", "detect", "removal")
 
 
 def main() -> int:

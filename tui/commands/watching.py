@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from initiator.engine.client import EngineClient
 from initiator.engine.prober import Found
 from initiator.errors import BadInputError, MooringError
 from initiator.lookout import Look, Lookout
@@ -114,15 +115,29 @@ def host_lookout(
     settings: config.Config, probes: Probes | None = None
 ) -> Iterator[tuple[Lookout, Callable[[], Hashable]]]:
     """A lookout on this host, and something cheap that differs when states have changed."""
-    from initiator.engine.client import EngineClient
+    from initiator.host import udev
     from initiator.host.fabric import FabricReader
     from initiator.host.kmsg import News
     from initiator.host.pulse import SessionPulse
     from initiator.host.sockets import SparingConnections
     from initiator.inventory import Inventory
 
-    with Inventory(engine=EngineClient(), tcp=SparingConnections()) as inventory:
-        kernel, news = SessionPulse(), News(time.time())
+    with contextlib.ExitStack() as stack:
+        inventory = stack.enter_context(Inventory(engine=EngineClient(), tcp=SparingConnections()))
+        kernel, news, engine = SessionPulse(), News(time.time()), EngineClient()
+        stirred: list[None] = []
+
+        def happened(subsystems: frozenset[str]) -> None:
+            if "block" in subsystems:
+                inventory.stir()
+            stirred.append(None)
+
+        def pulse() -> Hashable:
+            found = tuple(probes.wrong()) if probes is not None else ()
+            return kernel.look(), _engine_states(engine), len(stirred), found
+
+        with contextlib.suppress(OSError):  # where that is not allowed, looking has to do
+            stack.enter_context(udev.Watch(happened))
         lookout = Lookout(
             inventory.read,
             FabricReader().read,
@@ -131,8 +146,18 @@ def host_lookout(
             settings.removal.settle_s,
             news=news,
         )
-        yield lookout, lambda: (kernel.look(), tuple(probes.wrong()) if probes is not None else ())
+        yield lookout, pulse
         news.close()
+
+
+def _engine_states(engine: EngineClient) -> Hashable:
+    """The states of the engine's sessions and paths; its own silence is one, too."""
+    try:
+        report = engine.snapshot()
+    except MooringError as error:
+        return error.code
+    sessions = tuple((session.id, session.state) for session in report.sessions)
+    return sessions, tuple((path.id, path.state) for path in report.paths)
 
 
 def looks(
