@@ -172,7 +172,7 @@ class BlockReader:
             self._torn.pop(kname, None)
             self._followed.pop(kname, None)
         if not first:
-            self._young |= dict.fromkeys(due, _YOUNG)
+            self._young |= dict.fromkeys(due & links.keys(), _YOUNG)  # whole stacks go at once
         self._links = links
         return due
 

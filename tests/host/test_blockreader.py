@@ -96,6 +96,21 @@ def test_a_path_that_comes_later_is_seen_in_its_map(tmp_path: Path) -> None:
     assert "sdzz" in nodes["dm-3"].slaves
 
 
+def test_a_whole_stack_may_go_at_once(tmp_path: Path) -> None:
+    """An encrypted volume on a logical volume on a disk, as a removal takes them away."""
+    tree = big(tmp_path / "host", 4, 40)
+    tree.block("dm-90", "252:90", attributes={"dm/name": "vault-lv", "dm/uuid": "LVM-x"})
+    tree.block("dm-91", "252:91", attributes={"dm/name": "secret", "dm/uuid": "CRYPT-x"})
+    tree.stack("dm-91", "dm-90")
+    reader = BlockReader(tree.root, turn=1)
+    reader.read()
+    for kname in ("dm-90", "dm-91"):
+        shutil.rmtree(tree.root / f"sys/devices/virtual/block/{kname}")
+        (tree.root / f"sys/class/block/{kname}").unlink()
+    for _ in range(3):
+        assert not {node.kname for node in reader.read()[0]} & {"dm-90", "dm-91"}
+
+
 def test_what_comes_onto_a_device_is_seen_at_once(tmp_path: Path) -> None:
     tree = big(tmp_path / "host", 4, 40)
     reader = BlockReader(tree.root, turn=1)
