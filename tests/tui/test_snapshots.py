@@ -23,6 +23,7 @@ from safety.past import Past, Shelf
 from tests.tui import fakes, samples
 from tests.tui.fakes import Parts, assemble, screen_text
 from tests.until import until
+from tui.app import THEMES as THEME_NAMES
 from tui.app import AppOptions
 from tui.config import Config, Dashboard
 from tui.screens.progress import ProgressScreen
@@ -236,13 +237,13 @@ async def test_every_view(snapshot: SnapshotAssertion, tmp_path: pathlib.Path) -
         for size in ((120, 40), (80, 24)):
             await pilot.resize_terminal(*size)
             for theme in ("dark", "light"):
+                app.theme = THEME_NAMES[theme]
                 for view in VIEWS:
                     await pilot.press(view.key)
                     await until(lambda view=view: app.store.view is view and app.main.table.rows)  # type: ignore[misc]
                     app.main.show_data()
                     await pilot.pause()
                     assert app.export_screenshot() == pictures(name=f"{view.id}-{size[0]}x{size[1]}-{theme}")
-                await pilot.press("t")
 
 
 def past(folder: pathlib.Path) -> tuple[Past, ...]:
