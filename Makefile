@@ -11,7 +11,7 @@ LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
 
 
-.PHONY: practice run test lab lab-long lab-shell lint format bench lock screenshots debs run-debs clean
+.PHONY: practice run test lab lab-long lab-shell lint format bench lock man screenshots debs run-debs clean
 
 practice: $(VENV)/.made run-debs ## a practice range of real iSCSI disks, and the dashboard on it
 	$(BIN)/mooring practice
@@ -50,6 +50,9 @@ format: $(VENV)/.made
 bench: $(VENV)/.made debs ## speed and memory, as the tables in the README
 	@.ci/debs $(BENCH_DEBS)
 	$(BIN)/python -m tests.bench
+
+man: $(VENV)/.made ## docs/mooring.1, from the command line's own help
+	$(BIN)/python -m docs.manual
 
 screenshots: $(VENV)/.made debs ## the README's pictures, from the real dashboard on a real practice range
 	$(BIN)/python -m docs.screenshots
