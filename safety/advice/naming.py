@@ -162,7 +162,7 @@ def initiator_cloned(host: Host) -> Iterator[Answer]:
     "give one of the two another name: " + _EDIT_NAME,
 )
 def initiator_shared(host: Host) -> Iterator[Answer]:
-    """Registrations under our name, by a session that is not ours."""
+    """Registrations under our name, by a session that is not ours; LIO tells only the first half of an ISID."""
     asked = host.facts.registrations
     names = set(_initiators(host))
     ours = {session.isid.lower() for session in host.snapshot.sessions if session.isid}
@@ -171,7 +171,9 @@ def initiator_shared(host: Host) -> Iterator[Answer]:
             yield Unsure(disk.name, host.not_asked(disk))
             continue
         for each in asked[disk.id]:
-            if each.initiator in names and each.isid is not None and each.isid.lower() not in ours:
+            if each.initiator not in names or each.isid is None:
+                continue
+            if not any(own.startswith(each.isid.lower()) for own in ours):
                 yield Hit(each.initiator or "", f"{disk.name} is registered by its session {each.isid}", about=disk.id)
 
 

@@ -142,6 +142,11 @@ def test_each_mount_of_a_volume_has_an_order_of_its_own_and_those_elsewhere_have
     assert [(found.rule, found.subject) for found in findings] == [("boot/unmount-order", "/srv/hand")]
 
 
+def test_half_an_isid_is_no_other_hosts() -> None:
+    facts = host.facts(registrations={host.DISK: (Registration(1, host.US, "00023d"),)})
+    assert advise(host.snapshot(), facts).findings == ()
+
+
 def test_keys_whose_owner_is_not_told_are_not_another_hosts() -> None:
     asked = {host.DISK: (Registration(7, None), Registration(9, host.US))}
     advice = advise(host.snapshot(), host.facts(registrations=asked))
