@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _OPEN_STATES = frozenset({"established", "close-wait", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2"})
 _TROUBLE = re.compile(r"\berror|\blost\b|corrupt|\bfail|shutdown|abort", re.IGNORECASE)
+_HARMLESS = re.compile(r"operation not supported error, .* op 0x[0-9a-f]+:\((WRITE_ZEROES|DISCARD|SECURE_ERASE)\)")
+"""The device does not know a shortcut: the kernel then writes the zeroes itself, as ext4 has it do after a first mount,
+and a discard promises nothing. No data was to be written by it."""
 
 
 class Host:
@@ -239,7 +242,8 @@ class KernelLog:
         """Messages that speak of an error on a block device or one of its partitions, oldest first."""
         self._read()
         name = re.compile(rf"(?<![\w-]){re.escape(kname)}(p\d+)?(?![\w-])") if kname else None
-        return tuple(line for line in self._lines if name and name.search(line) and _TROUBLE.search(line))
+        told = (line for line in self._lines if name and name.search(line))
+        return tuple(line for line in told if _TROUBLE.search(line) and not _HARMLESS.search(line))
 
     def _read(self) -> None:
         while self._fd >= 0:

@@ -250,6 +250,8 @@ class MooringApp(App[int]):
             self.main.tell_age()
         if first:
             self.main.entered()
+        if self.store.view.id == "removals" and any(past.running for past in self.store.removals):
+            self.read_removals()
         if first and self.options.screenshot is not None:
             self.set_timer(PICTURE_AFTER_S, self._take_picture_and_leave)
 

@@ -79,7 +79,7 @@ def test_a_hang_up_in_the_middle_of_a_removal_and_coming_back_to_it() -> None:
             until(lambda: [d for d in listing()["disks"] if d["name"] == "vault"] == [], seconds=60, what="the removal")
             until(lambda: without_dialog(terminal), what="the end of the dialog")
             terminal.type("1", "0")
-            terminal.wait("removed")
+            terminal.wait("removed", seconds=60)
             terminal.wait("vault is safe to pull")
             terminal.type("q")
             terminal.wait("exit code 0")
