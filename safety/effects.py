@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
 _OPEN_STATES = frozenset({"established", "close-wait", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2"})
 _TROUBLE = re.compile(r"\berror|\blost\b|corrupt|\bfail|shutdown|abort", re.IGNORECASE)
-_HARMLESS = re.compile(r"operation not supported error, .* op 0x[0-9a-f]+:\((WRITE_ZEROES|DISCARD|SECURE_ERASE)\)")
-"""The device does not know a shortcut: the kernel then writes the zeroes itself, as ext4 has it do after a first mount,
-and a discard promises nothing. No data was to be written by it."""
+_HARMLESS = re.compile(
+    r"(operation not supported|critical target) error, .* op 0x[0-9a-f]+:\((WRITE_ZEROES|DISCARD|SECURE_ERASE)\)"
+)
+"""The device does not know a shortcut, or not for so much at once: the kernel then writes the zeroes itself, as ext4
+has it do after a first mount, and a discard promises nothing. No data was to be written by it."""
 
 
 class Host:

@@ -28,6 +28,7 @@ def told(tmp_path: Path, text: str, kname: str = "loop2") -> tuple[str, ...]:
         "critical space allocation error, dev loop2, sector 556 op 0x1:(WRITE) flags 0x800 phys_seg 1 prio class 2",
         "I/O error, dev loop2, sector 556 op 0x9:(WRITE_ZEROES) flags 0x800 phys_seg 0 prio class 2",
         "operation not supported error, dev loop2, sector 0 op 0x1:(WRITE) flags 0x800 phys_seg 1 prio class 2",
+        "critical target error, dev loop2, sector 0 op 0x1:(WRITE) flags 0x800 phys_seg 1 prio class 2",
         "Buffer I/O error on dev loop2, logical block 1, lost sync page write",
         "EXT4-fs (loop2): I/O error while writing superblock",
         "EXT4-fs error (device loop2p1): ext4_journal_check_start:84: Detected aborted journal",
@@ -37,9 +38,10 @@ def test_an_error_of_the_device_counts(tmp_path: Path, text: str) -> None:
     assert told(tmp_path, text) == (text,)
 
 
+@pytest.mark.parametrize("why", ["operation not supported", "critical target"])
 @pytest.mark.parametrize("op", ["0x9:(WRITE_ZEROES)", "0x3:(DISCARD)", "0x5:(SECURE_ERASE)"])
-def test_a_shortcut_that_the_device_does_not_know_is_no_error(tmp_path: Path, op: str) -> None:
-    text = f"operation not supported error, dev loop2, sector 556 op {op} flags 0x8000800 phys_seg 0 prio class 2"
+def test_a_shortcut_that_the_device_does_not_know_is_no_error(tmp_path: Path, op: str, why: str) -> None:
+    text = f"{why} error, dev loop2, sector 556 op {op} flags 0x8000800 phys_seg 0 prio class 2"
     assert told(tmp_path, text) == ()
 
 
