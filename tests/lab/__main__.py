@@ -1,4 +1,4 @@
-"""The lab by hand: `python -m tests.lab build | shell | bench | long | figures`."""
+"""The lab by hand: `python -m tests.lab build | shell | bench | detect | long | figures`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import bench, long, stacks
+from tests.lab import bench, detect, long, stacks
 from tests.lab.image import ImageError, image
 from tests.lab.machine import Machine
 from tests.lab.shell import shell
@@ -19,9 +19,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", help="make the guest's image, if need be")
     commands.add_parser("shell", help="a shell in the guest")
-    commands.add_parser("bench", help="one snapshot beside the commands that tell the same").set_defaults(
-        run=bench.main
-    )
+    commands.add_parser("bench", help="one snapshot beside the commands that tell the same")
+    commands.add_parser("detect", help="how soon each one notices a fault")
     trial = commands.add_parser("long", help="killed and raced removals; results are appended to a file")
     trial.add_argument("--seed", type=int, default=long.SEED, help="of every choice")
     trial.add_argument("--minutes", type=float, default=120.0, help="after which no other stack is begun")
@@ -56,7 +55,7 @@ def main(words: Sequence[str]) -> int:
 def _run(machine: Machine, given: argparse.Namespace) -> bool:
     if given.command == "long":
         return long.main(machine, given.seed, given.minutes, given.stack)
-    return {"shell": shell, "bench": bench.main}[given.command](machine)
+    return {"shell": shell, "bench": bench.main, "detect": detect.main}[given.command](machine)
 
 
 if __name__ == "__main__":
