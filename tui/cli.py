@@ -140,6 +140,7 @@ def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
     group = _Adder(commands, "watching")
     watch = group.add("watch", "watch", "print changes and alerts as they happen, one line each", json=True)
     watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (1)")
+    watch.add_argument("--plain", action="store_true", help="whole sentences, and how the host is to begin with")
     watch.add_argument("--probes", action="store_true", help="probe each kernel session by one beside it, too")
     watch.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
 

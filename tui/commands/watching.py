@@ -18,7 +18,7 @@ from initiator.lookout import Look, Lookout
 from initiator.model import Event, Severity
 from initiator.names import clean
 from initiator.probing import Probes, wanted
-from tui import config
+from tui import config, spoken
 from tui.alerting import Sinks, alert_json, machine
 from tui.commands.common import snapshot
 from tui.exits import Exit, say
@@ -39,13 +39,20 @@ def watch(arguments: argparse.Namespace) -> int:
             host_lookout(settings, probes) as (lookout, pulse),
             contextlib.suppress(KeyboardInterrupt),
         ):
+            greeted = not arguments.plain
             for look in looks(lookout, pulse, arguments.interval, arguments.seconds):
                 if probes is not None:
                     probes.want(wanted(look.snapshot))
-                for event in look.events:
-                    print_event(event, as_json(event), as_lines=arguments.json)
-                for alert in look.alerts:
-                    print_event(alert.event(), alert_json(alert), as_lines=arguments.json)
+                if not greeted:
+                    print("\n".join(spoken.opening(look.snapshot)), flush=True)
+                    greeted = True
+                told = [(event, as_json(event)) for event in look.events]
+                told += [(alert.event(), alert_json(alert)) for alert in look.alerts]
+                for event, line in told:
+                    if arguments.plain:
+                        print(spoken.sentence(event), flush=True)
+                    else:
+                        print_event(event, line, as_lines=arguments.json)
                 sinks.tell(look.alerts)
     finally:
         sinks.close(patience=2.0)
