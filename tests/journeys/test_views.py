@@ -25,10 +25,8 @@ def test_the_first_start_on_a_host_without_iscsi() -> None:
         terminal.wait("No removal has been made on this host")
         terminal.type("D")
         terminal.wait("Asks an array which targets it offers")
-        terminal.type("Escape")
-        terminal.wait(lambda screen: "Asks an array" not in screen)
-        terminal.type("1")
-        terminal.wait("Welcome aboard")
+        until(lambda: without_dialog(terminal, "Asks an array"), what="the end of the dialog")
+        until(lambda: at_home(terminal), what="the first page again")
         terminal.type("q")
         terminal.wait("exit code 0")
 
@@ -53,9 +51,17 @@ def test_every_view_without_colour_and_without_utf_8() -> None:
         terminal.wait("exit code 0")
 
 
-def without_dialog(terminal: Terminal) -> bool:
-    """Whether no dialog offers the removal that was still under way; if one does, close it: at first it is deaf."""
-    if "Unfinished removals" not in terminal.text():
+def at_home(terminal: Terminal) -> bool:
+    """Whether the first page is there; if not, go there: a key right behind Escape is one with Alt to a terminal."""
+    if "Welcome aboard" in terminal.text():
+        return True
+    terminal.type("1")
+    return False
+
+
+def without_dialog(terminal: Terminal, words: str) -> bool:
+    """Whether there is no dialog with these words; if there is, close it: at first it is deaf."""
+    if words not in terminal.text():
         return True
     terminal.type("Escape")
     return False
@@ -77,7 +83,7 @@ def test_a_hang_up_in_the_middle_of_a_removal_and_coming_back_to_it() -> None:
         with Terminal(MOORING) as terminal:
             terminal.wait("logs")
             until(lambda: [d for d in listing()["disks"] if d["name"] == "vault"] == [], seconds=60, what="the removal")
-            until(lambda: without_dialog(terminal), what="the end of the dialog")
+            until(lambda: without_dialog(terminal, "Unfinished removals"), what="the end of the dialog")
             terminal.type("1", "0")
             terminal.wait("removed", seconds=60)
             terminal.wait("vault is safe to pull")
