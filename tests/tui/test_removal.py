@@ -18,6 +18,8 @@ from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id
 from tests.tui import fakes, samples
 from tests.tui.fakes import Bench, dashboard
 from tests.until import until
+from tui.app import AppOptions
+from tui.policy import Policy
 from tui.screens.main import MainScreen
 from tui.screens.progress import ProgressScreen, SecretScreen, UnfinishedScreen
 from tui.screens.removal import ConfirmScreen, PlanScreen
@@ -262,6 +264,19 @@ async def test_a_stopped_removal_offers_to_go_on_or_back(tmp_path: pathlib.Path)
             fakes.end(journal, Outcome.UNDONE, "data is back as it was.")
             await until(lambda: "data is back as it was." in bench.text())
             assert not bench.app.screen.query_one("#undo", Button).display
+
+
+async def test_a_policy_forbids_to_go_on_and_back_too(tmp_path: pathlib.Path) -> None:
+    policy = Policy({"resume": "Not alone.", "undo": "Phone 4711."})
+    async with dashboard(tmp_path, options=AppOptions(practice=True, policy=policy)) as bench:
+        with await open_progress(bench) as journal:
+            fakes.run_by(journal, os.getpid())
+            fakes.end(journal, Outcome.STOPPED, "The gate did not close.", "resume, or undo")
+            await until(lambda: "The gate did not close." in bench.text())
+            for key, reason in (("#resume", "Not alone."), ("#undo", "Phone 4711.")):
+                bench.app.screen.query_one(key, Button).press()
+                await until(lambda reason=reason: reason in bench.text())  # type: ignore[misc]
+            assert (bench.remover.resumed, bench.remover.undone) == ([], [])
 
 
 async def test_the_secret_that_an_undo_needs_is_asked_for_and_not_shown(tmp_path: pathlib.Path) -> None:

@@ -192,13 +192,24 @@ class ProgressScreen(Dialog[None]):
     def _close(self) -> None:
         self.dismiss(None)
 
+    def _forbidden(self, action: str) -> bool:
+        """Whether the host's policy forbids it; then it is said why."""
+        reason = self.mooring.options.policy.why_not(action)
+        if reason:
+            self.notify(reason, title=f"Cannot {action} here", severity="warning", markup=False)
+        return bool(reason)
+
     @on(Button.Pressed, "#resume")
     def _resume(self) -> None:
+        if self._forbidden("resume"):
+            return
         resume = self.mooring.backends.remover.resume
         self._again(lambda: resume(self.journal))
 
     @on(Button.Pressed, "#undo")
     def _undo(self) -> None:
+        if self._forbidden("undo"):
+            return
         undo = self.mooring.backends.remover.undo
         if self.progress.code != SECRET_NEEDED:
             self._again(lambda: undo(self.journal, None))
