@@ -162,10 +162,15 @@ def initiator_cloned(host: Host) -> Iterator[Answer]:
     "give one of the two another name: " + _EDIT_NAME,
 )
 def initiator_shared(host: Host) -> Iterator[Answer]:
-    """Registrations under our name, by a session that is not ours; LIO tells only the first half of an ISID."""
+    """Registrations under our name, by a session that is not ours.
+
+    LIO tells only the first half of an ISID. iscsi_tcp shows the ISIDs of its own sessions nowhere, so that with one
+    of those nobody can say whose a registration under our name is.
+    """
     asked = host.facts.registrations
     names = set(_initiators(host))
     ours = {session.isid.lower() for session in host.snapshot.sessions if session.isid}
+    blind = {session.initiator for session in host.snapshot.sessions if not session.isid}
     for disk in host.disks:
         if asked is None or disk.id not in asked:
             yield Unsure(disk.name, host.not_asked(disk))
@@ -173,7 +178,11 @@ def initiator_shared(host: Host) -> Iterator[Answer]:
         for each in asked[disk.id]:
             if each.initiator not in names or each.isid is None:
                 continue
-            if not any(own.startswith(each.isid.lower()) for own in ours):
+            if any(own.startswith(each.isid.lower()) for own in ours):
+                continue
+            if blind & {each.initiator, None}:
+                yield Unsure(disk.name, f"the kernel does not tell whether {each.isid} is a session of this host")
+            else:
                 yield Hit(each.initiator or "", f"{disk.name} is registered by its session {each.isid}", about=disk.id)
 
 

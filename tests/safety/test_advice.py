@@ -147,6 +147,29 @@ def test_half_an_isid_is_no_other_hosts() -> None:
     assert advise(host.snapshot(), facts).findings == ()
 
 
+def test_a_session_that_does_not_tell_its_isid_may_be_the_one_that_is_registered() -> None:
+    sessions = tuple(host.session(number, isid=None) for number in host.NUMBERS)
+    facts = host.facts(registrations={host.DISK: (Registration(1, host.US, "00023d010000"),)})
+    advice = advise(host.snapshot(sessions=sessions), facts)
+    assert advice.findings == ()
+    assert [(blank.rule, "00023d010000" in blank.reason) for blank in advice.unknown] == [
+        ("naming/initiator-shared", True)
+    ]
+
+
+def test_a_registration_is_anothers_where_only_sessions_of_another_name_hide_their_isid() -> None:
+    other = host.session(9, isid=None, initiator="iqn.2026-11.com.example:second", luns=(), link=None)
+    facts = host.facts(registrations={host.DISK: (Registration(1, host.US, "00023d999999"),)})
+    found = advise(host.snapshot(sessions=(host.session(1), host.session(2), other)), facts).findings
+    assert ("naming/initiator-shared", host.US) in {(each.rule, each.subject) for each in found}
+
+
+def test_nobody_but_this_host_being_registered_is_nothing_to_tell() -> None:
+    mine = tuple(Registration(1, host.US, host.session(number).isid) for number in host.NUMBERS)
+    advice = advise(host.snapshot(), host.facts(registrations={host.DISK: mine}))
+    assert (advice.findings, advice.unknown) == ((), ())
+
+
 def test_keys_whose_owner_is_not_told_are_not_another_hosts() -> None:
     asked = {host.DISK: (Registration(7, None), Registration(9, host.US))}
     advice = advise(host.snapshot(), host.facts(registrations=asked))
