@@ -19,6 +19,8 @@ _FINISH = struct.pack("ii", 0, 0)
 """Values of SO_LINGER (socket(7)): what `close` does with bytes that the peer has not acknowledged."""
 READS_PER_TURN = 8
 """Buffers that may be filled before other sessions on the same loop have their turn."""
+FLUSH_AT = 8
+"""Buffers to send that do not wait for the end of a turn: the target works on them while more is being received."""
 TCP_INFO_BYTES = 256
 """Room for `struct tcp_info` of any kernel; what is not known is left out of the answer."""
 
@@ -144,11 +146,13 @@ class Transport:
 
     def _readable(self) -> None:
         core = self.core
-        self._flush_due = True  # what the answers set off leaves at the end of this turn
+        self._flush_due = True  # what the answers set off leaves together
         try:
             for _ in range(READS_PER_TURN):
                 if not self._receive(core):
                     break
+                if len(core.take_out()) >= FLUSH_AT:
+                    self._send()
         finally:
             self._flush_due = False
         if core.events and self._fd >= 0:
@@ -191,6 +195,9 @@ class Transport:
 
     def _flush(self) -> None:
         self._flush_due = False
+        self._send()
+
+    def _send(self) -> None:
         if self._fd < 0 or self._blocked:
             return
         core = self.core

@@ -15,8 +15,8 @@ from initiator.protocol.errors import DigestError, RemoteProtocolError
 from initiator.protocol.ffp_commands import HEADER, LENGTH, Commands, Fields
 from initiator.protocol.pdu import TARGET_OPS
 
-STAGING = 256 * 1024
-"""Bytes to stage at a time."""
+STAGING = 64 * 1024
+"""Bytes to stage at a time: what few answers bring, so that the next commands leave before all answers were read."""
 DIRECT = 16 * 1024
 """A missing rest below this many bytes is cheaper to stage, together with what follows it."""
 PEEK = 4096
@@ -121,9 +121,10 @@ class Receiver:
             if end > filled:
                 if opcode not in TARGET_OPS:
                     raise RemoteProtocolError(f"a target has no PDU with opcode {opcode:#04x} (RFC 7143, 11.2.1.2)")
-                if opcode == _DATA_IN and end - filled >= DIRECT and filled >= body:
+                fits = end - start <= len(staging)
+                if opcode == _DATA_IN and body <= filled < stop and (end - filled >= DIRECT or not fits):
                     self._begin_cut(fields, body, length)
-                if self._cut is None and end - start > len(staging):
+                if self._cut is None and not fits:
                     self._enlarge()
                 return
             if data_digest and length and crc32c(view[body : end - 4]) != sum_at(staging, end - 4)[0]:
@@ -152,13 +153,13 @@ class Receiver:
         place = self._commands.place(fields)
         if place is None:
             return  # seen before: it is staged whole and then thrown away
-        have = min(self._filled - body, length)
+        have = self._filled - body
         place[:have] = self._view[body : body + have]
         self._start = self._filled = 0
         self._bulk = True
         trailer = (-length & 3) + self._data_digest
         self._cut = (fields, place, trailer)
-        self._direct = place[have:] if have < length else None
+        self._direct = place[have:]
 
     def _end_cut(self, cut: tuple[Fields, memoryview, int]) -> bool:
         """Padding and digest behind a payload that was received directly; False while they are incomplete."""

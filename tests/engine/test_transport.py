@@ -117,6 +117,56 @@ async def test_read_completes_and_the_next_leaves_at_once(wire: Wire) -> None:
     assert follower.good
 
 
+class Prepared:
+    """A socket whose incoming bytes are all there already; it notes what is done in which order."""
+
+    def __init__(self, incoming: bytes) -> None:
+        self.incoming = incoming
+        self.calls: list[str] = []
+
+    def recv_into(self, buffer: memoryview) -> int:
+        self.calls.append("receive")
+        if not self.incoming:
+            raise BlockingIOError
+        part, self.incoming = self.incoming[: len(buffer)], self.incoming[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+    def sendmsg(self, buffers: list[bytes | memoryview]) -> int:
+        self.calls.append("send")
+        return sum(map(len, buffers))
+
+
+async def test_the_next_commands_leave_before_all_answers_were_read(wire: Wire) -> None:
+    """While the target works on them, the rest is received; one that waits for the other is half as fast."""
+    again = memoryview(bytearray(4096))
+    tasks = [
+        Task(
+            LUN,
+            READ_CDB,
+            lambda _: wire.transport.submit(wire.task(data_in=again)),
+            data_in=memoryview(bytearray(4096)),
+        )
+        for _ in range(32)
+    ]
+    for task in tasks:
+        wire.transport.submit(task)
+    await wire.pdus(32)
+    prepared = Prepared(b"".join(wire.data(task, bytes(4096)).encode() for task in tasks))
+    real: list[socket.socket] = []
+
+    def replace(sock: socket.socket) -> socket.socket:
+        real.append(sock)
+        return prepared  # type: ignore[return-value]
+
+    wire.transport.swap(replace)
+    await wire.loop.sock_sendall(wire.peer, b"!")
+    await until(lambda: prepared.calls.count("send") == 3)
+    assert all(task.good for task in tasks)
+    assert prepared.calls == ["receive", "send", "receive", "send", "receive", "send"]
+    wire.transport.swap(lambda _: real[0])
+
+
 async def test_a_write_that_the_socket_takes_in_many_bites() -> None:
     wire = Wire(PARAMS)
     data = os.urandom(12 << 20)

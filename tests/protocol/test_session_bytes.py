@@ -74,6 +74,20 @@ def test_arbitrary_portions_of_big_reads(portions: list[int], digests: bool) -> 
     assert bytes(tasks[0].data_in or b"") == blob
 
 
+@pytest.mark.check(9)
+@pytest.mark.parametrize("data", [65000, 66000, 66552, 66553, 66554, 66555, 66556, 66557, 66560, 66600, 67001, 90000])
+@pytest.mark.parametrize("piece", [33000, 65536, 66000, 66615])
+def test_a_segment_about_as_long_as_the_staging_buffer(data: int, piece: int) -> None:
+    """Wherever it is cut (data, padding, digest), nothing is lost."""
+    rig = Rig(dataclasses.replace(DIGESTS, max_recv_data_segment_length=1 << 20))
+    task = rig.read(data)
+    blob = (bytes(range(251)) * 400)[:data]
+    rig.feed(rig.last_data(task, blob), piece=piece)
+    assert rig.done == [task]
+    assert task.good
+    assert bytes(task.data_in or b"") == blob
+
+
 @pytest.mark.check(4)
 def test_segment_longer_than_agreed_is_refused_before_it_comes() -> None:
     rig = Rig(PLAIN)
