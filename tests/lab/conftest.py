@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -63,22 +64,31 @@ def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.exit(f"the lab cannot run: {error}", returncode=1)
     yield machine
     if request.session.testsfailed:
-        keep_logs(machine, Path(".lab/last-failure") / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+        keep_logs(machine, _KEPT / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
     machine.stop()
 
 
 @pytest.fixture(autouse=True)
 def told_by_the_guest(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the guest's kernel, daemons and last removal said, beside the report of a test that failed."""
+    """What the guest's kernel, daemons and last removal said, beside the report of a test that failed.
+
+    Also kept at once: the run may take a while, or not come to its end.
+    """
     yield
     report = request.node.stash.get(_REPORT, None)
     if report is None or report.passed or "guest" not in request.fixturenames:
         return
     machine: Machine = request.getfixturevalue("guest")
+    told = ""
     with contextlib.suppress(AssertionError):
-        print(machine.run(_TOLD, seconds=60, check=False).out)
+        told = machine.run(_TOLD, seconds=60, check=False).out
+        print(told)
+    _KEPT.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.-]+", "-", request.node.nodeid.rpartition("/")[2])
+    (_KEPT / f"{name}.txt").write_text(f"{report.longreprtext}\n{told}", encoding="utf-8")
 
 
+_KEPT = Path(".lab/last-failure")
 _REPORT = pytest.StashKey[pytest.TestReport]()
 _TOLD = """
 echo "--- the kernel"; dmesg | tail -n 25
