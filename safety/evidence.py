@@ -19,7 +19,7 @@ from initiator.host.mounts import Mount
 from initiator.host.services import Automount
 from initiator.host.usage import Kind, Opener, Usage, read_usage
 from initiator.model import Problem, Source
-from safety.facts import Entry, Export, Facts, LoopUse, Memory, Other, SystemUse, User
+from safety.facts import UDEV, Entry, Export, Facts, LoopUse, Memory, Other, SystemUse, User
 from safety.facts_kernel import KernelFacts
 from safety.identity import Identity
 from safety.journal import process_start
@@ -36,6 +36,7 @@ _HOW = {
 }
 _LOOKS = 4
 _PASSING_S = 0.15
+_UDEV_S = 15.0
 _SYSTEM = ("/", "/usr", "/etc", "/var", "/boot", "/boot/efi", "/run", "/lib", "/bin", "/sbin")
 
 
@@ -133,13 +134,18 @@ def _is_checker(opener: Opener) -> bool:
 
 
 def _settled_usage(root: Path, devs: set[str]) -> Usage:
-    """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device."""
-    for _ in range(_LOOKS - 1):
-        usage = read_usage(root, devs)
-        if all(one.kind is not Kind.DEVICE or _is_checker(one) for one in usage.openers):
+    """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device.
+
+    udev's workers hold a device for as long as its events take, which on a busy host are seconds.
+    """
+    end, looks = time.monotonic() + _UDEV_S, 0
+    while True:
+        usage, looks = read_usage(root, devs), looks + 1
+        passing = [one for one in usage.openers if one.kind is Kind.DEVICE and not _is_checker(one)]
+        patient = all(one.comm in UDEV for one in passing) and time.monotonic() < end
+        if not passing or (looks >= _LOOKS and not patient):
             return usage
         time.sleep(_PASSING_S)
-    return read_usage(root, devs)
 
 
 def _exports(usage: Usage) -> tuple[Export, ...]:

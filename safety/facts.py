@@ -15,6 +15,9 @@ from initiator.judgement import SETTLE
 from initiator.model import Problem
 from safety.facts_kernel import KernelFacts
 
+UDEV = frozenset({"(udev-worker)", "systemd-udevd", "udevd"})
+"""Names of the processes that udev works on events with; they let go of a device by themselves."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class User:

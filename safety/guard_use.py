@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from initiator.host.mounts import Mount, below, is_under
 from initiator.model import Swap
-from safety.facts import User
+from safety.facts import UDEV, User
 from safety.findings import Finding, Level
 from safety.scene import Scene
 
@@ -181,7 +181,11 @@ def users(scene: Scene) -> Iterator[Finding]:
             continue
         text = f"{user.command} (process {user.pid}) uses the disk: {user.how} {user.path}."
         evidence = f"/proc/{user.pid}: {user.how} {user.path}"
-        yield Finding(Level.BLOCK, "open", subject, text, evidence, f"end process {user.pid}, or let it leave")
+        fix = f"end process {user.pid}, or let it leave"
+        if user.command in UDEV:
+            text = f"udev still works on events of the disk: its process {user.pid} has {user.path} open."
+            fix = "wait for it: udevadm settle; then try again"
+        yield Finding(Level.BLOCK, "open", subject, text, evidence, fix)
 
 
 def ended_first(scene: Scene) -> tuple[User, ...]:

@@ -75,6 +75,7 @@ BLOCKING: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]], str]] = {
         "/mnt/data/image",
     ),
     "process": ("open", fact(users=(User(99, "bash", "current folder", "/mnt/data"),)), "bash"),
+    "udev": ("open", fact(users=(User(99, "(udev-worker)", "open device", "/dev/sda"),)), "udev still works"),
     "nfs": ("exported", fact(exports=(Export("nfs", "/mnt/data/pub", "/mnt/data/pub"),)), "/mnt/data/pub"),
     "lio": ("exported", fact(exports=(Export("lio", "store", "/dev/loop3"),)), "/dev/loop3"),
     "system disk": ("system-disk", fact(system=(SystemUse("/var", scenes.DEV),)), "/var"),

@@ -1,0 +1,68 @@
+"""Who opens a disk's device only in passing is waited for; who keeps it is a use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from initiator.host.usage import Kind, Opener, Usage
+from safety import evidence
+from safety.facts import UDEV
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def opener(comm: str) -> Opener:
+    return Opener(7, comm, "root", "fd 5", "/dev/sda", Kind.DEVICE)
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, found: Iterable[str | None]) -> tuple[Usage, float]:
+    """What is seen in the end and how long that took, if this is seen one after the other."""
+    clock, seen = Clock(), iter(found)
+
+    def read(root: Path, devs: set[str]) -> Usage:
+        comm = next(seen)
+        return Usage(openers=() if comm is None else (opener(comm),))
+
+    monkeypatch.setattr(evidence, "time", clock)
+    monkeypatch.setattr(evidence, "read_usage", read)
+    return evidence._settled_usage(Path("/"), {"8:0"}), clock.now
+
+
+@pytest.mark.parametrize("comm", sorted(UDEV))
+def test_udev_is_waited_for(monkeypatch: pytest.MonkeyPatch, comm: str) -> None:
+    usage, took = looked(monkeypatch, [comm] * 20 + [None])
+    assert usage.openers == ()
+    assert took == pytest.approx(3.0)
+
+
+def test_a_udev_that_does_not_come_to_an_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, took = looked(monkeypatch, ["(udev-worker)"] * 1000)
+    assert [one.comm for one in usage.openers] == ["(udev-worker)"]
+    assert 15 <= took < 16
+
+
+def test_others_have_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, took = looked(monkeypatch, ["blkid", "blkid", "blkid", None])
+    assert usage.openers == ()
+    usage, took = looked(monkeypatch, ["qemu"] * 1000)
+    assert [one.comm for one in usage.openers] == ["qemu"]
+    assert took < 0.5
+
+
+def test_a_checker_of_paths_is_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, took = looked(monkeypatch, ["multipathd"])
+    assert took == 0
