@@ -15,6 +15,8 @@ TcpKey = tuple[int, str, int]
 """Local port, peer, port of the peer."""
 Tcp = Callable[[], Mapping[TcpKey, TcpInfo]]
 """Gives TCP's view of all connections."""
+Way = Callable[[str], str | None]
+"""Gives the name of the interface through which the kernel would send to an address; None where nobody knows."""
 
 _RecordKey = tuple[str, str, int, str]
 
@@ -31,14 +33,19 @@ class _Made(NamedTuple):
 
 
 class SessionMaker:
-    """Makes the sessions of one reading after another; what has not changed is the same object as before."""
+    """Makes the sessions of one reading after another; what has not changed is the same object as before.
 
-    def __init__(self) -> None:
+    Args:
+        way: The kernel's routes, if it is a kernel that is read.
+    """
+
+    def __init__(self, way: Way | None = None) -> None:
+        self._way = way
         self._found = Sessions()
         self._records = Records()
         self._by_place: dict[_RecordKey, list[NodeRecord]] = {}
         self._luns: dict[int, tuple[int, ...]] = {}
-        self._finder = _LinkFinder(())
+        self._finder = _LinkFinder((), way)
         self._had_tcp = False
         self._made: dict[int, _Made] = {}
         self._last: dict[int, Session] = {}
@@ -54,7 +61,7 @@ class SessionMaker:
         if not same_records:
             self._by_place = _by_place(records)
         if not same_links:
-            self._finder = _LinkFinder(found_links)
+            self._finder = _LinkFinder(found_links, self._way)
         if [lun.hctl for lun in found.luns] != [lun.hctl for lun in self._found.luns]:
             self._luns = _numbers(found.luns)
         self._found, self._records, self._had_tcp = found, records, bool(tcp)
@@ -121,13 +128,17 @@ def _tcp_of(session: KernelSession, tcp: Mapping[TcpKey, TcpInfo]) -> TcpInfo | 
 
 
 class _LinkFinder:
-    """Through which interface a session goes: the one it is bound to, else the one that has its local address."""
+    """Through which interface a session goes: the one it is bound to, else the one that has its local address.
 
-    def __init__(self, found: Sequence[Link]) -> None:
+    A broken connection has no address any more: then the one through which the kernel would reach its portal.
+    """
+
+    def __init__(self, found: Sequence[Link], way: Way | None) -> None:
         self._found = found
+        self._way = way
         self._key = _addressing(found)
         self._names = {link.name: link.id for link in found}
-        self._known: dict[str | None, str | None] = {}
+        self._known: dict[str, str | None] = {}
 
     def is_for(self, found: Sequence[Link]) -> bool:
         """Whether it would find the same with these interfaces; their counters do not matter."""
@@ -139,6 +150,10 @@ class _LinkFinder:
             return bound
         values = session.connections[0].attributes if session.connections else {}
         local = values.get("local_ipaddr") or session.iscsi_host.get("ipaddress")
+        if not local:
+            peer = kernelview.portal(values, "persistent_")
+            name = self._way(peer.host) if self._way is not None and peer is not None else None
+            return self._names.get(name or "")
         if local not in self._known:
             self._known[local] = links.link_for(local, self._found)
         return self._known[local]

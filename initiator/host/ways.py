@@ -43,6 +43,14 @@ def read_ways(hosts: Iterable[str]) -> tuple[dict[str, str], frozenset[str]]:
     return ways, frozenset(names[number] for number in defaults if number in names)
 
 
+def way_to(host: str) -> str | None:
+    """The name of the link through which the kernel would send to an address; None if it does not tell."""
+    try:
+        return read_ways((host,))[0].get(host)
+    except OSError:
+        return None
+
+
 def _outgoing(kernel: Any, host: str) -> int | None:
     from pyroute2.netlink.exceptions import NetlinkError
 

@@ -10,9 +10,12 @@ import pytest
 
 from initiator import inventory, model
 from initiator.host.blockreader import read_block
+from initiator.host.iscsi import SessionReader
 from initiator.host.kernel import KernelReader, KernelReport, read_kernel
+from initiator.host.kernelsessions import SessionMaker
 from initiator.host.links import read_links
 from initiator.host.multipath import MapInfo, parse_dm_status
+from initiator.host.nodes import Records
 from initiator.model import (
     Access,
     DiskState,
@@ -77,6 +80,27 @@ def read(tree: KernelTree, dm: Callable[[], Mapping[str, MapInfo] | None] = lamb
     reader, again = reader_of(tree, dm)
     with reader:
         return again()
+
+
+def test_a_broken_connection_leads_where_the_kernel_would_send(tree: KernelTree) -> None:
+    """It has no address any more; the cable that is pulled must not go out of sight with it."""
+    found_links = [
+        model.Link(f"link:eth{n}", f"eth{n}", model.LinkState.UP, addresses=(f"10.9.{n}.1",)) for n in (1, 2)
+    ]
+    for host in (tree.root / "sys/class/iscsi_host").iterdir():
+        if (host / "ipaddress").read_text().strip() == "10.9.2.1":
+            (host / "ipaddress").unlink()
+    asked: list[str] = []
+
+    def way(host: str) -> str | None:
+        asked.append(host)
+        return {"10.9.2.2": "eth2"}.get(host)
+
+    found = SessionReader(tree.root).read()
+    for maker, second in ((SessionMaker(way), "link:eth2"), (SessionMaker(), None)):
+        made = maker.make(found, Records(), {}, found_links)
+        assert [made[sid].link for sid in (1, 2)] == ["link:eth1", second]
+    assert asked == ["10.9.2.2"]
 
 
 def test_two_paths_under_a_map(joined: KernelTree, daemon: FakeMultipathd) -> None:
