@@ -142,7 +142,10 @@ def test_alua_states_that_change_while_io_runs(guest: Machine, name: str) -> Non
             guest.run(f"{WIRES} alua left {state}")
             kname = wires.chains(guest, name)[LEFT]["path"]["device"].removeprefix("/dev/")
             access = f"cat /sys/block/{kname}/device/access_state"
-            guest.run(f"for n in $(seq 60); do [ $({access}) = {word} ] && exit 0; sleep 0.5; done; {access}; exit 1")
+            # the target tells on the next command of the path, and the map may send all of its own on the other one
+            knock = f"dd if=/dev/{kname} of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null"
+            until = f"{knock}; [ $({access}) = {word} ] && exit 0; sleep 0.5"
+            guest.run(f"for n in $(seq 60); do {until}; done; {access}; exit 1")
             chain = wires.chains(guest, name)[LEFT]
             assert chain["path"]["access"] == chain["group"]["access"] == word
             assert chain["path"]["state"] in ("active", "standby"), chain["path"]
