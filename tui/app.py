@@ -42,7 +42,6 @@ from tui.terminal import check_terminal, ends_with_terminal
 from tui.touring import Touring
 from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
-from tui.world import Kind
 
 if TYPE_CHECKING:
     from initiator.alerts import Alert
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from safety.past import Past
     from safety.plan import Plan
     from safety.scope import Scope
+    from tui.explain import Topic
     from tui.orders import Order
 
 TOAST_LINES = 3
@@ -431,9 +431,9 @@ class MooringApp(App[int]):
         self.notify(say(str(result)), title="Practice", severity="error" if failed else "information", markup=False)
         self._feed.hurry()
 
-    def show_help(self, kind: Kind | None) -> None:
-        """Keys and words."""
-        self.push_screen(HelpScreen(kind, self.main.glyphs, self.actions))
+    def show_help(self, topics: Sequence[Topic], start: str) -> None:
+        """What there is to ask about, one of it first."""
+        self.push_screen(HelpScreen(topics, start, self.main.glyphs, self.actions))
         if self.touring is not None:
             self.touring.help()
 

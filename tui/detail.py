@@ -373,11 +373,10 @@ def _tcp_facts(tcp: TcpInfo, page: Page) -> list[tuple[str, str | Line]]:
 
 
 def _session(session: Session, page: Page) -> list[Line]:
-    names = (f"{say(key)}={say(value)}" for key, value in sorted(session.negotiated.items()))
     link = page.world.link(session.link)
     tcp = next((c.tcp for c in session.connections if c.tcp), None)
     carried = page.world.carried_by(session)
-    agreed = [line for name in names for line in paragraph(name, page.width)]
+    agreed = [line for pair in sorted(session.negotiated.items()) for line in _agreed(*pair, page)]
     return [
         page.title(say(str(session.portal)), mark(session.state)),
         *(paragraph(say(session.reason), page.width, "warn") if session.reason else []),
@@ -388,6 +387,11 @@ def _session(session: Session, page: Page) -> list[Line]:
         *page.section(f"Carries {count(len(carried), 'disk')}", [_disk_line(disk, page) for disk in carried]),
         *page.section("Negotiated", agreed),
     ]
+
+
+def _agreed(key: str, value: str, page: Page) -> list[Line]:
+    name = f"{say(key)}="
+    return labelled([(name, say(value) or "nothing")], page.width, min(len(name), page.width // 2), "term")
 
 
 def _session_facts(session: Session, page: Page) -> list[tuple[str, str | Line]]:

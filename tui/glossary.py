@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from tui import terms
+from tui.terms import Term
 from tui.world import Kind
-
-
-class Term(NamedTuple):
-    """One word."""
-
-    name: str
-    text: str
-
 
 TERMS: tuple[Term, ...] = (
     Term(
@@ -217,6 +209,7 @@ TERMS: tuple[Term, ...] = (
         "A mount option in fstab that says: this file system needs the network. It is mounted after the login and"
         " unmounted before the logout.",
     ),
+    *terms.EVERY,
 )
 
 OF_KIND: dict[Kind, tuple[str, ...]] = {

@@ -103,16 +103,18 @@ def paragraph(text: str, width: int, role: str = "", indent: int = 0) -> list[Li
     return [(Piece(margin + line, role),) for line in wrap(text, max(8, width - indent))]
 
 
-def labelled(pairs: Iterable[tuple[str, str | Line]], width: int, label_width: int = 10) -> list[Line]:
+def labelled(
+    pairs: Iterable[tuple[str, str | Line]], width: int, label_width: int = 10, role: str = "label"
+) -> list[Line]:
     """Names to the left, values to the right, long values continued below themselves; empty values left out."""
     lines: list[Line] = []
     room = max(8, width - label_width)
     for label, value in pairs:
         if isinstance(value, tuple):
-            lines.append((Piece(label.ljust(label_width), "dim"), *value))
+            lines.append((Piece(label.ljust(label_width), role), *value))
             continue
         if not value:
             continue
         for number, part in enumerate(wrap(value, room)):
-            lines.append((Piece(("" if number else label).ljust(label_width), "dim"), Piece(part)))
+            lines.append((Piece(("" if number else label).ljust(label_width), role), Piece(part)))
     return lines

@@ -39,6 +39,8 @@ LOOKS = {
     "calm": Look("secondary"),
     "done": Look("success", bold=True),
     "dim": Look(share=0.6),
+    "label": Look(share=0.6),
+    "term": Look(),
     "strong": Look(bold=True),
     "title": Look("primary", bold=True),
     "heading": Look("secondary", bold=True),

@@ -28,6 +28,8 @@ class Piece(NamedTuple):
 
 Line = tuple[Piece, ...]
 """One line of a pane."""
+LABELLED = ("label", "term", "heading")
+"""Roles of what names a line or the lines below it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

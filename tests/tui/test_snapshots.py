@@ -150,7 +150,7 @@ def test_help(snap_compare: Compare, tmp_path: pathlib.Path, size: tuple[int, in
     async def ask(parts: Parts, pilot: Pilot[int]) -> None:
         await look(parts, pilot)
         await pilot.press("question_mark")
-        await until(lambda: "Take the selected" in screen_text(parts.app))
+        await until(lambda: "A block device of this host" in screen_text(parts.app))
 
     assert picture(snap_compare, tmp_path, size, ask)
 

@@ -13,7 +13,7 @@ from tui.actions import BY_ID
 from tui.commands.common import emit
 from tui.exits import Exit, say
 from tui.export import as_json
-from tui.glossary import Term
+from tui.terms import Term
 
 
 def explain(arguments: argparse.Namespace) -> int:

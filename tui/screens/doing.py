@@ -10,13 +10,14 @@ from textual.widgets import Input
 from initiator.model import Disk
 from tui import actions, orders, verdict
 from tui.actions import Context, kernel_sessions, scope_of, why_not
+from tui.explain import stem, topics
 from tui.identity import identity_of
-from tui.keytable import KeyTable
+from tui.keytable import UNROLLED, KeyTable
 from tui.store import Store
 from tui.views.overview import OVERVIEW
 from tui.views.tree import TREE
 from tui.widgets.pane import Pane
-from tui.words import Glyphs, say
+from tui.words import Glyphs, Line, say
 from tui.world import Row
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Doing(Screen[None]):
 
     def place_detail(self) -> None:
         """Show or hide the details as it is wanted."""
+        raise NotImplementedError
+
+    def page(self, width: int) -> list[Line]:
+        """The details of the selected row in so many columns, whether they are on the screen or not."""
         raise NotImplementedError
 
     def why_not(self, name: str) -> str:
@@ -277,9 +282,22 @@ class Doing(Screen[None]):
         self.mooring.save_picture()
 
     def do_help(self) -> None:
-        """Keys and words."""
-        selected = self.selected
-        self.mooring.show_help(selected.kind if selected else None)
+        """What the cursor is on, in plain words; every other word and key is listed beside it."""
+        pane = self.query_one("#detail", Pane)
+        self.explain(pane.label if pane.has_focus else "")
+
+    def do_keys(self) -> None:
+        """Every key."""
+        self.explain(None)
+
+    def explain(self, label: str | None) -> None:
+        """Help that begins with a label of the details, with the selected thing (empty), or with the keys (None)."""
+        row, health = self.selected, self.store.judged.health
+        judgement = health.judgements.get(row.item.id) if row is not None and health is not None else None
+        found = topics(row, self.page(UNROLLED), self.store.view, judgement.verdict if judgement else None)
+        wanted = f"field:{stem(label.rstrip('='))}" if label else ""
+        own = wanted if any(topic.key == wanted for topic in found) else found[0].key if row is not None else ""
+        self.mooring.show_help(found, "" if label is None else own)
 
     def do_quit(self) -> None:
         """Leave at once: nothing that matters runs in here."""

@@ -252,15 +252,22 @@ class MainScreen(Doing):
             pane.show(())
             return
         width, glyphs = pane.content_width, self.glyphs
-        page = detail.Page(world, self.store.samples, glyphs, width, self.mooring.wall(), self.store.judged)
 
         def lines() -> list[Line]:
             disk = world.disk(disk_of(row)) if self.has_class("-wired") else None
-            return wiring(disk, world, width, glyphs) if disk else detail.lines(row, page)
+            return wiring(disk, world, width, glyphs) if disk else self.page(width)
 
         pane.show(self.guard.attempt("details", lines, lambda told: [told]))
         if self.has_class("-below"):
             self._grow_detail(pane)
+
+    def page(self, width: int) -> list[Line]:
+        """The details of the selected row in so many columns, whether they are on the screen or not."""
+        row, world, store = self.selected, self.store.world, self.store
+        if row is None or world is None:
+            return []
+        about = detail.Page(world, store.samples, self.glyphs, width, self.mooring.wall(), store.judged)
+        return detail.lines(row, about)
 
     def fill_lesson(self) -> None:
         """Show the lesson of the tour, while there is one."""
@@ -402,6 +409,10 @@ class MainScreen(Doing):
     @on(Pane.Followed)
     def _followed(self, message: Pane.Followed) -> None:
         self.jump(message.to)
+
+    @on(Pane.Asked)
+    def _asked(self, message: Pane.Asked) -> None:
+        self.explain(message.label)
 
     @on(KeyBar.Pressed)
     def _pressed(self, message: KeyBar.Pressed) -> None:

@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from tui.layout import fit
 from tui.paint import AsciiScrollBar, Painter
-from tui.words import UNICODE, Glyphs, Line, Piece
+from tui.words import LABELLED, UNICODE, Glyphs, Line, Piece
 
 
 class Pane(ScrollView, can_focus=True):
@@ -36,6 +36,13 @@ class Pane(ScrollView, can_focus=True):
         def __init__(self, to: str) -> None:
             super().__init__()
             self.to = to
+
+    class Asked(Message):
+        """Somebody wants to know what a label or heading means."""
+
+        def __init__(self, label: str) -> None:
+            super().__init__()
+            self.label = label
 
     def __init__(self, glyphs: Glyphs = UNICODE, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -84,6 +91,21 @@ class Pane(ScrollView, can_focus=True):
         at = y + self.scroll_offset.y
         line = self._lit(at) if at < len(self.lines) else ()
         return self._painter.strip(fit(line, self.content_width, self.glyphs.more), self.size.width, "")
+
+    @property
+    def label(self) -> str:
+        """The label or heading that Enter's link stands beside or below; without a link in sight, the first in sight.
+
+        Empty where there is none.
+        """
+        top, bottom = self.scroll_offset.y, self.scroll_offset.y + self.size.height
+        links = self._links()
+        at = links[min(self._chosen, len(links) - 1)][0] if links else top
+        at = at if top <= at < bottom else top
+        above = (line[0] for line in reversed(self.lines[: at + 1]) if line and line[0].role in LABELLED)
+        below = (line[0] for line in self.lines[at:bottom] if line and line[0].role in LABELLED)
+        found = next((piece for piece in above if piece.text.strip()), None) or next(below, None)
+        return found.text.strip() if found else ""
 
     # --- where the text leads ------------------------------------------------------------------------------------
 
@@ -152,11 +174,13 @@ class Pane(ScrollView, can_focus=True):
             self.post_message(self.Followed(links[min(self._chosen, len(links) - 1)][2]))
 
     def on_click(self, event: events.Click) -> None:
-        """A click on a link follows it."""
+        """A click on a link follows it; one on a label asks what it means."""
         at = event.y + self.scroll_offset.y
-        to = piece_at(self.lines[at], event.x).to if at < len(self.lines) else ""
-        if to:
-            self.post_message(self.Followed(to))
+        piece = piece_at(self.lines[at], event.x) if at < len(self.lines) else Piece("")
+        if piece.to:
+            self.post_message(self.Followed(piece.to))
+        elif piece.role in LABELLED and piece.text.strip():
+            self.post_message(self.Asked(piece.text.strip()))
 
     def watch_has_focus(self, focused: bool) -> None:
         """Headings show whether keys go here."""
