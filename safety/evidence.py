@@ -50,7 +50,7 @@ def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -
         own_journal: The journal of the asking runner, which is no other removal.
     """
     kernel, kernel_problems = _kernel(root, extent)
-    usage = _settled_usage(root, _devices(extent, kernel))
+    usage = _settled_usage(root, *_devices(extent, kernel))
     others, journal_problems = _others(extent, own_journal)
     live = root == Path("/")
     told: list[Problem] = []
@@ -108,10 +108,17 @@ def _kernel(root: Path, extent: Extent) -> tuple[KernelFacts | None, tuple[Probl
     return evidence_kernel.read_kernel_facts(root, extent)
 
 
-def _devices(extent: Extent, kernel: KernelFacts | None) -> set[str]:
-    """`major:minor` of the disks that leave the host, and of every path that goes."""
-    own = {part.disk.dev for part in extent.parts if part.whole and part.disk.dev is not None}
-    return own | {path.dev for path in (kernel.paths if kernel else ()) if path.dev is not None}
+def _devices(extent: Extent, kernel: KernelFacts | None) -> tuple[set[str], set[str]]:
+    """`major:minor` of the disks that leave the host with their paths, and of paths that go from disks that stay."""
+    gone: set[str | None] = set()
+    bare: set[str | None] = set()
+    for part in extent.parts:
+        paths = {path.dev for path in (kernel.of(part.paths) if kernel else ())}
+        if part.whole:
+            gone |= {part.disk.dev, *paths}
+        else:
+            bare |= paths
+    return {dev for dev in gone if dev is not None}, {dev for dev in bare if dev is not None}
 
 
 def _user(opener: Opener, live: bool) -> User:
@@ -133,14 +140,14 @@ def _is_checker(opener: Opener) -> bool:
     return opener.comm == "multipathd" and opener.kind is Kind.DEVICE
 
 
-def _settled_usage(root: Path, devs: set[str]) -> Usage:
+def _settled_usage(root: Path, devs: set[str], bare: set[str]) -> Usage:
     """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device.
 
     udev's workers hold a device for as long as its events take, which on a busy host are seconds.
     """
     end, looks = time.monotonic() + _UDEV_S, 0
     while True:
-        usage, looks = read_usage(root, devs), looks + 1
+        usage, looks = read_usage(root, devs, bare=bare), looks + 1
         passing = [one for one in usage.openers if one.kind is Kind.DEVICE and not _is_checker(one)]
         patient = all(one.comm in UDEV for one in passing) and time.monotonic() < end
         if not passing or (looks >= _LOOKS and not patient):

@@ -116,13 +116,19 @@ class Usage:
 
 
 def read_usage(
-    root: Path, devs: Collection[str], *, ignore: Collection[int] = (), deadline: float = _DEADLINE
+    root: Path,
+    devs: Collection[str],
+    *,
+    bare: Collection[str] = (),
+    ignore: Collection[int] = (),
+    deadline: float = _DEADLINE,
 ) -> Usage:
     """Looks for every use of some block devices and of what stands on them.
 
     Args:
         root: Where `proc` and `sys` are.
         devs: `major:minor` of the devices; partitions, holders and loop devices above them are added.
+        bare: Devices of which only their own openers matter: paths that a map can do without.
         ignore: Processes that may use them: the engine that serves the disk, the caller's own claims.
         deadline: Seconds that looking at one process may take.
     """
@@ -133,8 +139,9 @@ def read_usage(
     loops, loop_problems = _loops(nodes, rows, devs, live)
     behind = mounts.real_devices(rows, block.read_btrfs(root))
     wanted = closure(nodes, devs, loops, behind)
-    generic = generic_devices(root, (node.kname for node in nodes if node.dev in wanted))
-    openers, opener_problems = _openers(root, wanted | generic, rows, ignore, deadline)
+    opened = wanted.union(bare)
+    generic = generic_devices(root, (node.kname for node in nodes if node.dev in opened))
+    openers, opener_problems = _openers(root, opened | generic, rows, ignore, deadline)
     kernel, kernel_problems = _kernel_uses(sysfs.base(root), rows)
     alive = living_superblocks(root, [node.kname for node in nodes if node.dev in wanted])
     seen = {dev for row in rows for dev in behind.get(row.dev, ())}

@@ -81,6 +81,18 @@ def test_the_device_itself_and_what_stands_on_it(host: Tree) -> None:
     assert uses(usage) == {(50, "device", "fd 3"), (51, "device", "fd 9")}
 
 
+def test_of_a_path_that_a_map_can_do_without_only_its_own_openers_count(tree: Tree) -> None:
+    tree.block("sdb", "8:16")
+    tree.block("dm-0", "252:0", attributes={"dm/name": "mpatha", "dm/uuid": "mpath-36001"})
+    tree.stack("dm-0", "sdb")
+    tree.mounts(ROOT, "30 20 252:0 / /data rw - ext4 /dev/mapper/mpatha rw")
+    tree.process(50, fds={3: ("/data/file", 30)})
+    tree.process(51, fds={3: ("/dev/dm-0", 20)})
+    tree.process(52, fds={3: ("/dev/sdb", 20)})
+    assert {pid for pid, _, _ in uses(read_usage(tree.root, {"8:16"}))} == {50, 51, 52}
+    assert {pid for pid, _, _ in uses(read_usage(tree.root, set(), bare={"8:16"}))} == {52}
+
+
 def test_the_generic_devices_of_a_scsi_disk(tree: Tree) -> None:
     """Whoever has one open can write to the disk, and no exclusive open keeps them out."""
     tree.block("sdb", "8:16", attributes={"device/scsi_generic/sg7/dev": "21:7", "device/bsg/3:0:0:1/dev": "250:9"})

@@ -183,6 +183,8 @@ def test_without_iscsid_nobody_could_log_out(ground: Ground) -> None:
         assert "systemctl start iscsid" in blocks(ground, DISK)["iscsid-dead"]["fix"]
     finally:
         ground.guest.run("systemctl start iscsid.socket iscsid")
+        for stand in (DISK, MAP):
+            ground.wait_for_sessions(stand)  # a new iscsid sets up every connection anew
     free(ground, DISK)
     still_mounted(ground, DISK)
 

@@ -33,13 +33,13 @@ def looked(monkeypatch: pytest.MonkeyPatch, found: Iterable[str | None]) -> tupl
     """What is seen in the end and how long that took, if this is seen one after the other."""
     clock, seen = Clock(), iter(found)
 
-    def read(root: Path, devs: set[str]) -> Usage:
+    def read(root: Path, devs: set[str], bare: set[str]) -> Usage:
         comm = next(seen)
         return Usage(openers=() if comm is None else (opener(comm),))
 
     monkeypatch.setattr(evidence, "time", clock)
     monkeypatch.setattr(evidence, "read_usage", read)
-    return evidence._settled_usage(Path("/"), {"8:0"}), clock.now
+    return evidence._settled_usage(Path("/"), {"8:0"}, set()), clock.now
 
 
 @pytest.mark.parametrize("comm", sorted(UDEV))
