@@ -183,8 +183,9 @@ def test_without_iscsid_nobody_could_log_out(ground: Ground) -> None:
         assert "systemctl start iscsid" in blocks(ground, DISK)["iscsid-dead"]["fix"]
     finally:
         ground.guest.run("systemctl start iscsid.socket iscsid")
-        for stand in (DISK, MAP):
-            ground.wait_for_sessions(stand)  # a new iscsid sets up every connection anew
+        # a new iscsid sets up every connection anew, one after the other
+        settled = "iscsiadm -m session -P 1 | grep -c 'iscsid Session State: NO CHANGE'"
+        ground.wait(f"[ $({settled}) = $(ls /sys/class/iscsi_session | wc -l) ]", seconds=240)
     free(ground, DISK)
     still_mounted(ground, DISK)
 
