@@ -122,7 +122,7 @@ class Receiver:
                 if opcode not in TARGET_OPS:
                     raise RemoteProtocolError(f"a target has no PDU with opcode {opcode:#04x} (RFC 7143, 11.2.1.2)")
                 fits = end - start <= len(staging)
-                if opcode == _DATA_IN and body <= filled < stop and (end - filled >= DIRECT or not fits):
+                if opcode == _DATA_IN and filled >= body and (end - filled >= DIRECT or not fits):
                     self._begin_cut(fields, body, length)
                 if self._cut is None and not fits:
                     self._enlarge()
