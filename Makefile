@@ -11,7 +11,7 @@ LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
 
 
-.PHONY: practice run test lab lab-long lab-shell lint format bench lock man screenshots debs run-debs clean
+.PHONY: practice run test lab lab-long lab-shell lint format bench fast lock man screenshots debs run-debs clean
 
 practice: $(VENV)/.made run-debs ## a practice range of real iSCSI disks, and the dashboard on it
 	$(BIN)/mooring practice
@@ -50,6 +50,14 @@ format: $(VENV)/.made
 bench: $(VENV)/.made debs ## speed and memory, as the tables in the README
 	@.ci/debs $(BENCH_DEBS)
 	$(BIN)/python -m tests.bench
+
+fast: $(VENV)/.made ## a wheel in dist/ with the engine's hot path compiled (needs cc), and the same unpacked in build/fast
+	@.ci/debs gcc libc6-dev
+	rm -rf dist build
+	mkdir -p build/source
+	cp -r initiator safety tui pyproject.toml README.md LICENSE build/source
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/pip wheel -q --no-deps --wheel-dir dist build/source
+	$(BIN)/pip install -q --no-deps --target build/fast dist/*.whl
 
 man: $(VENV)/.made ## docs/mooring.1, from the command line's own help
 	$(BIN)/python -m docs.manual

@@ -2,7 +2,9 @@
 
 Both work turn by turn on one target that is never the bottleneck (`nulltarget.c`), so that a noisy machine hurts both
 alike; the ratio of the medians is what counts, and on a machine with other work the second one: processor time for each
-I/O, theirs to ours. `--tgtd` takes a real tgtd with its file in memory instead. libiscsi is
+I/O, theirs to ours. `chrt -f 10` before it, with `--seconds 0.2 --pause 0.3`, keeps other work of the machine away from
+both. `make fast` compiles the engine's hot path; `cd build/fast` then, with the checkout in PYTHONPATH, measures that.
+`--tgtd` takes a real tgtd with its file in memory instead. libiscsi is
 the system's (libiscsi-dev); `--libiscsi PREFIX` takes another one, since Debian's has no data digests. What libiscsi
 breaks off is left out, and said.
 """
@@ -19,9 +21,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from initiator.engine import transport
 from initiator.engine.session import EngineSession
 from initiator.model import Portal
 from initiator.scsi.commands import test_unit_ready
@@ -78,8 +82,12 @@ class Libiscsi:
         return Speed(count / took, cpu / count)
 
 
-def measure(portal: Portal, cases: tuple[Case, ...], other: Libiscsi | None, rounds: int, seconds: float) -> bool:
+def measure(
+    portal: Portal, cases: tuple[Case, ...], other: Libiscsi | None, rounds: int, seconds: float, pause: float
+) -> bool:
     """Print the table; False if a goal was missed."""
+    compiled = not transport.__file__.endswith(".py")
+    print("the engine is", "compiled (make fast)" if compiled else "interpreted")
     name = other.name if other else "libiscsi"
     rates = f"{'':44} {'engine':>11} {name:>16} {'ratio':>6} {'goal':>5}"
     print(f"{rates} {'us CPU/IO':>10} {'libiscsi':>9} {'ratio':>6}  runs")
@@ -88,7 +96,9 @@ def measure(portal: Portal, cases: tuple[Case, ...], other: Libiscsi | None, rou
         ours: list[Speed] = []
         theirs: list[Speed] = []
         for _ in range(rounds):
+            time.sleep(pause)
             ours.append(load.run(portal, case, seconds))
+            time.sleep(pause)
             if other is not None and (speed := other.run(portal, case, seconds)) is not None:
                 theirs.append(speed)
         passed &= report(case, ours, theirs)
@@ -179,6 +189,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each run")
+    parser.add_argument(
+        "--pause", type=float, default=0.0, help="seconds before each run, for what else there is to do"
+    )
     parser.add_argument("--tgtd", action="store_true", help="against a real tgtd")
     parser.add_argument("--libiscsi", type=Path, metavar="PREFIX", help="where another libiscsi is installed")
     parser.add_argument("--only", default="", help="cases whose name contains this")
@@ -192,7 +205,7 @@ def main() -> int:
             print(f"without libiscsi: {error}", file=sys.stderr)
             other = None
         with peer(folder, given.tgtd) as portal:
-            passed = measure(portal, cases, other, given.rounds, given.seconds)
+            passed = measure(portal, cases, other, given.rounds, given.seconds, given.pause)
             if not given.only and not given.tgtd:
                 several(portal, 2, given.rounds, given.seconds)
                 print(f"memory for each further session: {asyncio.run(memory(portal, _SESSIONS)):.0f} KiB")
