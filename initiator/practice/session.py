@@ -110,13 +110,16 @@ class Session:
         """The end of the command window."""
         return (self.exp_cmd_sn + WINDOW - 1) & 0xFFFFFFFF
 
+    def expects(self, cmd_sn: int) -> bool:
+        """False for the number of a duplicate, and for one outside the window: what has it is ignored (4.2.2.1)."""
+        return 0 <= after(cmd_sn, self.exp_cmd_sn) < WINDOW and cmd_sn not in self._held
+
     def admit(self, cmd_sn: int, immediate: bool, run: Callable[[], None]) -> bool:
         """Call `run` when its turn has come by CmdSN; False for a duplicate or one outside the window (4.2.2.1)."""
         if immediate:
             run()
             return True
-        ahead = after(cmd_sn, self.exp_cmd_sn)
-        if not 0 <= ahead < WINDOW or cmd_sn in self._held:
+        if not self.expects(cmd_sn):
             return False
         self._held[cmd_sn] = run
         while (turn := self._held.pop(self.exp_cmd_sn, None)) is not None:

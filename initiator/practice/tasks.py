@@ -112,6 +112,9 @@ class Session(Protocol):
     def max_cmd_sn(self) -> int:
         """The end of the command window."""
 
+    def expects(self, cmd_sn: int) -> bool:
+        """False if the number is outside the window or was there before."""
+
     def admit(self, cmd_sn: int, immediate: bool, run: Callable[[], None]) -> bool:
         """Call `run` when its turn has come by CmdSN; False if the number is outside the window."""
 
@@ -145,6 +148,8 @@ class Tasks:
         if not intact:
             session.reject(bhs, DATA_DIGEST_ERROR)  # the command itself is lost; the initiator retries it (7.8)
             return
+        if not immediate and not session.expects(cmd_sn):
+            return  # without a word, also where its task is still under way: the initiator may send it twice (4.2.2.1)
         if tag == pdu.NO_TAG:
             session.drop("a command has the reserved task tag")
             return

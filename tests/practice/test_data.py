@@ -162,6 +162,17 @@ async def test_data_for_nobody_end_the_session(connect: Connect, fields: dict[st
     assert await peer.ended()
 
 
+async def test_data_segments_without_data_count(connect: Connect) -> None:
+    peer = await connect(login=OPEN)
+    tag, asked = await _begin(peer, 1024)
+    fields = {"initiator_task_tag": tag, "target_transfer_tag": asked.target_transfer_tag, "lun": peer.lun}
+    for number, (offset, data) in enumerate(((0, b""), (0, b"a" * 512), (512, b""), (512, b"b" * 512), (1024, b""))):
+        part = pdu.DataOut(final=number == 4, data_sn=number, buffer_offset=offset, data=data, **fields)  # type: ignore[arg-type]
+        await peer.send(part)
+    assert (await peer.result()).status == Status.GOOD
+    assert (await peer.read(commands.read(0, 2), 1024)).data == b"a" * 512 + b"b" * 512
+
+
 async def test_data_digest_errors(connect: Connect, target: Target) -> None:
     peer = await connect(login=OPEN, keys=DIGESTS)
     tag, asked = await _begin(peer, 4096)

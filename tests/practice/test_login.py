@@ -148,6 +148,27 @@ async def test_a_long_answer_comes_in_pieces(connect: Connect) -> None:
     assert sum(value == "NotUnderstood" for value in replies.values()) == 125
 
 
+async def test_as_much_text_as_a_target_has_to_take(connect: Connect) -> None:
+    """8192 bytes in one negotiation (6.1), and a name of 223 bytes (4.2.7.1)."""
+    peer = await connect()
+    name = "iqn.2026-11.io.mooring.test:".ljust(223, "n")
+    pairs = {**WHO, "InitiatorName": name, "TargetName": OPEN}
+    data = text.encode([*pairs.items(), *((f"X-{number:03d}.{'k' * 50}", "1") for number in range(132))])
+    data += text.encode([("X-end", "z" * (8192 - len(data) - len("X-end=") - 1))])
+    assert len(data) == 8192
+    fields = {"isid": b"\x80\0\0\0\0\1", "initiator_task_tag": 0, "csg": 1, "cmd_sn": 1}
+    await peer.send(pdu.LoginRequest(continued=True, data=data[:5000], **fields))  # type: ignore[arg-type]
+    assert status(await peer.receive(pdu.LoginResponse)) == 0
+    await peer.send(pdu.LoginRequest(transit=True, nsg=3, data=data[5000:], **fields))  # type: ignore[arg-type]
+    answer = await peer.receive(pdu.LoginResponse)
+    found = answer.data
+    while answer.continued:
+        answer = await peer.exchange({})
+        found += answer.data
+    assert (status(answer), answer.transit) == (0, True)
+    assert dict(text.decode(found))["X-end"] == "NotUnderstood"
+
+
 async def test_the_first_pdu_has_to_be_a_login(connect: Connect, target: Target) -> None:
     peer = await connect()
     await peer.send(pdu.NopOut(immediate=True, initiator_task_tag=1))

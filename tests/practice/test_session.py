@@ -57,6 +57,27 @@ async def test_commands_wait_for_their_turn_and_strangers_are_ignored(connect: C
     assert await peer.silent()
 
 
+async def test_a_command_that_comes_twice_is_carried_out_once(connect: Connect) -> None:
+    """Nothing is said of the second one, whether the first is under way, waits for its turn, or has ended."""
+    peer = await connect(login=OPEN)
+    running = peer.command(commands.write(0, 8), write=True, expected_data_transfer_length=4096)
+    await peer.send(running)
+    asked = await peer.receive(pdu.R2T)
+    held = peer.command(commands.test_unit_ready(), cmd_sn=peer.cmd_sn + 1)
+    for request in (running, held, held, running):
+        await peer.send(request)
+    assert await peer.silent()
+    await peer.burst(running.initiator_task_tag, asked.target_transfer_tag, bytes(4096), 0, 4096)
+    assert (await peer.receive(pdu.ScsiResponse)).initiator_task_tag == running.initiator_task_tag
+    await peer.send(running)
+    assert await peer.silent()
+    between = peer.command(commands.test_unit_ready(), cmd_sn=held.cmd_sn - 1)
+    await peer.send(between)
+    tags = [(await peer.receive(pdu.ScsiResponse)).initiator_task_tag for _ in range(2)]
+    assert tags == [between.initiator_task_tag, held.initiator_task_tag]
+    assert await peer.silent()
+
+
 async def test_an_immediate_command_takes_no_number(connect: Connect) -> None:
     peer = await connect(login=OPEN)
     await peer.send(peer.command(commands.test_unit_ready(), immediate=True))
