@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from initiator.host import attributes, sysfs
 from initiator.host.attributes import Raw, number, text
+from initiator.host.nicsettings import read_driver
 from initiator.model import Link, LinkState, Problem
 
 _ARPHRD_ETHER = 1
@@ -32,16 +33,19 @@ _DEVTYPE = re.compile(rb"^DEVTYPE=(.+)$", re.MULTILINE)
 
 Addresses = Mapping[str, tuple[str, ...]]
 """IP addresses by interface, without prefix length; link-local IPv6 ones with their scope."""
+Driver = Callable[[str], str | None]
+"""Tells the driver of an interface; None where it is not known."""
 
 
 def read_links(
-    root: Path = Path("/"), addresses: Addresses | None = None
+    root: Path = Path("/"), addresses: Addresses | None = None, driver: Driver | None = None
 ) -> tuple[tuple[Link, ...], tuple[Problem, ...]]:
     """Reads every network interface of the reader's network namespace.
 
     Args:
         root: Where `sys` is.
         addresses: The interfaces' addresses; asked from the kernel when None.
+        driver: Tells what a virtual interface is; asked from the kernel when None, on this host's own root.
 
     Returns:
         The links, sorted by id, and what could not be read.
@@ -52,7 +56,9 @@ def read_links(
     except OSError as error:
         return (), (Problem("links", "/sys/class/net", error.strerror or "cannot be read"),)
     known = own_addresses() if addresses is None else addresses
-    found = (_read_link(f"{folder}/{name}", name, known.get(name, ())) for name in names)
+    if driver is None:
+        driver = read_driver if root == Path("/") else _nobody_tells
+    found = (_read_link(f"{folder}/{name}", name, known.get(name, ()), driver) for name in names)
     return tuple(link for link in found if link is not None), ()
 
 
@@ -69,7 +75,11 @@ def own_addresses() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _read_link(place: str, name: str, addresses: tuple[str, ...]) -> Link | None:
+def _nobody_tells(_: str) -> None:
+    """The driver of an interface in a recorded tree."""
+
+
+def _read_link(place: str, name: str, addresses: tuple[str, ...], driver: Driver) -> Link | None:
     entries = sysfs.names(place)
     raw = attributes.read_raw(place, _ATTRIBUTES) or {}
     flags = number(raw.get("flags"), 16)
@@ -81,7 +91,7 @@ def _read_link(place: str, name: str, addresses: tuple[str, ...]) -> Link | None
         id=f"link:{name}",
         name=name,
         state=_state(flags, carrier),
-        kind=_kind(place, entries, raw),
+        kind=_kind(place, name, entries, raw, driver),
         carrier=None if carrier is None else bool(carrier),
         carrier_changes=number(raw.get("carrier_changes")),
         speed_mbps=speed if speed is not None and 0 < speed < 2**31 else None,  # -1: unknown
@@ -102,7 +112,7 @@ def _state(flags: int, carrier: int | None) -> LinkState:
     return LinkState.UNKNOWN if carrier is None else LinkState.UP
 
 
-def _kind(place: str, entries: tuple[str, ...], raw: Raw) -> str:
+def _kind(place: str, name: str, entries: tuple[str, ...], raw: Raw, driver: Driver) -> str:
     """loopback, bond, bridge, vlan and what else the kernel names; ethernet for hardware without a name of its own."""
     hardware = number(raw.get("type"))
     if hardware == _ARPHRD_LOOPBACK:
@@ -112,12 +122,21 @@ def _kind(place: str, entries: tuple[str, ...], raw: Raw) -> str:
     for entry, kind in (("bonding", "bond"), ("bridge", "bridge"), ("tun_flags", "tun"), ("device", "ethernet")):
         if entry in entries:
             return kind
-    # A veth is an Ethernet without a device, and its iflink names its other end, in whichever namespace that is. Of all
-    # others that have such a one, the kernel says what they are, or on which interface they stand.
+    if hardware != _ARPHRD_ETHER or any(entry.startswith("lower_") for entry in entries):
+        return "virtual"
+    return "veth" if _is_veth(place, driver(name)) else "virtual"
+
+
+def _is_veth(place: str, driver: str | None) -> bool:
+    """Whether an Ethernet without a device is one end of a pair.
+
+    Where its driver does not tell: iflink names the other end, in whichever namespace that is. There it can have the
+    number that this end has here, and then it looks like an interface without another end.
+    """
+    if driver is not None:
+        return driver == "veth"
     ends = attributes.read_raw(place, ("iflink", "ifindex")) or {}
-    peer, own = number(ends.get("iflink")), number(ends.get("ifindex"))
-    stands = any(entry.startswith("lower_") for entry in entries)
-    return "veth" if hardware == _ARPHRD_ETHER and not stands and peer not in (None, own) else "virtual"
+    return number(ends.get("iflink")) not in (None, number(ends.get("ifindex")))
 
 
 def _basename(target: str | None) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,38 @@ def test_kinds_that_the_kernel_has_no_word_for(tree: Tree) -> None:
         "upper0": "virtual",
         "dummy0": "virtual",
     }
+
+
+def test_a_driver_knows_a_pair_whose_ends_have_the_same_number(tree: Tree) -> None:
+    tree.net("cable1", ifindex="2", iflink="2")
+    tree.net("dummy0", ifindex="3", iflink="3")
+    drivers = {"cable1": "veth", "dummy0": "dummy"}
+    kinds = {link.name: link.kind for link in read_links(tree.root, {}, drivers.get)[0]}
+    assert kinds == {"cable1": "veth", "dummy0": "virtual"}
+
+
+@pytest.mark.root
+def test_a_real_pair_whose_ends_have_the_same_number() -> None:
+    if shutil.which("ip") is None:
+        pytest.skip("needs iproute2")
+    near, far = f"moor-{os.getpid()}-a", f"moor-{os.getpid()}-b"
+    name = f"moor{os.getpid()}"
+    read = "from initiator.host.links import read_links; print(*[(each.name, each.kind) for each in read_links()[0]])"
+    for space in (near, far):
+        ip("netns", "add", space)
+    try:
+        ip("-n", near, "link", "add", name, "type", "veth", "peer", "name", name, "netns", far)
+        (end,) = json.loads(ip("-j", "-n", far, "link", "show", name))
+        told = ip("netns", "exec", far, sys.executable, "-c", read)
+    finally:
+        for space in (near, far):
+            ip("netns", "delete", space)
+    assert end["ifindex"] == end["link_index"]
+    assert f"({name!r}, 'veth')" in told
+
+
+def ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def test_no_sysfs_is_a_problem(tmp_path: Path) -> None:
