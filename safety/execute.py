@@ -17,7 +17,7 @@ from safety.plan import Plan, Step
 from safety.sequence import Phase, check_turn
 from safety.steps import KINDS
 from safety.verdict import verdict
-from safety.work import Work
+from safety.work import NO_SECRETS, Secrets, Work
 from safety.world import NotProven, StepError, World
 
 
@@ -29,14 +29,14 @@ class Run:
         plan: What to do.
         journal: Where it is written; opened for appending.
         world: The outside.
-        secret: Gives the CHAP secret for attaching again, if the caller has one.
+        secrets: For logging in again.
         stop_asked: Asked before each step; True stops the removal there.
     """
 
     plan: Plan
     journal: Journal
     world: World
-    secret: Callable[[], str | None] = lambda: None
+    secrets: Secrets = NO_SECRETS
     stop_asked: Callable[[], bool] = lambda: False
     _work: Work = dataclasses.field(init=False)
 
@@ -45,7 +45,7 @@ class Run:
             plan=self.plan,
             world=self.world,
             note=lambda text: self.journal.append(Kind.NOTE, clean(text)),
-            secret=self.secret,
+            secrets=self.secrets,
             verified=lambda step_id: self.mark(step_id) is Mark.VERIFIED,
             fresh=not any(record.kind is Kind.STEP for record in self.journal.records),
             rebooted=self.journal.rebooted,

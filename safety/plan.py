@@ -45,7 +45,7 @@ class Member:
     """Whether it leaves the host; False if it only loses paths."""
     attach: Mapping[str, Any]
     """What it takes to have it again as it was: the parameters of the engine's `attach` (target, lun, portals, name,
-    initiator, chap_user), or the kernel's paths and sessions (`safety.plan_kernel.attach`)."""
+    initiator, chap_user, chap_target_user), or the kernel's paths and sessions (`safety.plan_kernel.attach`)."""
 
     @property
     def id(self) -> str:

@@ -103,6 +103,7 @@ def attach(scene: Scene, unit: Unit) -> dict[str, Any]:
     """Parameters with which the engine attaches the disk again."""
     disk, sessions = unit.disk, scene.sessions_of(unit)
     users = [session.chap_user for session in sessions if session.chap_user]
+    theirs = [name for session in sessions if (name := session.details.get("chap_user_in"))]
     initiators = [session.initiator for session in sessions if session.initiator]
     return {
         "target": disk.target,
@@ -111,5 +112,6 @@ def attach(scene: Scene, unit: Unit) -> dict[str, Any]:
         "name": disk.name,
         "initiator": initiators[0] if initiators else None,
         "chap_user": users[0] if users else None,
+        "chap_target_user": theirs[0] if theirs else None,
         "read_only": disk.read_only,
     }

@@ -46,14 +46,21 @@ def _bring_back(work: Work) -> str:
 
 def _attach(work: Work) -> None:
     given = dict(work.member.attach)
-    secret = work.secret() if given.get("chap_user") else None
-    if secret is not None:
-        given["chap_secret"] = secret
+    own, mutual, secrets = given.get("chap_user"), given.get("chap_target_user"), work.secrets
+    if own and secrets.own is not None:
+        given["chap_secret"] = secrets.own
+    if mutual and secrets.target is not None:
+        given["chap_target_secret"] = secrets.target
     try:
         work.engine("attach", None, _ATTACH_S, **given)
     except StepError as error:
-        if given.get("chap_user") and secret is None:
-            text = f"{str(error).rstrip('.')}. The target asks for a CHAP secret, which no journal holds."
+        text = str(error).rstrip(".")
+        if mutual and None in (secrets.own, secrets.target):
+            text = f"{text}. This host and the target prove to each other who they are; no journal holds the secrets."
+            fix = "undo again and give both CHAP secrets when asked for them"
+            raise StepError(text, code="secrets-needed", fix=fix) from error
+        if own and secrets.own is None:
+            text = f"{text}. The target asks for a CHAP secret, which no journal holds."
             fix = "undo again and give the secret when asked for it"
             raise StepError(text, code="secret-needed", fix=fix) from error
         raise

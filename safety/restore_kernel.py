@@ -88,7 +88,7 @@ def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:
 
 
 def log_in(work: Work, door: Door, chap_user: str | None = None) -> None:
-    """Have a session again.
+    """Have a session again. What the target has to prove in mutual CHAP is in the node record, and stays there.
 
     Raises:
         StepError: the login failed, or needs a secret.
@@ -97,7 +97,7 @@ def log_in(work: Work, door: Door, chap_user: str | None = None) -> None:
     if any(lanes.leads_to(session, door) for session in lanes.look(work).sessions):
         return
     user = next((member.attach["chap_user"] for member in work.disks if member.attach["chap_user"]), chap_user)
-    secret = work.secret() if user else None
+    secret = work.secrets.own if user else None
     try:
         work.world.kernel.login(door, user, secret)
     except StepError as error:

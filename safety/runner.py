@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from safety.findings import blocks
 from safety.journal import EXIT, FINAL, Journal, JournalError, Kind, Outcome, Record
 from safety.places import DiskLock, journal_dir, new_journal
 from safety.plan import Plan
+from safety.work import NO_SECRETS, Secrets
 from safety.world import World
 
 __all__ = ["journal_dir", "main", "resume", "start", "undo", "work"]
@@ -62,7 +64,7 @@ def start(plan: Plan, *, folder: Path | None = None) -> Path:
     path = new_journal(place, plan.digest, time.time())
     with Journal.create(path, boot=journal_.boot_id()) as journal:
         write_plan(journal, plan)
-    return _spawn(path, "run", None)
+    return _spawn(path, "run")
 
 
 def write_plan(journal: Journal, plan: Plan) -> Record:
@@ -89,15 +91,15 @@ def resume(path: Path) -> Path:
     if records[-1].outcome in FINAL:
         raise RefusedError(f"This removal is at its end: {records[-1].text}", code="finished")
     _check_free(path.parent, plan.keys, records[-1])
-    return _spawn(path, "resume", None)
+    return _spawn(path, "resume")
 
 
-def undo(path: Path, *, chap_secret: str | None = None) -> Path:
+def undo(path: Path, secrets: Secrets = NO_SECRETS) -> Path:
     """Take a removal back: attach and mount again, as far as it had come. Works on a completed one too.
 
     Args:
         path: The journal.
-        chap_secret: The secret for logging in again, where the target asks for one; no journal holds it.
+        secrets: For logging in again, where the target asks for CHAP; no journal holds them.
 
     Returns:
         The journal.
@@ -110,7 +112,7 @@ def undo(path: Path, *, chap_secret: str | None = None) -> Path:
     if records[-1].outcome in (Outcome.REFUSED, Outcome.UNDONE):
         raise RefusedError(f"There is nothing to take back: {records[-1].text}", code="finished")
     _check_free(path.parent, plan.keys, records[-1])
-    return _spawn(path, "undo", chap_secret)
+    return _spawn(path, "undo", secrets)
 
 
 def _open_plan(path: Path) -> tuple[tuple[Record, ...], Plan]:
@@ -129,7 +131,7 @@ def _check_free(folder: Path, keys: Sequence[str], last: Record | None = None) -
         return
 
 
-def _spawn(path: Path, mode: str, secret: str | None) -> Path:
+def _spawn(path: Path, mode: str, secrets: Secrets = NO_SECRETS) -> Path:
     """Start the runner in a session of its own and wait until it has written its first word.
 
     Raises:
@@ -139,20 +141,21 @@ def _spawn(path: Path, mode: str, secret: str | None) -> Path:
     before = len(journal_.read(path))
     root = str(Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    given = secrets != NO_SECRETS
     argv = [sys.executable, "-m", "safety.runner", "--journal", str(path.resolve()), "--mode", mode]
     log_path = path.with_suffix(".log")
     with open(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as log:
         child = subprocess.Popen(
-            [*argv, "--secret-stdin"] if secret is not None else argv,
-            stdin=subprocess.PIPE if secret is not None else subprocess.DEVNULL,
+            [*argv, "--secrets-stdin"] if given else argv,
+            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             cwd="/",
             start_new_session=True,
         )
-    if child.stdin is not None and secret is not None:
-        child.stdin.write(secret.encode() + b"\n")
+    if child.stdin is not None:
+        child.stdin.write("".join(f"{secret or ''}\n" for secret in (secrets.own, secrets.target)).encode())
         child.stdin.close()
     _children[:] = [one for one in _children if one.poll() is None] + [child]
     end = time.monotonic() + _START_S
@@ -173,7 +176,7 @@ def work(
     mode: str,
     world: Callable[[Path], World],
     *,
-    secret: str | None = None,
+    secrets: Secrets = NO_SECRETS,
     stop_asked: Callable[[], bool] = lambda: False,
     open_journal: Callable[[Path], Journal] = lambda path: Journal.open(path, boot=journal_.boot_id()),
 ) -> int:
@@ -183,7 +186,7 @@ def work(
         path: The journal, with its plan.
         mode: `run`, `resume` or `undo`.
         world: Makes the outside, given the journal's path.
-        secret: The CHAP secret for attaching again.
+        secrets: For logging in again.
         stop_asked: Asked before each step.
         open_journal: Opens the journal for appending.
 
@@ -204,7 +207,7 @@ def work(
         journal.append(
             Kind.RUN, mode, data={"pid": os.getpid(), "started": journal_.process_start(os.getpid()), "mode": mode}
         )
-        run = Run(plan, journal, world(path), secret=lambda: secret, stop_asked=stop_asked)
+        run = Run(plan, journal, world(path), secrets=secrets, stop_asked=stop_asked)
         return EXIT[run.back() if mode == "undo" else run.forward()]
 
 
@@ -230,14 +233,18 @@ def _locked(folder: Path, keys: Sequence[str], patience: float = _GLANCE_S) -> c
         return taken.pop_all()
 
 
+def _line() -> str | None:
+    return sys.stdin.readline().rstrip("\n") or None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: takes the lock, does the work, and turns every known error into its exit code."""
     parser = argparse.ArgumentParser(prog="python -m safety.runner")
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--mode", choices=("run", "resume", "undo"), default="run")
-    parser.add_argument("--secret-stdin", action="store_true")
+    parser.add_argument("--secrets-stdin", action="store_true")
     given = parser.parse_args(arguments)
-    secret = sys.stdin.readline().rstrip("\n") if given.secret_stdin else None
+    secrets = Secrets(*(_line() for _ in dataclasses.fields(Secrets))) if given.secrets_stdin else NO_SECRETS
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -249,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return hosts[-1]
 
     try:
-        return work(given.journal, given.mode, world, secret=secret, stop_asked=lambda: bool(asked))
+        return work(given.journal, given.mode, world, secrets=secrets, stop_asked=lambda: bool(asked))
     except RefusedError as error:
         print(clean(str(error)), file=sys.stderr)
         return _REFUSED

@@ -25,6 +25,18 @@ _ADOPT_S = 10.0
 """Seconds within which the workers of an engine that was killed report to the next one."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secrets:
+    """CHAP secrets for logging in again, as far as the caller has them; no journal holds them."""
+
+    own: str | None = dataclasses.field(default=None, repr=False)
+    target: str | None = dataclasses.field(default=None, repr=False)
+    """Mutual CHAP: the one that the target has to know."""
+
+
+NO_SECRETS = Secrets()
+
+
 @dataclasses.dataclass(slots=True)
 class Work:
     """The running of one plan. Shared by all its steps."""
@@ -33,8 +45,7 @@ class Work:
     world: World
     note: Callable[[str], object]
     """Writes a sentence into the journal."""
-    secret: Callable[[], str | None] = lambda: None
-    """Gives the CHAP secret for attaching again, if the caller has one."""
+    secrets: Secrets = NO_SECRETS
     verified: Callable[[str], bool] = lambda step_id: False
     """Whether the journal has proof of a step."""
     fresh: bool = True

@@ -49,8 +49,8 @@ class Remover(Protocol):
     def resume(self, journal: pathlib.Path) -> None:
         """Start a runner that goes on with a stopped removal."""
 
-    def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
-        """Start a runner that brings the disk back; the secret is for logging in again."""
+    def undo(self, journal: pathlib.Path, *chap_secrets: str) -> None:
+        """Start a runner that brings the disk back; the secrets are for logging in again: ours, then the target's."""
 
     def unfinished(self) -> Sequence[Unfinished]:
         """The removals that wait, or are under way."""
@@ -248,11 +248,12 @@ class HostRemover:
 
         runner.resume(journal)
 
-    def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
+    def undo(self, journal: pathlib.Path, *chap_secrets: str) -> None:
         """Go back."""
         from safety import runner
+        from safety.work import Secrets
 
-        runner.undo(journal, chap_secret=chap_secret)
+        runner.undo(journal, Secrets(*chap_secrets))
 
     def unfinished(self) -> Sequence[Unfinished]:
         """Look through the journals."""

@@ -116,7 +116,7 @@ class _Past:
         """Refuse."""
         raise _refused()
 
-    def undo(self, journal: object, chap_secret: str | None) -> NoReturn:
+    def undo(self, journal: object, *chap_secrets: str) -> NoReturn:
         """Refuse."""
         raise _refused()
 

@@ -72,8 +72,13 @@ def session(
         luns=tuple(info.lun for info in luns),
         reason=_clean(source.reason),
         reconnects=source.reconnects,
-        details={**_units(luns, well_known), **_details(source)},
+        details={**_mutual(config), **_units(luns, well_known), **_details(source)},
     )
+
+
+def _mutual(config: WorkerConfig) -> dict[str, str]:
+    """The name that the target has to prove, under the word that the kernel's sessions have for it."""
+    return {} if config.chap_target_user is None else {"chap_user_in": config.chap_target_user}
 
 
 def _units(luns: Iterable[LunInfo], well_known: Iterable[int]) -> dict[str, str]:

@@ -123,6 +123,8 @@ def test_the_target_has_to_prove_itself_when_it_is_asked_to(real_engine: Engine,
         assert caught.value.code == code
     found = engine.call("login", **login, chap_target_secret="a secret of the target")
     assert [session["state"] for session in found["sessions"]] == ["logged-in"]
+    (session,) = engine.client.snapshot().sessions
+    assert (session.chap_user, session.details["chap_user_in"]) == (USER, "harbour")
     log = (engine.client.runtime / "engine.log").read_text()
     assert "CHAP_N=harbour" in log
     assert "a secret" not in log

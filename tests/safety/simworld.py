@@ -65,6 +65,8 @@ class SimWorld:
         self.flush_answer: dict[str, Any] = {"status": 0, "sense": "", "explain": "GOOD", "paths": []}
         self.silent: set[str] = set()
         self.secret: str | None = None
+        self.target_secret: str | None = None
+        self.attach_asked: dict[str, Any] = {}
         self.calls: list[str] = []
         self.die_before: int | None = None
         self.die_after: int | None = None
@@ -316,8 +318,11 @@ class SimWorld:
     def _engine_attach(self, **params: Any) -> dict[str, Any]:
         if self._own():
             raise EngineError("this disk is attached already", code="attached")
+        self.attach_asked = params
         if self.secret is not None and params.get("chap_secret") != self.secret:
             raise EngineError("the target refused the login", code="auth")
+        if params.get("chap_target_secret") != self.target_secret:
+            raise EngineError("the target did not prove who it is", code="auth")
         for number, portal in enumerate(params["portals"], 1):
             host = portal.rpartition(":")[0]
             fresh = scenes.session(number, id=f"engine:s:{self.next_session}")

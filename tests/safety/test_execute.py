@@ -20,6 +20,7 @@ from safety.facts import User
 from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record, read
 from safety.plan import Plan, make
 from safety.runner import write_plan
+from safety.work import Secrets
 from safety.world import Busy, Unreadable, World
 from tests.safety import scenes
 from tests.safety.simworld import ALL_MOUNTS, Crash, SimWorld
@@ -264,8 +265,25 @@ def test_a_secret_is_asked_for_and_never_stored(tmp_path: Path) -> None:
     world.secret = "open sesame"
     assert go(path, world, back=True) is Outcome.STOPPED
     assert last(path).data["code"] == "secret-needed"
-    assert go(path, world, back=True, secret=lambda: "open sesame") is Outcome.UNDONE
+    assert go(path, world, back=True, secrets=Secrets("open sesame")) is Outcome.UNDONE
     assert "sesame" not in path.read_text()
+
+
+def test_a_target_that_had_to_prove_who_it_is_has_to_again(tmp_path: Path) -> None:
+    world = SimWorld(ALL_MOUNTS)
+    world.sessions = [
+        dataclasses.replace(one, chap_user="admin", details={"chap_user_in": "array"}) for one in world.sessions
+    ]
+    outcome, path = remove(tmp_path, world)
+    assert outcome is Outcome.DONE
+    world.secret, world.target_secret = "open sesame", "barley corn"
+    for half in (Secrets(), Secrets("open sesame"), Secrets(target="barley corn")):
+        assert go(path, world, back=True, secrets=half) is Outcome.STOPPED
+        assert last(path).data["code"] == "secrets-needed"
+    assert go(path, world, back=True, secrets=Secrets("open sesame", "barley corn")) is Outcome.UNDONE
+    assert world.attach_asked["chap_target_user"] == "array"
+    assert "sesame" not in path.read_text()
+    assert "barley" not in path.read_text()
 
 
 IDENTITY: list[dict[str, Any]] = [

@@ -22,6 +22,7 @@ from safety.places import DiskLock, new_journal
 from safety.plan import Options, Plan
 from safety.prepare import prepare
 from safety.scope import Reach, Scope, disks
+from safety.work import Secrets
 from safety.world import Busy
 from tests.safety.conftest import Range
 from tests.safety.fakeengine import WWID
@@ -397,7 +398,7 @@ def test_a_secret_goes_through_a_pipe_and_nowhere_else(here: Range) -> None:
     end = to_the_end(runner.undo(path))
     assert end.outcome is Outcome.STOPPED
     assert end.data["code"] == "secret-needed"
-    assert to_the_end(runner.undo(path, chap_secret="open sesame")).outcome is Outcome.UNDONE
+    assert to_the_end(runner.undo(path, Secrets("open sesame"))).outcome is Outcome.UNDONE
     for file in here.journals.iterdir():
         assert "sesame" not in file.read_text()
 

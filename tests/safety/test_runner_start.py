@@ -29,7 +29,7 @@ def test_one_that_has_not_begun_in_time_may_still_begin(tmp_path: Path, monkeypa
     monkeypatch.setattr(runner, "_START_S", 0.05)
     try:
         with pytest.raises(OutcomeUnknownError, match="may still begin") as caught:
-            runner._spawn(path, "run", None)
+            runner._spawn(path, "run")
         assert str(path.with_suffix(".log")) in caught.value.fix
         assert str(runner._children[-1].pid) in str(caught.value)
     finally:
@@ -40,4 +40,4 @@ def test_one_that_has_not_begun_in_time_may_still_begin(tmp_path: Path, monkeypa
 def test_one_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = journal_and_program(tmp_path, monkeypatch, "echo no such module >&2; exit 3")
     with pytest.raises(RefusedError, match="no such module"):
-        runner._spawn(path, "run", None)
+        runner._spawn(path, "run")

@@ -125,7 +125,7 @@ class FakeRemover:
         self.done: tuple[Past, ...] = ()
         self.started: list[Plan] = []
         self.resumed: list[pathlib.Path] = []
-        self.undone: list[tuple[pathlib.Path, str | None]] = []
+        self.undone: list[tuple[pathlib.Path | str, ...]] = []
 
     def plan(self, scope: Scope, *, abandon: bool = False, end_users: bool = False) -> Plan:
         if self.failure is not None:
@@ -143,8 +143,8 @@ class FakeRemover:
     def resume(self, journal: pathlib.Path) -> None:
         self.resumed.append(journal)
 
-    def undo(self, journal: pathlib.Path, chap_secret: str | None) -> None:
-        self.undone.append((journal, chap_secret))
+    def undo(self, journal: pathlib.Path, *chap_secrets: str) -> None:
+        self.undone.append((journal, *chap_secrets))
 
     def unfinished(self) -> Sequence[Unfinished]:
         return self.waiting

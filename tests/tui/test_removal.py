@@ -259,7 +259,7 @@ async def test_a_stopped_removal_offers_to_go_on_or_back(tmp_path: pathlib.Path)
             fakes.end(journal, Outcome.STOPPED, "Busy again.", "undo")
             await until(lambda: "Busy again." in bench.text())
             bench.app.screen.query_one("#undo", Button).press()
-            await until(lambda: bench.remover.undone == [(journal.path, None)])
+            await until(lambda: bench.remover.undone == [(journal.path,)])
             fakes.run_by(journal, os.getpid(), "undo")
             fakes.end(journal, Outcome.UNDONE, "data is back as it was.")
             await until(lambda: "data is back as it was." in bench.text())
@@ -292,6 +292,21 @@ async def test_the_secret_that_an_undo_needs_is_asked_for_and_not_shown(tmp_path
             assert "sesame42" not in bench.text()
             await bench.pilot.press("enter")
             await until(lambda: bench.remover.undone == [(journal.path, "sesame42")])
+
+
+async def test_an_undo_that_needs_the_targets_secret_too_asks_for_both(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path) as bench:
+        with await open_progress(bench) as journal:
+            fakes.run_by(journal, os.getpid(), "undo")
+            fakes.end(journal, Outcome.STOPPED, "They prove to each other.", "undo again", "secrets-needed")
+            await until(lambda: "They prove to each other." in bench.text())
+            bench.app.screen.query_one("#undo", Button).press()
+            await until(lambda: isinstance(bench.app.screen, SecretScreen))
+            await bench.listen()
+            await bench.pilot.press(*"sesame42", "enter")
+            assert isinstance(bench.app.screen, SecretScreen)
+            await bench.pilot.press(*"barley43", "enter")
+            await until(lambda: bench.remover.undone == [(journal.path, "sesame42", "barley43")])
 
 
 async def test_a_runner_that_dies_is_noticed(tmp_path: pathlib.Path) -> None:

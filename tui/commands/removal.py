@@ -19,6 +19,7 @@ from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
 from safety.report import make_report
 from safety.scope import Reach, Scope
+from safety.work import Secrets
 from tui import config
 from tui.commands.common import emit, need_root, secret_from
 from tui.exits import Exit, say
@@ -111,9 +112,10 @@ def undo(arguments: argparse.Namespace) -> int:
     """`mooring undo [DISK]`."""
     need_root("undoing a removal")
     path = _journal(arguments.journal)
-    secret = secret_from(Path(arguments.chap_secret_file)) if arguments.chap_secret_file else None
+    files = (arguments.chap_secret_file, arguments.chap_target_secret_file)
+    secrets = Secrets(*(secret_from(Path(file)) if file else None for file in files))
     told = len(journal.read(path))
-    return _follow(runner.undo(path, chap_secret=secret), _plan_of(path), as_object=arguments.json, told=told)
+    return _follow(runner.undo(path, secrets), _plan_of(path), as_object=arguments.json, told=told)
 
 
 def report(arguments: argparse.Namespace) -> int:

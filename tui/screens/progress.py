@@ -26,8 +26,8 @@ from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, Piece, clock, say
 
 POLL_S = 0.1
-SECRET_NEEDED = "secret-needed"
-"""What the runner says when it cannot log in again without a CHAP secret."""
+SECRETS_NEEDED = {"secret-needed": 1, "secrets-needed": 2}
+"""What the runner says when it cannot log in again without CHAP secrets, and how many; the second is the target's."""
 PATIENCE_S = 10.0
 """How long a runner that was started may take to write its first record."""
 
@@ -211,15 +211,16 @@ class ProgressScreen(Dialog[None]):
         if self._forbidden("undo"):
             return
         undo = self.mooring.backends.remover.undo
-        if self.progress.code != SECRET_NEEDED:
-            self._again(lambda: undo(self.journal, None))
+        wanted = SECRETS_NEEDED.get(self.progress.code or "", 0)
+        if not wanted:
+            self._again(lambda: undo(self.journal))
             return
 
-        def go_on(secret: str | None) -> None:
-            if secret:
-                self._again(lambda: undo(self.journal, secret))
+        def go_on(secrets: Sequence[str] | None) -> None:
+            if secrets:
+                self._again(lambda: undo(self.journal, *secrets))
 
-        self.app.push_screen(SecretScreen(self.progress.name), go_on)
+        self.app.push_screen(SecretScreen(self.progress.name, mutual=wanted > 1), go_on)
 
     def _again(self, work: Callable[[], None]) -> None:
         if self._follower is not None:
@@ -236,19 +237,30 @@ class ProgressScreen(Dialog[None]):
             self._show()
 
 
-class SecretScreen(Dialog[str]):
-    """Asks for the CHAP secret that logging in again needs; it is shown to nobody and kept nowhere."""
+class SecretScreen(Dialog[Sequence[str]]):
+    """Asks for the CHAP secrets that logging in again needs; they are shown to nobody and kept nowhere.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: What was removed.
+        mutual: Whether the target has to prove who it is, too.
+    """
+
+    def __init__(self, name: str, *, mutual: bool = False) -> None:
         super().__init__()
         self.add_class("-small")
         self._name = name
+        self._mutual = mutual
 
     def compose(self) -> ComposeResult:
-        """One masked field."""
+        """One masked field, or two."""
         with Vertical(id="box") as box:
             box.border_title = Content(f"CHAP secret for {say(self._name)}")
-            yield Input(id="secret", password=True, compact=True, placeholder="Enter goes on, Esc goes back")
+            hint = "Enter goes on, Esc goes back"
+            if self._mutual:
+                yield Input(id="secret", password=True, compact=True, placeholder=f"this host's secret; {hint}")
+                yield Input(id="target-secret", password=True, compact=True, placeholder=f"the target's; {hint}")
+            else:
+                yield Input(id="secret", password=True, compact=True, placeholder=hint)
 
     def on_mount(self) -> None:
         """The field has the keys."""
@@ -256,8 +268,14 @@ class SecretScreen(Dialog[str]):
         self.query_one("#secret", Input).focus()
 
     @on(Input.Submitted)
-    def _given(self, message: Input.Submitted) -> None:
-        self.dismiss(message.value)
+    def _given(self) -> None:
+        """Enter in an empty field changes nothing; in the last one it goes on, as far as all are filled."""
+        fields = list(self.query(Input))
+        empty = next((field for field in fields if not field.value), None)
+        if empty is None:
+            self.dismiss([field.value for field in fields])
+        else:
+            empty.focus()
 
 
 class UnfinishedScreen(Dialog[Unfinished]):
