@@ -17,9 +17,9 @@ from initiator.host import agents, hostfiles, sysfs
 from initiator.host import mounts as mounts_
 from initiator.host.mounts import Mount
 from initiator.host.services import Automount
-from initiator.host.usage import Kind, Opener, Usage, read_usage
+from initiator.host.usage import KernelUse, Kind, Opener, Usage, read_usage
 from initiator.model import Problem, Source
-from safety.facts import UDEV, Entry, Export, Facts, LoopUse, Memory, Other, SystemUse, User
+from safety.facts import UDEV, Entry, Facts, Memory, Other, SystemUse, User
 from safety.facts_kernel import KernelFacts
 from safety.identity import Identity
 from safety.journal import process_start
@@ -57,7 +57,7 @@ def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -
     found = Facts(
         mounts=usage.mounts,
         users=tuple(_user(one, live) for one in usage.openers if not _is_checker(one)),
-        loops=tuple(LoopUse(one.kname, one.dev, one.file, one.on) for one in usage.loops),
+        loops=usage.loops,
         superblocks=usage.superblocks,
         exports=_exports(usage),
         system=tuple(_system(usage.mounts, live)),
@@ -155,9 +155,9 @@ def _settled_usage(root: Path, devs: set[str], bare: set[str]) -> Usage:
         time.sleep(_PASSING_S)
 
 
-def _exports(usage: Usage) -> tuple[Export, ...]:
+def _exports(usage: Usage) -> tuple[KernelUse, ...]:
     """Overlays have a guard of their own, which looks at the mounts themselves."""
-    return tuple(Export(one.kind, one.name, one.path) for one in usage.kernel if one.kind != "overlay")
+    return tuple(one for one in usage.kernel if one.kind != "overlay")
 
 
 def _system(mounts: Iterable[Mount], live: bool) -> Iterator[SystemUse]:

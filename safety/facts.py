@@ -11,6 +11,7 @@ import dataclasses
 from initiator.host.agents import Resource
 from initiator.host.mounts import Mount
 from initiator.host.services import Automount
+from initiator.host.usage import KernelUse, LoopUse
 from initiator.judgement import SETTLE
 from initiator.model import Problem
 from safety.facts_kernel import KernelFacts
@@ -30,28 +31,6 @@ class User:
     path: str
     started: int | None = None
     """Start time in clock ticks since boot: with it the process is known again. None: it is not to be ended."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LoopUse:
-    """A loop device made of a file on the disk."""
-
-    kname: str
-    dev: str
-    file: str
-    on: str
-    """`major:minor` of the file system that holds the file."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Export:
-    """Something that the kernel serves to other machines."""
-
-    kind: str
-    """`nfs`, `lio`, `nvme`, `scst`."""
-    name: str
-    path: str
-    """An absolute path: a folder or file, or the node of a block device."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +82,8 @@ class Facts:
     loops: tuple[LoopUse, ...] = ()
     superblocks: tuple[str, ...] = ()
     """Kernel names of devices with a living superblock (`/sys/fs/ext4/loop3`), whether a mount is seen or not."""
-    exports: tuple[Export, ...] = ()
+    exports: tuple[KernelUse, ...] = ()
+    """What the kernel serves to other machines: `nfs`, `lio`, `nvme`, `scst`."""
     system: tuple[SystemUse, ...] = ()
     memory: Memory | None = None
     others: tuple[Other, ...] = ()

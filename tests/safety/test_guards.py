@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from initiator.errors import BadInputError
+from initiator.host.usage import KernelUse, LoopUse
 from initiator.model import BlockNode, DiskState, Path, PathState, Problem, SessionState, Source, Swap
-from safety.facts import Export, Facts, LoopUse, Memory, Other, SystemUse, User
+from safety.facts import Facts, Memory, Other, SystemUse, User
 from safety.findings import Finding, Level, blocks
 from safety.guards import GUARDS, check
 from tests.safety import scenes
@@ -76,8 +77,8 @@ BLOCKING: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]], str]] = {
     ),
     "process": ("open", fact(users=(User(99, "bash", "current folder", "/mnt/data"),)), "bash"),
     "udev": ("open", fact(users=(User(99, "(udev-worker)", "open device", "/dev/sda"),)), "udev still works"),
-    "nfs": ("exported", fact(exports=(Export("nfs", "/mnt/data/pub", "/mnt/data/pub"),)), "/mnt/data/pub"),
-    "lio": ("exported", fact(exports=(Export("lio", "store", "/dev/loop3"),)), "/dev/loop3"),
+    "nfs": ("exported", fact(exports=(KernelUse("nfs", "/mnt/data/pub", "/mnt/data/pub"),)), "/mnt/data/pub"),
+    "lio": ("exported", fact(exports=(KernelUse("lio", "store", "/dev/loop3"),)), "/dev/loop3"),
     "system disk": ("system-disk", fact(system=(SystemUse("/var", scenes.DEV),)), "/var"),
     "not root": ("not-permitted", fact(permitted=False), "root"),
     "mounts unknown": ("unknown", fact(problems=(Problem("mounts", "namespace 1", "denied"),)), "namespace 1"),
@@ -173,8 +174,8 @@ def test_mounts_of_a_partition_belong_to_the_disk() -> None:
 def test_what_is_on_other_devices_does_not_matter() -> None:
     elsewhere = Swap("/dev/vda2", "partition", 5, "254:2")
     loop = LoopUse("loop4", "7:4", "/var/image", "254:0")
-    nfs = Export("nfs", "/srv", "/srv")
-    near = Export("nfs", "/mnt/database", "/mnt/database")
+    nfs = KernelUse("nfs", "/srv", "/srv")
+    near = KernelUse("nfs", "/mnt/database", "/mnt/database")
     found = ask({"swaps": (elsewhere,)}, {"loops": (loop,), "exports": (nfs, near)})
     assert set(found) == {"mounted"}
 
