@@ -15,7 +15,7 @@ from initiator.scsi.reservations import Registration
 from safety.facts import Entry, Facts, Memory
 from safety.findings import Finding, Level, blocks
 from safety.guards import check
-from tests.safety.simkernel import AUTOFS, DISK, SCOPE, TARGET
+from tests.safety.simparts import AUTOFS, DISK, SCOPE, TARGET
 from tests.safety.test_guards_kernel import facts, kernel, quiet
 
 HOST, OTHER = "iqn.2026-11.example:host", "iqn.2026-11.example:other"

@@ -16,7 +16,8 @@ from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
 from safety.guards import check, examine
 from safety.scene import view
-from tests.safety.simkernel import GROUP, SCOPE, TARGET, SimKernel
+from tests.safety.simkernel import SimKernel
+from tests.safety.simparts import GROUP, SCOPE, TARGET
 
 Situation = tuple[Snapshot, Facts]
 

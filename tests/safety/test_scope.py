@@ -19,7 +19,8 @@ from safety.plan import Plan
 from safety.scope import Reach, Scope, disks, path, session, target
 from safety.sequence import ORDER, Phase
 from safety.steps import KINDS
-from tests.safety.simkernel import TARGET, SimKernel
+from tests.safety.simkernel import SimKernel
+from tests.safety.simparts import TARGET
 from tests.safety.test_execute import last, quick_disk
 from tests.safety.test_removal_kernel import assert_back, assert_gone, deaths, planned, remove, run
 
