@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import operator
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -20,6 +18,7 @@ from initiator.host.blockreader import BlockReader
 from initiator.host.helper_calls import pinned_mounts
 from initiator.host.watched import Descriptors
 from initiator.model import BlockNode, Disk, DiskState, Event, Link, Problem, Session, Snapshot, Volume
+from initiator.quick import unsearched
 
 if TYPE_CHECKING:
     from initiator.host.kernel import KernelReader, KernelReport
@@ -95,7 +94,7 @@ class Inventory:
         Args:
             full: Read also what hardly ever changes, whatever is remembered. The first reading always does.
         """
-        with _kept():
+        with unsearched():
             return self._read(full)
 
     def _read(self, full: bool) -> Snapshot:
@@ -222,19 +221,6 @@ class Inventory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def _kept() -> Iterator[None]:
-    """No search for garbage meanwhile: a reading makes a great many objects, and none of them is part of a cycle."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def read(root: Path = Path("/"), engine: Engine | None = None) -> Snapshot:

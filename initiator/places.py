@@ -11,8 +11,6 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-
 from initiator.errors import PlaceError
 
 
@@ -22,23 +20,44 @@ def runtime_dir() -> Path:
     Raises:
         PlaceError: the folder exists but belongs to somebody else or is open to others.
     """
-    return _private("MOORING_RUNTIME_DIR", "/run/mooring", platformdirs.user_runtime_dir)
+    return _private("MOORING_RUNTIME_DIR", "/run/mooring", _user_runtime_dir)
 
 
 def state_dir() -> Path:
     """Journals and history; survives a reboot. Made with mode 0700."""
-    return _private("MOORING_STATE_DIR", "/var/lib/mooring", platformdirs.user_state_dir)
+    return _private("MOORING_STATE_DIR", "/var/lib/mooring", _user_state_dir)
 
 
 def config_dir() -> Path:
     """Configuration; only read, never made."""
     named = os.environ.get("MOORING_CONFIG_DIR")
-    return Path(named or ("/etc/mooring" if os.geteuid() == 0 else platformdirs.user_config_dir("mooring")))
+    return Path(named or ("/etc/mooring" if os.geteuid() == 0 else _user_config_dir()))
 
 
-def _private(variable: str, of_root: str, of_user: Callable[[str], str]) -> Path:
+# Root has no use for the library, whose import takes a twentieth of the time of `mooring list`.
+
+
+def _user_runtime_dir() -> str:
+    import platformdirs
+
+    return platformdirs.user_runtime_dir("mooring")
+
+
+def _user_state_dir() -> str:
+    import platformdirs
+
+    return platformdirs.user_state_dir("mooring")
+
+
+def _user_config_dir() -> str:
+    import platformdirs
+
+    return platformdirs.user_config_dir("mooring")
+
+
+def _private(variable: str, of_root: str, of_user: Callable[[], str]) -> Path:
     named = os.environ.get(variable)
-    folder = Path(named or (of_root if os.geteuid() == 0 else of_user("mooring")))
+    folder = Path(named or (of_root if os.geteuid() == 0 else of_user()))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

@@ -7,16 +7,20 @@ runs, and nothing here imports Textual.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from initiator.errors import MooringError
+from initiator.quick import unsearched
 from tui.exits import Exit, exit_for, say, say_error
 
 KINDS = ("disks", "sessions", "paths", "volumes", "links")
 """What `list` can be told to show alone."""
+READING = ("list", "show")
+"""What programs run again and again: for these most other parsers are not made, and nobody searches for garbage."""
 Command = Callable[[argparse.Namespace], int]
 
 EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (journal kept),
@@ -28,7 +32,13 @@ VIEW_NAMES = (*("overview", "tree", "sessions", "disks", "paths", "links", "volu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the exit code."""
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    reading = bool(words) and words[0] in READING
+    with unsearched() if reading else contextlib.nullcontext():
+        return _run(build_parser(reading).parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.changes and not getattr(arguments, "dry_run", False):
             from tui import policy
@@ -52,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.ERROR
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Every command and option of `mooring`."""
+def build_parser(reading: bool = False) -> argparse.ArgumentParser:
+    """Every command and option of `mooring`.
+
+    Args:
+        reading: Leave out what `READING` can do without.
+    """
     parser = argparse.ArgumentParser(
         prog="mooring",
         description="See iSCSI sessions, their paths and volumes on one screen, and take a disk away safely.",
@@ -68,6 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_lazy("tui.commands.dashboard", "dashboard"), changes=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_reading(commands)
+    if reading:
+        return parser
     _add_health(commands)
     _add_probe(commands)
     _add_recordings(commands)
@@ -248,6 +264,7 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     back.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
     back.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
+    back.add_argument("--chap-target-secret-file", metavar="FILE", help="mutual CHAP: file with the target's secret")
     told = group.add("report", "report", "what became of a removal, step by step with the evidence", json=True)
     told.add_argument("journal", nargs="?", help="its journal, or what was removed (default: the newest)")
 

@@ -105,3 +105,15 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 def test_every_name_that_a_policy_knows_is_that_of_a_command() -> None:
     assert {each.get_default("changes") for each in commands(cli.build_parser())} == CHANGING | {None}
+
+
+def names(parser: argparse.ArgumentParser) -> set[str]:
+    return {
+        name for action in parser._actions if isinstance(action, argparse._SubParsersAction) for name in action.choices
+    }
+
+
+def test_the_short_parser_has_the_commands_that_it_is_for_and_changes_nothing() -> None:
+    short, whole = cli.build_parser(reading=True), cli.build_parser()
+    assert set(cli.READING) <= names(short) < names(whole)
+    assert {each.get_default("changes") for each in commands(short)} == {None}
