@@ -11,9 +11,17 @@ from typing import Any, TypeVar
 _Class = TypeVar("_Class")
 
 
+MANY = 50_000
+"""New objects that are not looked at one by one."""
+
+
 @contextlib.contextmanager
 def unsearched() -> Iterator[None]:
-    """No search for garbage meanwhile, for what makes a great many objects of which none is part of a cycle."""
+    """No search for garbage meanwhile, for what makes a great many objects of which none is part of a cycle.
+
+    Nor at once afterwards: `gc.freeze` and back makes all of them old without looking at any. Where something is frozen
+    already, as the dashboard does with what it has loaded, they stay with it.
+    """
     if not gc.isenabled():
         yield
         return
@@ -21,6 +29,11 @@ def unsearched() -> Iterator[None]:
     try:
         yield
     finally:
+        if gc.get_count()[0] > MANY:
+            frozen = gc.get_freeze_count()
+            gc.freeze()
+            if not frozen:
+                gc.unfreeze()
         gc.enable()
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import inspect
 import pickle
+import weakref
 from collections.abc import Mapping
 
 import pytest
 
 from initiator import model
-from initiator.quick import quick
+from initiator.quick import MANY, quick, unsearched
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,3 +67,33 @@ def test_every_default_of_the_model_is_what_its_field_says(kind: type) -> None:
             assert getattr(made, field.name) == field.default_factory(), field.name
         else:
             assert getattr(made, field.name) == field.name
+
+
+def test_many_new_objects_are_old_at_once_and_a_cycle_among_them_is_found_all_the_same() -> None:
+    class Cycle:
+        itself: object = None
+
+    gc.unfreeze()
+    with unsearched():
+        assert not gc.isenabled()
+        kept = [[number] for number in range(MANY + 1000)]
+        cycle = Cycle()
+        cycle.itself = cycle
+        left = weakref.ref(cycle)
+        del cycle
+    assert gc.isenabled()
+    assert gc.get_count()[0] < MANY
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert left() is None
+    assert len(kept) == MANY + 1000
+
+
+def test_who_has_switched_the_search_off_finds_it_off() -> None:
+    gc.disable()
+    try:
+        with unsearched():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -163,7 +163,7 @@ def test_nothing_can_be_changed_in_a_replay_and_nothing_of_now_is_shown(tape: Pa
         lambda: stand_in.remover.plan(None),  # type: ignore[arg-type]
         lambda: stand_in.remover.start(None),  # type: ignore[arg-type]
         lambda: stand_in.remover.resume(tape),
-        lambda: stand_in.remover.undo(tape, None),
+        lambda: stand_in.remover.undo(tape),
         lambda: stand_in.kernel.login(None),  # type: ignore[arg-type]
         lambda: stand_in.kernel.logout(None),  # type: ignore[arg-type]
         lambda: stand_in.kernel.startup(None, "manual"),  # type: ignore[arg-type]

@@ -47,6 +47,7 @@ from safety.places import journal_dir, new_journal
 from safety.plan import Options
 from safety.prepare import prepare
 from safety.runner import work, write_plan
+from safety.work import Secrets
 from tui.find import find_scope
 
 PORT = 977
@@ -158,7 +159,7 @@ def obey(order: dict[str, Any]) -> int:
         path,
         order["do"],
         lambda place: Host(EngineClient(), place),
-        secret=order.get("secret"),
+        secrets=Secrets(order.get("secret")),
         open_journal=lambda place: Mortal.open(place, boot=journal_.boot_id()),
     )
 
