@@ -43,6 +43,8 @@ make)
     for group in left right; do
         mkdir "$store/alua/$group"
         echo $number >"$store/alua/$group/tg_pt_gp_id"
+        # implicit only: the kernel's handler would set a path that it activates to optimized again
+        echo 1 >"$store/alua/$group/alua_access_type"
         number=$((number + 1))
     done
     for n in 1 2; do
