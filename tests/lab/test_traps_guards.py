@@ -271,7 +271,9 @@ def test_a_unit_that_is_no_disk_and_a_map_whose_vendor_has_a_quote(ground: Groun
         f"{admin} --op new --mode logicalunit --tid 1 --lun 1 -b /lab/tgt.img && "
         f"{admin} --op update --mode logicalunit --tid 1 --lun 1 --params vendor_id='Q\"uo' && "
         f"{admin} --op bind --mode target --tid 1 -I ALL && "
+        # tgt tells of the portal alone that it is asked through
         "iscsiadm -m discovery -t st -p 10.9.1.2:3281 >/dev/null && "
+        "iscsiadm -m discovery -t st -p 10.9.2.2:3281 >/dev/null && "
         f"iscsiadm -m node -T {target} --login >/dev/null"
     )
     sessions = f"$(grep -lx {target} /sys/class/iscsi_session/*/targetname | sed s/targetname/device/)"
