@@ -6,6 +6,7 @@ import importlib.util
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from initiator.protocol import ffp_commands
 from initiator.protocol.ffp_commands import Commands
 from initiator.protocol.ffp_task import Task
+from tests.fuzz.__main__ import Watch
 from tests.fuzz.targets import TARGETS, everything
 
 needs_atheris = pytest.mark.skipif(
@@ -49,6 +51,24 @@ def test_a_task_that_ends_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ffp_commands.Commands, "finish", twice)
     with pytest.raises(AssertionError, match="ended twice"):
         TARGETS["session"].run(TARGETS["session"].seeds[0])
+
+
+def test_an_input_without_an_end_is_noticed() -> None:
+    def run(data: bytes) -> None:
+        while data:
+            pass
+
+    with Watch(run, 0.05) as watched:
+        watched(b"")
+        with pytest.raises(RuntimeError, match="processor time"):
+            watched(b"!")
+
+
+def test_many_quick_inputs_are_none_without_an_end() -> None:
+    end = time.process_time() + 0.3
+    with Watch(lambda data: None, 0.05) as watched:
+        while time.process_time() < end:
+            watched(b"")
 
 
 def test_noise_without_guidance() -> None:
