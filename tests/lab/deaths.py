@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.lab.disks import Ground, Stand
+from tests.lab.machine import Ran
 
 LEDGER = "ledger"
 SIZE = 2 << 20
@@ -113,6 +114,15 @@ class Stack:
             raise Lost(f"no plan for {devices}: {[each for each in plan['findings'] if each['level'] == 'block']}")
         return plan
 
+    def undo(self, journal: str, death: Death | None = None) -> Ran:
+        """Take a removal back; who is asked for a key has it, and goes on."""
+        order = {"do": "undo", "journal": journal, **(death or {})}
+        ran = self.ground.guest.warm(order)
+        if ran.code > 0 and self.stand.unlock and " key-needed:" in journal_end(self, journal):
+            self.ground.guest.run(self.stand.unlock)
+            ran = self.ground.guest.warm(order)
+        return ran
+
     def check_removed(self) -> int:
         """Nothing is left here, and every byte is in the target's files; gives how many."""
         if left := self.ground.left(self.stand):
@@ -210,7 +220,8 @@ def _to_the_end(
         if state == REMOVED and mode == "resume":
             continue
         do = "run" if mode == "resume" and state == BEGUN and number == 0 else mode
-        ran = stack.ground.guest.warm({"do": do, "journal": journal, **death})
+        order = {"do": do, "journal": journal, **death}
+        ran = stack.undo(journal, death) if mode == "undo" else stack.ground.guest.warm(order)
         if ran.code == -9:
             chain.kills += 1
             continue
@@ -226,7 +237,7 @@ def _to_the_end(
             chain.stopped.append(reason)
             if " refused " in reason:
                 return BACK  # nothing was changed; the comparison shows it
-            ran = stack.ground.guest.warm({"do": "undo", "journal": journal})
+            ran = stack.undo(journal)
             if ran.code:
                 raise Lost(f"{reason}; nor did the undo: {journal_end(stack, journal)}\n{tell(stack, journal)}")
         chain.undone += 1

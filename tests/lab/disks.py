@@ -51,6 +51,8 @@ class Stand:
     """Whether there is a second target like the first."""
     folders: tuple[str, ...] = ("",)
     """Where in `$M` each file system begins."""
+    unlock: str = ""
+    """What a person does who is asked for the key of an encrypted volume."""
 
     @property
     def target(self) -> str:

@@ -74,7 +74,7 @@ def race(stack: Stack, chance: random.Random) -> Race:
     outcome = journal_end(stack, plan["journal"])
     compared = stack.check_removed() if ran.code == 0 else 0
     if ran.code != 3:
-        back = guest.warm({"do": "undo", "journal": plan["journal"]})
+        back = stack.undo(plan["journal"])
         if back.code:
             raise Lost(f"{outcome}: the undo did not come through: {back}\n{tell(stack, plan['journal'])}")
     compared += stack.check_back()

@@ -9,6 +9,7 @@ _PARTS = "printf 'start=1MiB,size=40MiB\\nstart=48MiB,size=40MiB\\n' | sfdisk -q
 _PART = "P=$(lsblk -nlpo NAME {0} | sed -n 2p); Q=$(lsblk -nlpo NAME {0} | sed -n 3p); [ -b $Q ] &&"
 _TWO = _PARTS.format("$D") + " " + _PART.format("$D")
 _CLEAN = "fsck.ext4 -fn $L >&2 && mount -o ro $L $M"
+_OPEN = "echo pass | cryptsetup open /dev/vgkluks/crypt secretk --key-file=-"
 _LUKS = "luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000"
 
 PLAIN = Stand("kplain", ONE, EXT4.format("$D"), _CLEAN)
@@ -28,11 +29,10 @@ LVM = Stand(
 LUKS = Stand(
     "kluks", ONE,
     "pvcreate -q --dataalignment 1m $D && vgcreate -q vgkluks $D && lvcreate -q -Wn -n crypt -L 64M vgkluks &&"
-    f" echo pass | cryptsetup {_LUKS} /dev/vgkluks/crypt - &&"
-    " echo pass | cryptsetup open /dev/vgkluks/crypt secretk --key-file=- && " + EXT4.format("/dev/mapper/secretk"),
+    f" echo pass | cryptsetup {_LUKS} /dev/vgkluks/crypt - && {_OPEN} && " + EXT4.format("/dev/mapper/secretk"),
     "echo pass | cryptsetup open --readonly $L looked --key-file=- && fsck.ext4 -fn /dev/mapper/looked >&2 &&"
     " mount -o ro /dev/mapper/looked $M",
-    "cryptsetup close looked", above="vgkluks", looks=(Look(offset=MIB, limit=64 * MIB),),
+    "cryptsetup close looked", above="vgkluks", looks=(Look(offset=MIB, limit=64 * MIB),), unlock=_OPEN,
 )  # fmt: skip
 MD = Stand(
     "kmd", ONE,
