@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import App
+from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.message import Message
 from textual.theme import Theme
@@ -135,6 +136,10 @@ class MooringApp(App[int]):
     CSS_PATH = "style.tcss"
     COMMANDS: ClassVar = {MooringProvider}
     TITLE = "Mooring"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # Priority: nobody expects a field of a dialog to keep this key from the shell.
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True)
+    ]
 
     def __init__(
         self,
@@ -311,8 +316,9 @@ class MooringApp(App[int]):
             text = " ".join(filter(None, (say(str(result)), say(result.fix))))
             self.notify(text, title="The removal was not started", severity="error", timeout=20, markup=False)
         else:
-            note = "Something changed since you read the plan. Nothing was done. This is the plan as it is now:"
-            self.begin_removal(plan.scope, result, note)
+            from tui.plantext import what_changed
+
+            self.begin_removal(plan.scope, result, what_changed(plan, result))
 
     def _watch_removal(self, journal: pathlib.Path, name: str) -> None:
         from tui.screens.progress import ProgressScreen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safety.findings import Finding, Level
+from safety.identity import differences
 from safety.plan import Member, Plan, Step
 from safety.touched import TouchedSession
 from tui.layout import labelled, paragraph
@@ -12,23 +13,26 @@ _SIGNS = {Level.BLOCK: ("bad", "bad"), Level.WARN: ("warn", "warn"), Level.NOTE:
 
 
 def plan_lines(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
-    """The whole plan, the reasons against it first."""
-    lines = _summary(plan, width, glyphs)
-    for member in plan.members:
-        lines += [(), *labelled(_disk(member), width)]
-    if plan.touched:
-        lines += [(), _heading(f"Touches {count(len(plan.touched), 'session')}", width, glyphs)]
-    for each in plan.touched:
-        lines += _touched(each, width, glyphs)
-    if plan.findings:
-        lines += [(), _heading("Findings", width, glyphs)]
-        for finding in plan.findings:
-            lines += _finding(finding, width, glyphs)
+    """The whole plan; where something forbids it, that and the way out come first."""
+    what, found = _scope(plan, width, glyphs), _findings(plan, width, glyphs)
+    lines = [*_summary(plan, width, glyphs), *(found + what if plan.blocked else what + found)]
     title = f"Steps {len(plan.steps)}, about {span(max(1, plan.expected_s))}"
     lines += [(), _heading(title, width, glyphs)]
     for number, step in enumerate(plan.steps, 1):
         lines += _step(number, step, width, glyphs)
     return lines
+
+
+def what_changed(read: Plan, now: Plan) -> str:
+    """Why a plan that somebody has read does not hold any more; names each disk that is another one now."""
+    found = {member.identity.disk: member.identity for member in now.members}
+    told = ["Something changed since you read the plan. Nothing was done."]
+    for was in (member.identity for member in read.members):
+        changed = differences(was, found[was.disk]) if was.disk in found else ()
+        if changed:
+            another = "another disk" if {"wwid", "serial"} & {each.field for each in changed} else "not as it was"
+            told.append(f"{was.name} is {another} now: {'; '.join(map(str, changed))}.")
+    return " ".join([*told, "This is the plan as it is now:"])
 
 
 def _summary(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
@@ -39,6 +43,25 @@ def _summary(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
         return paragraph(text, width, "bad")
     text = f"{glyphs.good} Nothing stands against removing {name}. Nothing has been changed yet."
     return paragraph(text, width, "good")
+
+
+def _scope(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
+    """The disks, and what becomes of the sessions."""
+    lines: list[Line] = []
+    for member in plan.members:
+        lines += [(), *labelled(_disk(member), width)]
+    if plan.touched:
+        lines += [(), _heading(f"Touches {count(len(plan.touched), 'session')}", width, glyphs)]
+    for each in plan.touched:
+        lines += _touched(each, width, glyphs)
+    return lines
+
+
+def _findings(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
+    lines: list[Line] = [(), _heading("Findings", width, glyphs)] if plan.findings else []
+    for finding in plan.findings:
+        lines += _finding(finding, width, glyphs)
+    return lines
 
 
 def _disk(member: Member) -> list[tuple[str, str | Line]]:

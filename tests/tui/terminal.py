@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -11,7 +12,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,6 +102,23 @@ class Terminal:
     def modes(self) -> list[Any]:
         """How the terminal is set now."""
         return termios.tcgetattr(self._slave)
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Nobody reads meanwhile what the program writes."""
+        self.stopped.set()
+        self._reader.join(5)
+        try:
+            yield
+        finally:
+            self.stopped.clear()
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the terminal takes no more bytes, as nobody has read those before."""
+        return not select.select([], [self._slave], [], 0)[1]
 
     def hang_up(self) -> None:
         """The terminal goes away, as when its window is closed."""

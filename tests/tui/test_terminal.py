@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from initiator.errors import MooringError
+from tests.journeys.host import until
 from tests.tui.terminal import Terminal
 from tui.app import AppOptions, run
 from tui.terminal import check_terminal
@@ -162,3 +164,36 @@ def test_the_command_makes_a_picture_without_a_terminal(tmp_path: pathlib.Path) 
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     assert "Mooring" in picture.read_text(encoding="utf-8")
+
+
+def stopped(terminal: Terminal) -> bool:
+    return psutil.Process(terminal.child.pid).status() == psutil.STATUS_STOPPED
+
+
+def test_ctrl_z_suspends_it_and_it_comes_back_as_it_was() -> None:
+    with Terminal(PLAY) as terminal:
+        terminal.wait_for("all 6 paths work")
+        terminal.type("\x1a")
+        until(lambda: stopped(terminal))
+        terminal.wait_quiet()
+        assert_left_in_order(terminal)
+        here = len(terminal.output)
+        os.kill(terminal.child.pid, signal.SIGCONT)
+        terminal.wait_for("lighthouse", after=here)
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert_left_in_order(terminal)
+
+
+def test_a_terminal_that_stands_still_does_not_keep_it_from_going_on() -> None:
+    """Nobody reads what it writes, for longer than the terminal's own buffer lasts; then somebody does again."""
+    with Terminal([*PLAY, "--paths", "400", "--change", "1"]) as terminal:
+        terminal.wait_for("pool000")
+        with terminal.standing_still():
+            terminal.type("*" + "\x1b[6~\x1b[5~" * 200)
+            until(lambda: terminal.is_full)
+        here = len(terminal.output)
+        terminal.wait_for("pool000", after=here)
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert_left_in_order(terminal)

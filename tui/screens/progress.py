@@ -23,7 +23,7 @@ from tui.progress import Progress
 from tui.reporting import save_report
 from tui.screens.dialog import Dialog
 from tui.widgets.pane import Pane
-from tui.words import Glyphs, Line, Piece, clock, say
+from tui.words import Glyphs, Line, clock, say
 
 POLL_S = 0.1
 SECRETS_NEEDED = {"secret-needed": 1, "secrets-needed": 2}
@@ -314,7 +314,7 @@ class UnfinishedScreen(Dialog[Unfinished]):
         lines: list[Line] = []
         for entry in self._entries:
             state = "is under way" if entry.running else "stopped part-way"
-            lines.append((Piece(say(entry.disk) or "?", "strong"), Piece(f" {state}, begun {clock(entry.since)}")))
+            lines += paragraph(f"{say(entry.disk) or '?'} {state}, begun {clock(entry.since)}", width, "strong")
             lines += paragraph(say(entry.reason), width, "dim", indent=2)
         pane.styles.height = len(lines)
         pane.show(lines)
