@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source
+from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source, holds_data
 from safety import scope
 from safety.scope import Reach, Scope
 from tui.policy import Policy
 from tui.words import say
-from tui.world import Item, Kind, Row, Target
+from tui.world import Item, Kind, Row, Target, World, works
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ ACTIONS: tuple[Action, ...] = (
         "logout",
         ("o",),
         "log out",
-        "End the selected session of the kernel, if it carries no disk",
+        "End the selected session, if it carries no disk",
         menu=True,
         changes=True,
     ),
@@ -92,6 +92,17 @@ ACTIONS: tuple[Action, ...] = (
         menu=True,
         changes=True,
     ),
+    Action(
+        "path_out",
+        ("m",),
+        "path out",
+        "Take the selected path out of its map for maintenance; the disk goes on over its other paths",
+        menu=True,
+        changes=True,
+    ),
+    Action("path_back", ("M",), "path back", "Bring a path back that was taken out for maintenance", changes=True),
+    Action("probe", ("P",), "probes", "Switch the probes beside the kernel's sessions on or off", changes=True),
+    Action("export", ("e",), "export", "Save the rows of this view, as they are filtered and sorted, as CSV or JSON"),
     Action("open_all", ("asterisk",), "open all", "Open every branch"),
     Action("close_all", ("minus",), "close all", "Close every branch below the disks"),
     Action("tour", ("T",), "tour", "Six lessons on the practice range: begin them, or end them"),
@@ -173,6 +184,10 @@ class Context:
     carried: tuple[str, ...] = ()
     """Names of the disks that the selected session carries."""
     policy: Policy = dataclasses.field(default_factory=Policy)
+    mates: int | None = None
+    """How many other paths of the same disk work, where a path of the kernel is selected."""
+    probed: int | None = 0
+    """How many sessions a probe can stand beside; None where there is nothing that probes."""
 
 
 def disk_of(row: Row | None) -> str | None:
@@ -203,6 +218,23 @@ def scope_of(row: Row | None, snapshot: Snapshot) -> Scope | None:
     return scope.disks(disk)
 
 
+def around(context: Context, world: World | None, probes: bool) -> Context:
+    """The same, with what the world around the selected row decides: what it carries, and its mates."""
+    item = context.row.item if context.row else None
+    carried: tuple[str, ...] = ()
+    mates: int | None = None
+    if world is not None and isinstance(item, Session):
+        held = (disk for disk in world.carried_by(item) if disk.state is not DiskState.AVAILABLE)
+        carried = tuple(disk.name for disk in held if holds_data(disk.kind))
+    if world is not None and isinstance(item, Path):
+        disk = world.disk(item.disk)
+        if disk is not None and disk.source is Source.KERNEL:
+            mates = sum(works(path) for path in world.paths_of(disk) if path.id != item.id)
+    sessions = world.snapshot.sessions if world is not None else ()
+    probed = sum(session.source is Source.KERNEL for session in sessions) if probes else None
+    return dataclasses.replace(context, carried=carried, mates=mates, probed=probed)
+
+
 def why_not(action: Action, context: Context) -> str:
     """Why an action cannot be done now, as a sentence; an empty string when it can."""
     if not action.changes:
@@ -227,6 +259,9 @@ def kernel_sessions(row: Row | None) -> tuple[Session, ...]:
     return tuple(session for session in every if session.source is Source.KERNEL)
 
 
+_NO_SESSION = "Move the cursor to a session: they are listed below the disks of their target."
+
+
 def _why_no_removal(context: Context) -> str:
     row = context.row
     if row is None:
@@ -247,7 +282,7 @@ def _why_no_rescan(context: Context) -> str:
 def _why_not_one(context: Context) -> str:
     row = context.row
     if row is None or not isinstance(row.item, Session):
-        return "Move the cursor to a session: they are listed below the disks of their target."
+        return _NO_SESSION
     if row.item.source is not Source.KERNEL:
         return "This session belongs to Mooring's own engine, not to the kernel."
     return ""
@@ -261,11 +296,30 @@ def _why_no_startup(context: Context) -> str:
 
 
 def _why_no_logout(context: Context) -> str:
-    reason = _why_not_one(context)
-    if not reason and context.carried:
+    row = context.row
+    if row is None or not isinstance(row.item, Session):
+        return _NO_SESSION
+    if context.carried:
         names = ", ".join(map(say, context.carried))
         return f"It carries {names}: to log out is to pull its cable. Remove the disk instead: r on its row."
-    return reason
+    return ""
+
+
+def _why_no_path_out(context: Context) -> str:
+    item = context.row.item if context.row else None
+    if not isinstance(item, Path):
+        return "Move the cursor to a path: view 5 lists them."
+    if context.mates is None:
+        return "This path belongs to Mooring's own engine, which takes no single path out. Remove the disk instead: r."
+    return "" if context.mates else "No other path of its disk works: without this one the disk is gone."
+
+
+def _why_no_probe(context: Context) -> str:
+    if context.probed is None:
+        return "Nothing probes here: this is not a host as it is now."
+    return (
+        "" if context.probed else "There is no session of the kernel to probe; the engine measures its own by itself."
+    )
 
 
 def _why_no_attach(context: Context) -> str:
@@ -281,5 +335,7 @@ _WHY_NOT: Mapping[str, Callable[[Context], str]] = {
     "rescan": _why_no_rescan,
     "startup": _why_no_startup,
     "logout": _why_no_logout,
+    "path_out": _why_no_path_out,
+    "probe": _why_no_probe,
 }
 """What an action needs of the row under the cursor."""

@@ -22,7 +22,6 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.message import Message
-from textual.theme import Theme
 
 from initiator import places
 from initiator.errors import MooringError
@@ -35,11 +34,13 @@ from tui.feed import Feed, Mailbox
 from tui.memory import Memory
 from tui.palette import MooringProvider
 from tui.policy import Policy
+from tui.removing import Removing
 from tui.screens.dialog import Dialog
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.store import Store
 from tui.terminal import check_terminal, ends_with_terminal
+from tui.themes import DARK, LIGHT, THEMES
 from tui.touring import Touring
 from tui.tricks import Trick
 from tui.words import ASCII, UNICODE, say
@@ -49,43 +50,12 @@ if TYPE_CHECKING:
     from initiator.host.nodes import NodeRecord
     from initiator.practice.disaster import Loss
     from safety.advice.catalogue import Advice
-    from safety.journal import Unfinished
-    from safety.past import Past
     from safety.plan import Plan
-    from safety.scope import Scope
     from tui.explain import Topic
     from tui.orders import Order
 
 TOAST_LINES = 3
 """So many alerts fit into one toast."""
-DARK = Theme(
-    "mooring-dark",
-    primary="#56b6c2",
-    secondary="#8fb3d9",
-    accent="#e5b567",
-    foreground="#d5dde3",
-    background="#10171d",
-    surface="#16202a",
-    panel="#1c2935",
-    success="#7fc48f",
-    warning="#e2a84a",
-    error="#f07a72",
-    dark=True,
-)
-LIGHT = Theme(
-    "mooring-light",
-    primary="#0b6e7d",
-    secondary="#3a5f8a",
-    accent="#8a5a00",
-    foreground="#1b2830",
-    background="#f7f9fa",
-    surface="#eef2f4",
-    panel="#dfe7eb",
-    success="#1d7440",
-    warning="#935800",
-    error="#b3261e",
-    dark=False,
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,10 +82,6 @@ class AppOptions:
     policy: Policy = dataclasses.field(default_factory=Policy)
     tour: bool = False
     """Begin the tour at once."""
-
-
-THEMES = {"dark": DARK.name, "light": LIGHT.name, "terminal": "ansi-dark"}
-"""Textual's names of the themes, by those of the settings."""
 
 
 PICTURE_AFTER_S = 3.0
@@ -172,7 +138,7 @@ class MooringApp(App[int]):
         self.memory.recall(self.store.places)
         self.store.look_at(options.view)
         self.main = MainScreen(self.store, ASCII if options.ascii else UNICODE)
-        self.unfinished: tuple[Unfinished, ...] = ()
+        self.removals = Removing(self)
         self.checking: float | None = None
         """Monotonic time at which the rules were asked; None while nobody asks them."""
         self.touring: Touring | None = None
@@ -217,7 +183,7 @@ class MooringApp(App[int]):
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         self._feed.start()
-        background.run(self, self.backends.remover.unfinished, self._offer_unfinished)
+        background.run(self, self.backends.remover.unfinished, self.removals.offer_unfinished)
         if self.options.mistakes:
             text = "\n".join([*(say(str(each)) for each in self.options.mistakes[:3]), "mooring config check"])
             self.notify(text, title="Settings that were not understood", severity="warning", timeout=15, markup=False)
@@ -256,7 +222,7 @@ class MooringApp(App[int]):
         if first:
             self.main.entered()
         if self.store.view.id == "removals" and any(past.running for past in self.store.removals):
-            self.read_removals()
+            self.removals.read()
         if first and self.options.screenshot is not None:
             self.set_timer(PICTURE_AFTER_S, self._take_picture_and_leave)
 
@@ -277,90 +243,12 @@ class MooringApp(App[int]):
     def _work_done(self, message: background.Ready) -> None:
         message.deliver()
 
-    # --- removals -----------------------------------------------------------------------------------------------
-
-    def begin_removal(self, scope: Scope, plan: Plan | None = None, note: str = "") -> None:
-        """Plan, read, type the name, run: each on a screen of its own."""
-        from tui.screens.removal import PlanScreen
-
-        self.push_screen(PlanScreen(scope, self.main.glyphs, plan, note), self._confirm)
-
-    def _confirm(self, plan: Plan | None) -> None:
-        from tui.screens.removal import ConfirmScreen
-
-        if plan is not None:
-            self.push_screen(ConfirmScreen(plan, self.main.glyphs), functools.partial(self._confirmed, plan))
-
-    def _confirmed(self, plan: Plan, yes: bool | None) -> None:
-        """The name was typed: look once more, and start only what was read.
-
-        The runner asks the guards again too; this is so that the person learns of a change before anything begins.
-        """
-        if not yes:
-            self.notify("Nothing was changed.")
-            return
-        remover = self.backends.remover
-
-        def work() -> Plan | pathlib.Path:
-            chosen = plan.options
-            fresh = remover.plan(plan.scope, abandon=chosen.abandon, end_users=chosen.end_users)
-            return remover.start(fresh) if fresh.digest == plan.digest and not fresh.blocked else fresh
-
-        background.run(self, work, functools.partial(self._begun, plan))
-
-    def _begun(self, plan: Plan, result: Plan | pathlib.Path | MooringError) -> None:
-        name = plan.name
-        if isinstance(result, pathlib.Path):
-            self._watch_removal(result, name)
-        elif isinstance(result, MooringError):
-            text = " ".join(filter(None, (say(str(result)), say(result.fix))))
-            self.notify(text, title="The removal was not started", severity="error", timeout=20, markup=False)
-        else:
-            from tui.plantext import what_changed
-
-            self.begin_removal(plan.scope, result, what_changed(plan, result))
-
-    def _watch_removal(self, journal: pathlib.Path, name: str) -> None:
-        from tui.screens.progress import ProgressScreen
-
-        self.push_screen(ProgressScreen(journal, name, self.main.glyphs), lambda _: self._look_for_unfinished())
-
-    def _look_for_unfinished(self) -> None:
-        background.run(self, self.backends.remover.unfinished, self._note_unfinished)
-        if self.touring is not None:
-            self.read_removals()
-
     def plan_read(self, plan: Plan) -> None:
         """A plan is on the screen."""
         if self.touring is not None:
             self.touring.plan(plan)
 
-    def _note_unfinished(self, found: Sequence[Unfinished] | MooringError) -> None:
-        self.unfinished = () if isinstance(found, MooringError) else tuple(found)
-        self.main.tell_age()
-
-    def _offer_unfinished(self, found: Sequence[Unfinished] | MooringError) -> None:
-        self._note_unfinished(found)
-        if self.unfinished and not isinstance(self.screen, Dialog) and self.options.screenshot is None:
-            self.show_unfinished()
-
-    def show_unfinished(self) -> None:
-        """The removals that wait, to look at one of them."""
-        if not self.unfinished:
-            self.notify("No removal waits.")
-            return
-
-        def look(entry: Unfinished | None) -> None:
-            if entry is not None:
-                self._watch_removal(entry.path, entry.disk)
-
-        from tui.screens.progress import UnfinishedScreen
-
-        self.push_screen(UnfinishedScreen(self.unfinished, self.main.glyphs), look)
-
-    def read_removals(self) -> None:
-        """Look through the journals for the removals of the past."""
-        background.run(self, self.backends.remover.past, self._removals_read)
+    # --- rules and orders ---------------------------------------------------------------------------------------
 
     def ask_rules(self) -> None:
         """Ask the rules of best practice about this host as it is now."""
@@ -379,20 +267,6 @@ class MooringApp(App[int]):
         self.store.checks = checked(found)
         self.store.refresh()
         self.main.show_data()
-
-    def _removals_read(self, found: Sequence[Past] | MooringError) -> None:
-        if isinstance(found, MooringError):
-            self.notify(say(str(found)), title="The journals cannot be read", severity="error", markup=False)
-            return
-        if self.touring is not None:
-            self.touring.removals(found)
-            self.main.fill_lesson()
-        if found != self.store.removals:
-            self.store.removals = found
-            self.store.refresh()
-            self.main.show_data()
-
-    # --- orders to the kernel's initiator -----------------------------------------------------------------------
 
     def give(self, order: Order) -> None:
         """Say what an order does, and do it if that is wanted."""

@@ -93,6 +93,20 @@ class Attacher(Protocol):
     def attach(self, target: str, lun: int) -> str:
         """Make a logical unit a block device; tells what came of it."""
 
+    def logout(self, session: Session) -> str:
+        """End a session of the engine that carries no disk; tells what came of it."""
+
+
+class Switch(Protocol):
+    """The probes, where there are some."""
+
+    @property
+    def on(self) -> bool:
+        """Whether they are wanted."""
+
+    def turn(self, on: bool) -> None:
+        """Want them, or not; from any thread. It is done with the next reading."""
+
 
 Checker = Callable[["Snapshot"], "Advice"]
 """Asks the rules of best practice about a host; reads what they need, which may take seconds."""
@@ -120,6 +134,7 @@ class Backends:
     fault: Faulter | None = None
     connector: Attacher = dataclasses.field(default_factory=Connector)
     check: Checker = check_host
+    probes: Switch | None = None
 
 
 class TcpLater:
@@ -192,9 +207,18 @@ class HostSource:
                 self._parts[1].stir()
             changed()
 
-        self._opened()[2].probe(changed)
+        self._opened()[2].listen(changed)
         with contextlib.suppress(OSError):
             self._watch = udev.Watch(happened)
+
+    @property
+    def on(self) -> bool:
+        """Whether probes are wanted."""
+        return self._parts is not None and self._parts[2].probing
+
+    def turn(self, on: bool) -> None:
+        """Want probes, or not; done with the next reading."""
+        self._opened()[2].probing = on
 
     def close(self) -> None:
         """End the inventory's helper and the listening."""
@@ -356,4 +380,6 @@ def _lesson(name: str, args: Sequence[str]) -> str | Loss:
 
 def real(*, practice: bool) -> Backends:
     """The backends of this host."""
-    return Backends(HostSource(), differ, HostRemover(), HostKernel(), practice_fault if practice else None)
+    host = HostSource()
+    fault = practice_fault if practice else None
+    return Backends(host, differ, HostRemover(), HostKernel(), fault, probes=host)

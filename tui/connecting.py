@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from initiator.errors import BadInputError
-from initiator.model import Portal, Source
+from initiator.model import Portal, Session, Source
 from initiator.names import parse_name, parse_portal
 from tui import via
 
@@ -107,6 +107,11 @@ class Connector:
         """Make a logical unit that a session of the engine sees a block device of this host."""
         disk = _engine().call("attach", timeout=DEADLINE_S, target=target, lun=lun)
         return f"{disk['name']} is attached as {disk['device']}. Nothing is mounted."
+
+    def logout(self, session: Session) -> str:
+        """End a session of the engine, which refuses it while a disk of it is attached."""
+        _engine().call("logout", timeout=DEADLINE_S, session=session.id)
+        return f"Logged out of {session.name}: the engine has no such session any more."
 
     def _choice(self, target: str | None, portal: Portal, chap: Chap) -> via.Choice:
         from initiator.engine.client import EngineClient, EngineNotRunning

@@ -106,9 +106,13 @@ def csv_list(snapshot: Snapshot, kind: str) -> str:
     writer = csv.writer(out)
     writer.writerow(header.lower().replace(" ", "_") for header in sheet.headers)
     for row in sheet.rows(snapshot, _names(snapshot)):
-        cells = ("" if cell is None else clean(str(cell)) for cell in row)
-        writer.writerow(f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell for cell in cells)
+        writer.writerow(harmless("" if cell is None else clean(str(cell)) for cell in row))
     return out.getvalue()
+
+
+def harmless(cells: Iterable[str]) -> list[str]:
+    """Cells of a spreadsheet; one that would be taken for a formula is led in by an apostrophe."""
+    return [f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell for cell in cells]
 
 
 def _names(snapshot: Snapshot) -> Names:

@@ -41,6 +41,9 @@ class Judge:
         self._complaints: list[Event] = []
         self._fabric = fabric or FabricLater()
         self._probes: _Probes | None = None
+        self._changed: Callable[[], None] = lambda: None
+        self.probing = settings.probes.on
+        """Whether probes are wanted: whoever sets it has them started or ended with the next reading."""
         self._history = History()
         self._news = news or News(time.time() - LOOK_BACK)
         self._lookout = Lookout(
@@ -61,6 +64,7 @@ class Judge:
 
     def look(self) -> tuple[Snapshot, Judged, tuple[Event, ...]]:
         """Reads, judges and passes alerts on; gives what did not work on the way as events."""
+        self._switch()
         look = self._lookout.look()
         if self._sinks is not None:
             self._sinks.tell(look.alerts)
@@ -70,10 +74,18 @@ class Judge:
         events = (*look.events, *(alert.event() for alert in look.alerts), *told)
         return look.snapshot, Judged(look.health, look.fabric, look.alerts, self._history), events
 
-    def probe(self, changed: Callable[[], None]) -> None:
-        """Starts the probes, if they are wanted; `changed` is called from another thread when one finds something."""
-        if self._settings.probes.on and self._probes is None:
-            self._probes = _Probes(changed, self._settings.probes.interval_s)
+    def listen(self, changed: Callable[[], None]) -> None:
+        """From now on `changed` is called, from another thread, when a probe finds something."""
+        self._changed = changed
+        self._switch()
+
+    def _switch(self) -> None:
+        """Starts or ends the probes, as they are wanted."""
+        if self.probing and self._probes is None:
+            self._probes = _Probes(lambda: self._changed(), self._settings.probes.interval_s)
+        elif not self.probing and self._probes is not None:
+            self._probes.close()
+            self._probes = None
 
     def wrong(self) -> Mapping[str, str]:
         """What the probes find wrong now, by session id."""

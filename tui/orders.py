@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from initiator.model import Session
+from initiator.model import Session, Source
+from tui import exporting
+from tui.exporting import Sheet
 from tui.words import count, short_target
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ class Order:
     about: tuple[str, ...]
     """Paragraphs: what would be done, and what not."""
     choices: tuple[Choice, ...]
+    waits_for: str = "iscsiadm"
+    """Who does it, while that takes time."""
 
 
 def rescan(sessions: Sequence[Session], kernel: KernelOrders) -> Order:
@@ -64,13 +69,46 @@ def startup(session: Session, kernel: KernelOrders) -> Order:
     return Order(f"Start-up of {session.name}", about, choices)
 
 
-def logout(session: Session, kernel: KernelOrders) -> Order:
-    """Log out of what carries no disk."""
+def logout(session: Session, kernel: KernelOrders, connector: Attacher) -> Order:
+    """Log out of what carries no disk, by whoever holds it."""
     about = [f"The session {session.name} carries no disk. Its connection to the target is ended."]
     startup = session.details.get("startup", "")
     if startup in ("automatic", "onboot"):
         about.append(f"Its node record says {startup}: it comes back at the next boot.")
-    return Order("Log out", tuple(about), (Choice("Log out", functools.partial(kernel.logout, session)),))
+    of_kernel = session.source is Source.KERNEL
+    run = functools.partial(kernel.logout if of_kernel else connector.logout, session)
+    return Order("Log out", tuple(about), (Choice("Log out", run),), "iscsiadm" if of_kernel else "the engine")
+
+
+def probe(on: bool, sessions: int, switch: Callable[[bool], None]) -> Order:
+    """Switch the probes on or off; `on` is how they are now."""
+
+    def run() -> str:
+        switch(not on)
+        return "The probes are off." if on else "The probes are on. What they find is a part of each path's verdict."
+
+    about = (
+        f"A probe logs in beside each of the {count(sessions, 'session')} of the kernel, over the same link and to the"
+        " same portal, and asks once a second whether the target is there. It never reads or writes a block.",
+        "It tells of a silent target within a second; the kernel waits until its own timer has run out.",
+    )
+    name = "Switch off" if on else "Switch on"
+    return Order(f"Probes are {'on' if on else 'off'}", about, (Choice(name, run),), "the probes")
+
+
+def export(view: str, sheet: Sheet, folder: pathlib.Path, stamp: str) -> Order:
+    """Save what a view shows."""
+    about = (
+        f"{count(len(sheet.rows), 'row')} of “{view}” with every column, filtered and sorted as on the screen.",
+        f"The file is made in {folder}; nothing that is there is overwritten.",
+    )
+    choices = tuple(
+        Choice(
+            form.upper(), functools.partial(exporting.save, sheet, folder / f"mooring-{view.lower()}-{stamp}.{form}")
+        )
+        for form in exporting.FORMS
+    )
+    return Order(f"Export {view}", about, choices, "the disk")
 
 
 def attach(name: str, target: str, lun: int, connector: Attacher) -> Order:

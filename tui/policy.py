@@ -28,6 +28,9 @@ CHANGING = frozenset(
 )
 """The commands and orders that change something, as a policy names them."""
 
+_SAME = {"path_out": "remove", "path_back": "undo"}
+"""Actions of the dashboard that are a part of what a policy names."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Policy:
@@ -38,6 +41,7 @@ class Policy:
 
     def why_not(self, action: str) -> str:
         """Why an action is forbidden here, as a sentence; an empty string when it is not."""
+        action = _SAME.get(action, action)
         if action not in CHANGING:
             return ""
         named = next((each for each in (action, EVERYTHING) if each in self.forbidden), None)

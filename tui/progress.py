@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from safety.journal import FINAL, Kind, Outcome, Record
 from safety.journal import Mark as StepMark
 from safety.plan import Plan
+from safety.scope import Reach
 from tui.layout import paragraph
 from tui.words import Glyphs, Line, Mark, Piece, say, span
 
@@ -46,6 +47,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.name = ""
+        self.reach: Reach | None = None
         self.steps: dict[str, StepProgress] = {}
         self.outcome: Outcome | None = None
         self.said = ""
@@ -73,6 +75,11 @@ class Progress:
         """Whether it can be resumed or undone."""
         return self.over and self.outcome not in FINAL
 
+    @property
+    def can_come_back(self) -> bool:
+        """Whether it took a path out for maintenance, and the path can be brought back."""
+        return self.outcome is Outcome.DONE and self.reach is Reach.PATH
+
     def take(self, records: Iterable[Record]) -> None:
         """Go on with these records."""
         for record in records:
@@ -83,7 +90,7 @@ class Progress:
             self.began = record.at
         if record.kind is Kind.PLAN:
             plan = Plan.from_json(record.data["plan"])
-            self.name = plan.name
+            self.name, self.reach = plan.name, plan.scope.reach
             self.steps = {
                 step.id: StepProgress(step.id, step.title, step.expected_s, step.deadline_s) for step in plan.steps
             }

@@ -179,7 +179,8 @@ class Store:
         if self.world is None:
             self.rows, self.sight = [], None
             return
-        self.sight = Sight(self.world, self._happened(), self.removals, self.checks, self._troubles())
+        judgements = self.judged.health.judgements if self.judged.health is not None else {}
+        self.sight = Sight(self.world, self._happened(), self.removals, self.checks, self._troubles(), judgements)
         if self.view is TREE:
             self.rows, self.loosely = rows(self.world, self.opened, self.query), False
             if self.query and not self.rows:

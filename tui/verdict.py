@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initiator.judgement import Verdict
-from initiator.model import Disk, DiskState, LinkState, Session, Severity
+from initiator.judgement import RANK, Judgement, Verdict
+from initiator.model import Disk, DiskState, Link, LinkState, Session, Severity
 from tui.feed import UNJUDGED, Judged
 from tui.words import count, say, short_target, span
 from tui.world import World, works
 
+_SEVERITY = (Severity.BAD, Severity.WARN, Severity.NOTE)
 _TOLD = (Verdict.AT_RISK, Verdict.DEGRADED)
 
 
@@ -29,8 +30,37 @@ def troubles(world: World, now: float, judged: Judged = UNJUDGED) -> Iterator[tu
     """What is wrong, worst first: severity, one sentence, and the id of the thing to look at.
 
     A disk that is in trouble speaks for its paths, and a path for its session, so that one pulled cable is not told
-    three times.
+    three times. Among equals, what was judged worse comes first.
     """
+    yield from sorted(_troubles(world, now, judged), key=lambda found: _weight(found[0], found[2], judged))
+
+
+def judgement(key: str, judged: Judged) -> Judgement | None:
+    """What is judged of a thing; None where nobody judges it."""
+    return judged.health.judgements.get(key) if judged.health is not None else None
+
+
+def well(key: str, judged: Judged) -> bool | None:
+    """Whether a thing is judged to be as it should be; None where nobody judges it.
+
+    A disk that was never meant to have more than one path, and has it, counts as well here.
+    """
+    found = judgement(key, judged)
+    return None if found is None else found.verdict is Verdict.OK or _meant(found, judged)
+
+
+def _meant(found: Judgement, judged: Judged) -> bool:
+    ways = judged.health.ways.get(found.subject) if judged.health is not None else None
+    single = ways is not None and ways.total == ways.working == 1
+    return single and found.verdict is Verdict.AT_RISK and len(found.evidence) == 1
+
+
+def _weight(severity: Severity, key: str, judged: Judged) -> tuple[int, int]:
+    found = judgement(key, judged)
+    return _SEVERITY.index(severity), -RANK.index(found.verdict) if found is not None else 0
+
+
+def _troubles(world: World, now: float, judged: Judged) -> Iterator[tuple[Severity, str, str]]:
     disks = [disk for target in world.targets for disk in target.disks]
     for disk in disks:
         if disk.state is DiskState.DEAD:
@@ -59,12 +89,16 @@ def troubles(world: World, now: float, judged: Judged = UNJUDGED) -> Iterator[tu
 
 
 def _judged(world: World, judged: Judged) -> Iterator[tuple[Severity, str, str]]:
-    """What only a judgement sees: disks that are at risk or worse than they should be while all their paths work."""
+    """What only a judgement sees: disks and links that are at risk or worse than they should be while they work."""
     for each in judged.health.wrong() if judged.health is not None else ():
+        link = world.index.get(each.subject) if each.kind == "link" else None
+        if isinstance(link, Link) and link.state is LinkState.UP and each.verdict in _TOLD:
+            word = "at risk" if each.verdict is Verdict.AT_RISK else "degraded"
+            yield Severity.WARN, f"link {say(link.name)} is {word}: {say(each.reason)}", link.id
         disk = world.disk(each.subject) if each.kind == "disk" else None
         if disk is None or disk.state is not DiskState.ATTACHED or each.verdict not in _TOLD:
             continue
-        if judged.health is not None and judged.health.ways[disk.id].total == 1:
+        if _meant(each, judged):
             continue  # somebody has made it so; its own page says what that means
         bad = each.verdict is Verdict.AT_RISK
         text = f"{say(disk.name)} is {'at risk' if bad else 'degraded'}: {say(each.reason)}"

@@ -214,6 +214,12 @@ class FakeConnector:
         self.given.append(("attach", target, lun))
         return "It is attached as /dev/loop7."
 
+    def logout(self, session: Session) -> str:
+        self.given.append(("logout", session.id))
+        if self.failure is not None:
+            raise self.failure
+        return f"Logged out of {session.name}."
+
 
 def begin(path: pathlib.Path, plan: Plan) -> Journal:
     """A journal with its plan and the start of a runner: this very process, which lives."""

@@ -16,9 +16,10 @@ from initiator.model import Disk
 from tests.tui import samples
 from tests.tui.fakes import Bench, dashboard
 from tests.until import until
-from tui.app import DARK, LIGHT, AppOptions
+from tui.app import AppOptions
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
+from tui.themes import DARK, LIGHT
 from tui.words import Line
 from tui.world import Row
 

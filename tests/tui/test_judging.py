@@ -62,7 +62,7 @@ def test_a_hook_that_cannot_be_run_is_an_event_and_the_rest_goes_on(tmp_path: Pa
 def test_without_probes_nothing_is_started() -> None:
     snapshot, _ = wiring.two_links()
     judge = Judge(lambda: snapshot, Config(probes=Probes(on=False)), lambda _: EMPTY, silent())
-    judge.probe(pytest.fail)
+    judge.listen(pytest.fail)
     assert judge.wrong() == {}
     judge.close()
 

@@ -62,7 +62,7 @@ def test_which_sessions_a_row_stands_for() -> None:
         ("startup", TARGET, "Move the cursor to a session"),
         ("startup", ENGINE, "Mooring's own engine"),
         ("logout", IDLE, ""),
-        ("logout", ENGINE, "Mooring's own engine"),
+        ("logout", ENGINE, ""),
         ("logout", "links", "Move the cursor to a session"),
         ("login", "links", ""),
     ],

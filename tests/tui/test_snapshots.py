@@ -23,11 +23,11 @@ from safety.past import Past, Shelf
 from tests.tui import fakes, samples
 from tests.tui.fakes import Parts, assemble, screen_text
 from tests.until import until
-from tui.app import THEMES as THEME_NAMES
 from tui.app import AppOptions
 from tui.config import Config, Dashboard
 from tui.screens.progress import ProgressScreen
 from tui.screens.removal import ConfirmScreen, PlanScreen
+from tui.themes import THEMES as THEME_NAMES
 from tui.views.catalogue import VIEWS
 
 MADE_WITH = "8.2.8"

@@ -12,7 +12,7 @@ from tui import query
 from tui.cli import VIEW_NAMES
 from tui.keytable import widths
 from tui.layout import fit, width_of
-from tui.screens.main import columns_of
+from tui.screens.travelling import columns_of
 from tui.store import Store
 from tui.views.catalogue import BY_ID, VIEWS, home_of
 from tui.views.overview import Flow, summary, tiles

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import pathlib
+import time
 from typing import TYPE_CHECKING
 
 from textual.screen import Screen
 from textual.widgets import Input
 
-from initiator.model import Disk
+from initiator.model import Disk, Path, Session
+from safety import scope
 from tui import actions, orders, verdict
 from tui.actions import Context, kernel_sessions, scope_of, why_not
 from tui.explain import stem, topics
+from tui.exporting import sheet
 from tui.identity import identity_of
 from tui.keytable import UNROLLED, KeyTable
 from tui.store import Store
 from tui.views.overview import OVERVIEW
 from tui.views.tree import TREE
+from tui.views.view import Draw
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, say
 from tui.world import Row
@@ -67,6 +72,10 @@ class Doing(Screen[None]):
         """Show or hide the details as it is wanted."""
         raise NotImplementedError
 
+    def draw(self) -> Draw | None:
+        """What cells are made with; None before there is data."""
+        raise NotImplementedError
+
     def page(self, width: int) -> list[Line]:
         """The details of the selected row in so many columns, whether they are on the screen or not."""
         raise NotImplementedError
@@ -89,15 +98,15 @@ class Doing(Screen[None]):
     def do_remove(self) -> None:
         """Begin the removal of what is selected: nothing is changed before its plan was read and its name typed."""
         world = self.store.world
-        scope = scope_of(self.selected, world.snapshot) if world is not None else None
-        if scope is None:
+        wanted = scope_of(self.selected, world.snapshot) if world is not None else None
+        if wanted is None:
             self.notify("Nothing of the kernel or the engine hangs on it: there is nothing to remove.")
         else:
-            self.mooring.begin_removal(scope)
+            self.mooring.removals.begin(wanted)
 
     def do_unfinished(self) -> None:
         """The removals that wait."""
-        self.mooring.show_unfinished()
+        self.mooring.removals.show_unfinished()
 
     def do_login(self) -> None:
         """Choose a node record to log in with."""
@@ -105,8 +114,34 @@ class Doing(Screen[None]):
 
     def do_logout(self) -> None:
         """Ask before logging out of the selected session."""
-        for session in kernel_sessions(self.selected):
-            self.mooring.give(orders.logout(session, self.mooring.backends.kernel))
+        item, backends = self.selected.item if self.selected else None, self.mooring.backends
+        if isinstance(item, Session):
+            self.mooring.give(orders.logout(item, backends.kernel, backends.connector))
+
+    def do_path_out(self) -> None:
+        """Begin to take the selected path out of its map: the removal of one path."""
+        item, world = self.selected.item if self.selected else None, self.store.world
+        if isinstance(item, Path) and world is not None:
+            self.mooring.removals.begin(scope.path(world.snapshot, item))
+
+    def do_path_back(self) -> None:
+        """Choose among the paths that are out."""
+        self.mooring.removals.choose_path_back()
+
+    def do_probe(self) -> None:
+        """Ask before probes are switched."""
+        switch, context = self.mooring.backends.probes, self.context()
+        if switch is not None and context.probed:
+            self.mooring.give(orders.probe(switch.on, context.probed, switch.turn))
+
+    def do_export(self) -> None:
+        """Ask in which form the rows are to be saved."""
+        store, draw = self.store, self.draw()
+        if draw is None:
+            return
+        found = sheet(store.view, store.rows, draw)
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.mooring.wall()))
+        self.mooring.give(orders.export(store.view.title, found, pathlib.Path.cwd(), stamp))
 
     def do_discover(self) -> None:
         """Ask an array for its targets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -13,17 +13,17 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Input, Static
 
-from initiator.model import Event, Map, Session, holds_data
+from initiator.model import Event
 from tui import actions, detail
-from tui.actions import Context, disk_of, why_not
+from tui.actions import Context, around, disk_of, why_not
 from tui.guarded import Guard
-from tui.keytable import Column, KeyTable
-from tui.screens.doing import Doing
+from tui.keytable import KeyTable
+from tui.screens.travelling import Travelling, columns_of
 from tui.store import EVENTS, Store
-from tui.views.catalogue import BY_ID, VIEWS, home_of
+from tui.views.catalogue import VIEWS
 from tui.views.overview import BOXED_FROM, FLAT, OVERVIEW, TALL, summary
 from tui.views.tree import TREE
-from tui.views.view import Draw, View
+from tui.views.view import Draw
 from tui.welcome import welcome
 from tui.widgets.bars import Bar, KeyBar, Status, counts, tabs, verdict_line
 from tui.widgets.filter import FilterInput
@@ -35,19 +35,9 @@ from tui.world import Happened, Row
 NARROW = 110
 """Below this width the details do not stand beside the list but take its place."""
 SMALLEST = (60, 16)
-TRAIL = 50
-"""How many jumps can be taken back."""
 
 
-class Stand(NamedTuple):
-    """Where somebody was before a jump."""
-
-    view: str
-    cursor: str | None
-    in_detail: bool
-
-
-class MainScreen(Doing):
+class MainScreen(Travelling):
     """One screen: the list of the view, details beside it, events below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,7 +53,6 @@ class MainScreen(Doing):
     def __init__(self, store: Store, glyphs: Glyphs) -> None:
         super().__init__(store, glyphs)
         self.failure = ""
-        self.trail: list[Stand] = []
         self.guard = Guard()
         self._event_lines: deque[Line] = deque(maxlen=EVENTS)
         self._events_told = 0
@@ -76,7 +65,7 @@ class MainScreen(Doing):
         yield Bar(self.glyphs, id="verdict")
         yield Bar(self.glyphs, id="summary")
         with Horizontal(id="body"):
-            yield KeyTable[Row](columns_of(self.store.view), self._cells, self.glyphs, id="tree")
+            yield KeyTable[Row](columns_of(self.store.view), self.cells, self.glyphs, id="tree")
             yield Pane(self.glyphs, id="detail")
             yield Pane(self.glyphs, id="welcome")
         yield Pane(self.glyphs, id="events")
@@ -97,93 +86,13 @@ class MainScreen(Doing):
         """Keys go to the list; the age of the data is told twice a second."""
         self.table.focus()
         self.set_interval(0.5, self.tell_age)
-        self._dress()
+        self.dress()
         self.show_data()
 
     @property
     def is_up(self) -> bool:
         """Whether its widgets are there: not before it was composed, nor while the program ends."""
         return self.is_mounted and bool(self.query("#keys"))
-
-    # --- views ----------------------------------------------------------------------------------------------------
-
-    def action_show(self, view: str) -> None:
-        """Show a view, as it was left."""
-        self.jump(f"view:{view}")
-
-    def jump(self, to: str) -> None:
-        """Go to a thing, in the view where it is at home, or to a view; `do_back` comes back."""
-        view, key = self._where(to)
-        if view is None:
-            self.notify("It is not there any more.", severity="warning")
-            return
-        here = Stand(self.store.view.id, self.table.cursor, self._in_detail)
-        if (view.id, key) != (here.view, here.cursor) and not (key is None and view.id == here.view):
-            self.trail = [*self.trail[-TRAIL:], here]
-        self._go(view, key)
-
-    def _where(self, to: str) -> tuple[View | None, str | None]:
-        """The view of what this leads to, and the id to look for in it."""
-        if to.startswith("view:"):
-            return BY_ID.get(to.removeprefix("view:")), None
-        if to.startswith("target:"):
-            return TREE, to
-        thing = self.store.world.index.get(to) if self.store.world else None
-        if isinstance(thing, Map):
-            return BY_ID["disks"], thing.disk
-        return (home_of(thing), to) if thing is not None else (None, None)
-
-    def _go(self, view: View, key: str | None, *, in_detail: bool = False) -> None:
-        """Show a view with the cursor on a thing, past a filter that hides it."""
-        table, store = self.table, self.store
-        store.place.cursor, store.place.top = table.cursor, table.scroll_offset.y
-        store.look_at(view.id)
-        place = store.place
-        found = store.reveal(key) if key is not None else place.cursor
-        if found is None and key is not None and place.query:
-            store.filter("")
-            found = store.reveal(key)
-        table.change(columns_of(view), self._cells)
-        table.sorted = (place.sort, place.backwards)
-        table.place(store.rows, found, place.top)
-        field = self.query_one("#filter", Input)
-        with self.prevent(Input.Changed):
-            field.value = place.text
-        self.query_one("#filterbar").set_class(bool(place.text), "-open")
-        self._dress()
-        if in_detail and self.has_class("-detail"):
-            self.query_one("#detail", Pane).focus()
-        else:
-            table.focus()
-        self.show_data()
-        self.entered()
-
-    def entered(self) -> None:
-        """Read what the view shows and no snapshot holds."""
-        view = self.store.view
-        if view.id == "removals":
-            self.mooring.read_removals()
-        elif view.id == "checks":
-            self.mooring.ask_rules()
-
-    def _dress(self) -> None:
-        """What stands around the list of this view."""
-        view = self.store.view
-        self.set_class(view is OVERVIEW, "-overview")
-        self.set_class(view.id in ("events", "removals"), "-eventless")
-        self.table.nothing = view.nothing
-        self.table.sorted = (self.store.place.sort, self.store.place.backwards)
-        self.place_detail()
-
-    @property
-    def _in_detail(self) -> bool:
-        return self.focused is not None and self.focused.id == "detail"
-
-    def do_back(self) -> None:
-        """Back to where the last jump came from."""
-        if self.trail:
-            stand = self.trail.pop()
-            self._go(BY_ID[stand.view], stand.cursor, in_detail=stand.in_detail)
 
     # --- data -----------------------------------------------------------------------------------------------------
 
@@ -224,14 +133,16 @@ class MainScreen(Doing):
             )
         return self.store.view.nothing
 
-    def _draw(self) -> Draw | None:
+    def draw(self) -> Draw | None:
+        """What cells are made with; None before there is data."""
         store = self.store
         if store.sight is None:
             return None
         return Draw(store.sight, store.samples, self.glyphs, self.mooring.wall(), store.before)
 
-    def _cells(self, row: Row, widths: Sequence[int]) -> Sequence[Line]:
-        draw, view = self._draw(), self.store.view
+    def cells(self, row: Row, widths: Sequence[int]) -> Sequence[Line]:
+        """What a row says."""
+        draw, view = self.draw(), self.store.view
         if draw is None:
             return ()
         return self.guard.attempt(view.title, lambda: view.cells(row, draw, widths), lambda told: (told,))
@@ -241,8 +152,9 @@ class MainScreen(Doing):
         if self.store.view is not OVERVIEW or world is None:
             return
         size = (self.size.width, self.size.height)
-        flow, glyphs = self.store.flow, self.glyphs
-        bar.show(self.guard.attempt("overview", lambda: summary(world, flow, size, glyphs), lambda told: [told]))
+        flow, judged, glyphs = self.store.flow, self.store.judged, self.glyphs
+        told = self.guard.attempt("overview", lambda: summary(world, flow, size, glyphs, judged), lambda told: [told])
+        bar.show(told)
 
     def fill_detail(self) -> None:
         """Show what is selected; costs nothing while the pane is hidden."""
@@ -316,7 +228,7 @@ class MainScreen(Doing):
         self.query_one("#verdict", Bar).show([verdict_line(self.store, status, width, self.glyphs)])
         context = self.context()
         shown = sorted((action for action in app.actions if action.footer), key=lambda action: action.footer)
-        asked = [action for action in shown if action.id != "unfinished" or app.unfinished]
+        asked = [action for action in shown if action.id != "unfinished" or app.removals.unfinished]
         entries = [(action, not why_not(action, context)) for action in asked]
         self.query_one("#keys", KeyBar).show_actions(entries)
 
@@ -324,13 +236,8 @@ class MainScreen(Doing):
         """What decides whether an action can be done."""
         app, tick = self.mooring, self.mooring.tick()
         stale, paused, age = self.store.stale(tick), self.store.paused, self.store.age(tick)
-        return Context(self.selected, app.read_only, stale, paused, age, self._carried(), app.options.policy)
-
-    def _carried(self) -> tuple[str, ...]:
-        row, world = self.selected, self.store.world
-        if world is None or row is None or not isinstance(row.item, Session):
-            return ()
-        return tuple(disk.name for disk in world.carried_by(row.item) if holds_data(disk.kind))
+        base = Context(self.selected, app.read_only, stale, paused, age, policy=app.options.policy)
+        return around(base, self.store.world, app.backends.probes is not None)
 
     # --- size -----------------------------------------------------------------------------------------------------
 
@@ -357,7 +264,7 @@ class MainScreen(Doing):
         self.set_class(self.wired.get(view.id, False), "-wired")
         if not below:
             self.query_one("#detail", Pane).styles.height = None
-        if not wanted and self._in_detail:
+        if not wanted and self.in_detail:
             self.table.focus()
         if wanted and not below and (narrow or self.has_class("-wired")):
             self.query_one("#detail", Pane).focus()
@@ -457,11 +364,6 @@ class MainScreen(Doing):
             self.table.focus()
         else:
             self.do_back()
-
-
-def columns_of(view: View) -> list[Column]:
-    """The columns of a view as a table wants them."""
-    return [Column(field.title, field.width, field.share, field.from_width, field.right) for field in view.columns]
 
 
 def _event_line(event: Event, glyphs: Glyphs) -> Line:

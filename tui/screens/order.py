@@ -74,7 +74,9 @@ class OrderScreen(Dialog[None]):
             return paragraph(say(self.outcome), width)
         if self._asked_at is not None:
             waited = self.mooring.tick() - self._asked_at
-            return paragraph(f"Waiting for iscsiadm {waited:5.1f} s. Closing this does not stop it.", width, "dim")
+            return paragraph(
+                f"Waiting for {self._order.waits_for} {waited:5.1f} s. Closing this does not stop it.", width, "dim"
+            )
         lines: list[Line] = []
         for number, text in enumerate(self._order.about):
             lines += [*([()] if number == 1 else []), *paragraph(say(text), width)]

@@ -150,7 +150,8 @@ class ProgressScreen(Dialog[None]):
         self.set_class(progress.over and progress.headline()[1] == "bad", "-bad")
         self.set_class(not progress.over, "-danger")
         for key in ("#undo", "#resume"):
-            self.query_one(key, Button).display = progress.can_go_on and not self.mooring.read_only
+            wanted = progress.can_go_on or (key == "#undo" and progress.can_come_back)
+            self.query_one(key, Button).display = wanted and not self.mooring.read_only
         self.query_one("#report", Button).display = progress.over
         self.query_one("#close", Button).label = "Close" if progress.over else "Hide"
         self._fill()
@@ -281,16 +282,17 @@ class SecretScreen(Dialog[Sequence[str]]):
 class UnfinishedScreen(Dialog[Unfinished]):
     """Removals that were begun and not ended. Gives back the one to look at."""
 
-    def __init__(self, entries: Sequence[Unfinished], glyphs: Glyphs) -> None:
+    def __init__(self, entries: Sequence[Unfinished], glyphs: Glyphs, title: str = "Unfinished removals") -> None:
         super().__init__()
         self.add_class("-danger", "-small")
+        self._title = title
         self._entries = tuple(entries)
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
         """One button for each removal, and Later under the Enter key."""
         with Vertical(id="box") as box:
-            box.border_title = "Unfinished removals"
+            box.border_title = self._title
             yield Pane(self._glyphs, id="about")
             with Vertical(id="buttons"):
                 yield Button("Later", id="later")
@@ -313,11 +315,15 @@ class UnfinishedScreen(Dialog[Unfinished]):
         width = pane.content_width
         lines: list[Line] = []
         for entry in self._entries:
-            state = "is under way" if entry.running else "stopped part-way"
+            state = self._state(entry)
             lines += paragraph(f"{say(entry.disk) or '?'} {state}, begun {clock(entry.since)}", width, "strong")
             lines += paragraph(say(entry.reason), width, "dim", indent=2)
         pane.styles.height = len(lines)
         pane.show(lines)
+
+    def _state(self, entry: Unfinished) -> str:
+        done = self._title != "Unfinished removals"
+        return "is out" if done else "is under way" if entry.running else "stopped part-way"
 
     @on(Button.Pressed, "#later")
     def _later(self) -> None:

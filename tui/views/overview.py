@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from initiator.model import Disk, DiskState, Link, LinkState, MapState, Session, SessionState, Severity, Snapshot
+from initiator.judgement import Verdict
+from initiator.model import Disk, DiskState, Link, LinkState, MapState, Path, Session, SessionState, Severity, Snapshot
 from tui import charts
+from tui.feed import UNJUDGED, Judged
+from tui.healthdetail import MARKS
 from tui.layout import fit, width_of
 from tui.rowtext import TREND_WIDTH
+from tui.verdict import well
 from tui.views.storage import best_latency, mark_cell, paths_cell, share_used, volume_cell
 from tui.views.view import Draw, Field, Sight, View, row, text
 from tui.words import Glyphs, Line, Mark, Piece, count, latency, mark, natural, say, short_target, size
 from tui.world import Item, Kind, Row, Trouble, World, works
 
 # --- the list ---------------------------------------------------------------------------------------------------------
+
+Thing = TypeVar("Thing", Disk, Path, Link)
 
 KINDS: tuple[tuple[type, Kind], ...] = ((Disk, Kind.DISK), (Session, Kind.SESSION), (Link, Kind.LINK))
 
@@ -36,7 +42,11 @@ def _rows(sight: Sight) -> Iterator[Row]:
 def _state(item: Item, draw: Draw, width: int) -> Line:
     if isinstance(item, Trouble):
         return mark(item.severity).pieces(draw.glyphs)
-    return mark_cell(item, draw, width)
+    found = draw.sight.verdicts.get(item.id)
+    unused = isinstance(item, Disk) and item.state is DiskState.AVAILABLE
+    if found is None or (unused and found.verdict is Verdict.OK):
+        return mark_cell(item, draw, width)
+    return MARKS[found.verdict].pieces(draw.glyphs)
 
 
 def _what(item: Item, draw: Draw, width: int) -> Line:
@@ -136,25 +146,31 @@ class Flow(NamedTuple):
     writes: deque[float | None]
 
 
-def tiles(world: World) -> tuple[Tile, ...]:
-    """The six tiles."""
+def tiles(world: World, judged: Judged = UNJUDGED) -> tuple[Tile, ...]:
+    """The six tiles; what is judged counts by its verdict."""
     snapshot = world.snapshot
     sessions = sum(session.state is SessionState.LOGGED_IN for session in snapshot.sessions)
     bad = {DiskState.DEAD, DiskState.NO_PATH}
-    well = {DiskState.ATTACHED, DiskState.AVAILABLE}
-    disks = sum(disk.state in well for disk in snapshot.disks)
+    fine = {DiskState.ATTACHED, DiskState.AVAILABLE}
+    disks = _working(snapshot.disks, judged, lambda disk: disk.state in fine)
+    paths = _working(snapshot.paths, judged, works)
     lost = any(disk.state in bad for disk in snapshot.disks)
     maps = sum(joined.state is MapState.OK for joined in snapshot.maps)
     used = [link for link in world.links if link.id in world.used_links] or list(world.links)
-    up = sum(link.state is LinkState.UP for link in used)
+    up = _working(used, judged, lambda link: link.state is LinkState.UP)
     return (
         _tile("Sessions", "sessions", "3", sessions, len(snapshot.sessions), lost=not sessions),
         _tile("Disks", "disks", "4", disks, len(snapshot.disks), lost=lost),
-        _tile("Paths", "paths", "5", world.working, len(snapshot.paths), lost=not world.working),
+        _tile("Paths", "paths", "5", paths, len(snapshot.paths), lost=not world.working),
         _tile("Maps", "disks", "4", maps, len(snapshot.maps)),
         _tile("Links", "links", "6", up, len(used), lost=not up),
         _volumes(snapshot),
     )
+
+
+def _working(items: Sequence[Thing], judged: Judged, works: Callable[[Thing], bool]) -> int:
+    """How many work and are as they should be, by their verdicts where there are some."""
+    return sum(works(item) and well(item.id, judged) is not False for item in items)
 
 
 def _tile(title: str, view: str, key: str, working: int, total: int, *, lost: bool = False) -> Tile:
@@ -187,10 +203,10 @@ def _inside(tile: Tile, width: int, glyphs: Glyphs) -> tuple[Line, Line]:
     return fit(first, width, glyphs.more), (Piece(drawn, "bar" if role == "good" else role, to),)
 
 
-def summary(world: World, flow: Flow, size_: tuple[int, int], glyphs: Glyphs) -> list[Line]:
+def summary(world: World, flow: Flow, size_: tuple[int, int], glyphs: Glyphs, judged: Judged = UNJUDGED) -> list[Line]:
     """The tiles for a screen of this width and height, and a line about what moves."""
     width, height = size_
-    found = tiles(world)
+    found = tiles(world, judged)
     room = (width - 2) // len(found)
     if height >= BOXED_FROM:
         lines = [_boxed(found, room, glyphs, row) for row in range(4)]

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from initiator.judgement import Judgement
 from initiator.model import Severity
 from safety.past import Past
 from tui import query as filters
@@ -26,6 +27,8 @@ class Sight:
     checks: Sequence[Checked] = ()
     troubles: Mapping[str, tuple[Severity, str]] = dataclasses.field(default_factory=dict)
     """What is wrong, worst first, by the id of the thing; ids that begin with `problem:` belong to no thing."""
+    verdicts: Mapping[str, Judgement] = dataclasses.field(default_factory=dict)
+    """What is judged of each thing, by its id; empty where nobody judges."""
 
 
 class Draw(NamedTuple):
