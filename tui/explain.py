@@ -9,7 +9,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from initiator.judgement import Verdict
+from safety.plan import Plan
 from tui import glossary
+from tui.guardwords import WHY
 from tui.healthdetail import MARKS
 from tui.terms import Term
 from tui.views.view import View
@@ -171,6 +173,18 @@ def finding(rule: str, title: str, reason: str, fix: str) -> Topic:
     told = [own.title + ".", own.reason, f"What to do: {own.fix}."] if own else [title]
     here = [each for each in (reason, fix) if own is None or each not in (own.reason, own.fix)]
     return Topic(rule, "finding", tuple(filter(None, (*told, *here))))
+
+
+def plan_topics(plan: Plan) -> list[Topic]:
+    """All that can be asked about a plan: its findings, the worst first, then every word."""
+    found = []
+    for each in plan.findings:
+        fix = f"What to do: {say(each.fix)}." if each.fix else ""
+        text = tuple(filter(None, (WHY.get(each.code, ""), fix)))
+        found.append(Topic(each.code, "finding", text, say(each.text)))
+    own, others = glossary.for_kind(Kind.REMOVAL)
+    found += [Topic(term.name, "word", (term.text,)) for term in (*own, *others)]
+    return list({topic.key: topic for topic in found}.values())
 
 
 def _word(name: str, where: str, value: str = "") -> Topic:

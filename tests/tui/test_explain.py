@@ -10,14 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 
+import safety
 import tui
 from initiator.judgement import Verdict
 from initiator.model import Snapshot
 from safety.advice.catalogue import RULES
-from tests.tui import samples
+from tests.tui import fakes, samples
 from tests.tui.fakes import dashboard
 from tests.until import until
 from tui import detail, explain, glossary
+from tui.guardwords import WHY
 from tui.healthdetail import MARKS as VERDICTS
 from tui.screens.help import HelpScreen
 from tui.store import Store
@@ -121,6 +123,34 @@ def test_what_was_negotiated_is_explained_key_by_key() -> None:
     told = {field.name: field for field in fields}
     assert told["DataDigest"].value == "CRC32C"
     assert "checksum" in told["DataDigest"].text[0]
+
+
+def codes_of_guards() -> set[str]:
+    """Every code that a finding of a guard is made with."""
+    found: set[str] = set()
+    for path in pathlib.Path(safety.__path__[0]).glob("guard*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and len(node.args) > 2:
+                first, second = node.args[:2]
+                levelled = ast.unparse(first).startswith("Level.") or ast.unparse(node.func) == "Finding"
+                if levelled and isinstance(second, ast.Constant):
+                    found.add(str(second.value))
+    return found | {"second-runner", "unfinished"}
+
+
+def test_every_code_of_a_guard_is_explained() -> None:
+    codes = codes_of_guards()
+    assert {"open", "last-live-path", "vg-spans", "unsettled"} <= codes
+    assert len(codes) > 70
+    assert codes - set(WHY) == set()
+    assert all(len(text.split()) > 8 for text in WHY.values())
+
+
+def test_a_plan_is_asked_about_by_its_findings() -> None:
+    found = explain.plan_topics(fakes.plan(samples.practice(), findings=(fakes.BLOCK, fakes.NOTE)))
+    assert [topic.name for topic in found[:2]] == ["open", "mounted"]
+    assert found[0].value == fakes.BLOCK.text
+    assert fakes.BLOCK.fix in found[0].text[1]
 
 
 def test_a_verdict_comes_before_the_state() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual import events, on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Input
@@ -15,6 +18,7 @@ from safety.identity import Identity
 from safety.plan import Plan
 from safety.scope import Reach, Scope
 from tui import background
+from tui.explain import plan_topics
 from tui.layout import paragraph
 from tui.plantext import plan_lines
 from tui.screens.dialog import Dialog
@@ -48,6 +52,8 @@ class PlanScreen(Dialog[Plan]):
     The plan is made in the background: reading who uses the disk can take a while.
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark", "explain", "Explain", show=False)]
+
     def __init__(self, scope: Scope, glyphs: Glyphs, plan: Plan | None = None, note: str = "") -> None:
         """`plan` is one that was just made, to be read (again) because of `note`."""
         super().__init__()
@@ -70,6 +76,12 @@ class PlanScreen(Dialog[Plan]):
                 yield Button("Give it up", id="give-up")
                 yield Button("Look again", id="again")
                 yield Button("Go on", id="go-on", classes="-act")
+
+    def action_explain(self) -> None:
+        """Why each finding matters, and every word."""
+        if self.plan is not None:
+            found = plan_topics(self.plan)
+            self.mooring.show_help(found, found[0].key)
 
     def on_mount(self) -> None:
         """Make the plan, with Cancel under the Enter key."""
