@@ -118,7 +118,7 @@ async def test_a_path_that_is_out_is_offered_to_be_brought_back(tmp_path: pathli
         assert "Resume" not in bench.flow()
         await bench.listen()
         await bench.pilot.click("#undo")
-        await until(lambda: bench.remover.undone == [(out.path, None)])
+        await until(lambda: bench.remover.undone == [(out.path,)])
 
 
 # --- sessions -----------------------------------------------------------------------------------------------------
