@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from initiator.judgement import Verdict
-from safety.plan import Plan
 from tui import glossary
 from tui.guardwords import WHY
 from tui.healthdetail import MARKS
@@ -17,6 +17,9 @@ from tui.terms import Term
 from tui.views.view import View
 from tui.words import LABELLED, Line, mark, say
 from tui.world import Checked, Happened, Kind, Row, Target, Trouble
+
+if TYPE_CHECKING:
+    from safety.plan import Plan
 
 _STANDS_FOR: Mapping[str, str] = {
     "finding": "About|Rule|What to do|What is not as it should be|Findings",
