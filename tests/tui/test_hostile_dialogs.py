@@ -17,7 +17,7 @@ from initiator.alerts import Alert
 from initiator.errors import MooringError
 from initiator.host.nodes import NodeRecord
 from initiator.judgement import Verdict
-from initiator.model import Event, Portal, Severity
+from initiator.model import Event, Portal, Severity, Source
 from safety.findings import Finding, Level
 from safety.journal import Kind, Mark, Outcome, Unfinished
 from safety.scope import disks
@@ -67,14 +67,14 @@ async def test_every_dialog_is_harmless(tmp_path: pathlib.Path, evil: str) -> No
         app, glyphs = bench.app, UNICODE
         world = app.store.world
         assert world is not None
-        session = dataclasses.replace(world.snapshot.sessions[0], details={"startup": evil})
+        session = dataclasses.replace(world.snapshot.sessions[0], source=Source.KERNEL, details={"startup": evil})
         bench.kernel.records = (record,)
         connector = app.backends.connector
         assert isinstance(connector, FakeConnector)
         await shown(bench, OrderScreen(orders.login(record, bench.kernel), glyphs), "Cancel")
         await gone(bench)
         bench.kernel.failure = failed
-        await shown(bench, OrderScreen(orders.logout(session, bench.kernel), glyphs), "Cancel")
+        await shown(bench, OrderScreen(orders.logout(session, bench.kernel, connector), glyphs), "Cancel")
         app.screen.query_one("#choice-0", Button).press()
         await until(lambda: "way out" in bench.flow())
         assert_harmless(bench)
@@ -117,8 +117,8 @@ async def test_every_toast_is_harmless(tmp_path: pathlib.Path, evil: str) -> Non
         app, plan = bench.app, fakes.plan(bench.source.snapshot)
         app._tell((alert,))
         app.tell_outcome("Log in", failed)
-        app._begun(plan, failed)
-        app._removals_read(failed)
+        app.removals._begun(plan, failed)
+        app.removals._read(failed)
         app._rules_answered(failed)
         app._played(failed)
         await until(lambda: bench.flow().count("way out") >= 2, what="the toasts")
