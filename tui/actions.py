@@ -110,13 +110,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("lesson_back", ("less_than_sign",), "lesson before", "Go back in the tour"),
     Action("theme", ("t",), "theme", "Switch between dark, light and the terminal's own colours"),
     Action("screenshot", ("S",), "screenshot", "Save the screen as an SVG picture in the current folder"),
-    Action(
-        "help",
-        ("question_mark", "f1"),
-        "help",
-        "What the cursor is on, in plain words; all keys; every word of iSCSI",
-        8,
-    ),
+    Action("help", ("question_mark",), "help", "What the cursor is on, in plain words, and every other word", 8),
+    Action("keys", ("f1",), "all keys", "Every key, and then every word"),
     Action("quit", ("q",), "quit", "Leave; removals and attached disks go on without the dashboard", 9),
 )
 
