@@ -28,8 +28,13 @@ CHANGING = frozenset(
 )
 """The commands and orders that change something, as a policy names them."""
 
-_SAME = {"path_out": "remove", "path_back": "undo"}
+_SAME = {"path_out": "remove", "path_back": "undo", "probe": "login"}
 """Actions of the dashboard that are a part of what a policy names."""
+
+
+def named(action: str) -> str:
+    """What a policy calls an action of the dashboard."""
+    return _SAME.get(action, action)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,13 +46,13 @@ class Policy:
 
     def why_not(self, action: str) -> str:
         """Why an action is forbidden here, as a sentence; an empty string when it is not."""
-        action = _SAME.get(action, action)
+        action = named(action)
         if action not in CHANGING:
             return ""
-        named = next((each for each in (action, EVERYTHING) if each in self.forbidden), None)
-        if named is None:
+        found = next((each for each in (action, EVERYTHING) if each in self.forbidden), None)
+        if found is None:
             return ""
-        return f"{self.forbidden[named] or 'It is forbidden on this host.'} ({self.file})"
+        return f"{self.forbidden[found] or 'It is forbidden on this host.'} ({self.file})"
 
     def check(self, action: str) -> None:
         """Let an action through.

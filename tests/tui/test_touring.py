@@ -14,7 +14,7 @@ from tests.until import until
 from tui.actions import ACTIONS
 from tui.app import AppOptions
 from tui.config import Config, Dashboard, Host, Mistake
-from tui.policy import CHANGING, EVERYTHING, Policy
+from tui.policy import CHANGING, EVERYTHING, Policy, named
 from tui.touring import Touring
 from tui.tricks import LESSONS
 from tui.words import ASCII
@@ -94,4 +94,4 @@ async def test_what_the_policy_forbids_says_why(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_policy_knows_every_action_that_changes_something() -> None:
-    assert {action.id for action in ACTIONS if action.changes} <= CHANGING
+    assert {named(action.id) for action in ACTIONS if action.changes} <= CHANGING

@@ -33,7 +33,7 @@ def test_all_words_come_without_a_name_and_those_that_speak_of_a_part_with_one(
     assert found["schema"] == 1
     assert {term["name"] for term in found["terms"]} == {term.name for term in glossary.TERMS}
     assert cli.main(["glossary", "stable storage", "--json"]) == Exit.DONE
-    assert [term["name"] for term in json.loads(capsys.readouterr().out)["terms"]] == ["flush"]
+    assert [term["name"] for term in json.loads(capsys.readouterr().out)["terms"]] == ["flush", "cache"]
 
 
 def test_a_word_that_is_not_there_names_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
