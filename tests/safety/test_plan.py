@@ -48,6 +48,7 @@ def test_the_steps_of_a_mounted_disk() -> None:
         "name": "data",
         "initiator": "iqn.2026-11.example:host",
         "chap_user": None,
+        "chap_target_user": None,
         "read_only": False,
     }
 
