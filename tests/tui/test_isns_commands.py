@@ -116,6 +116,8 @@ def test_a_watch_tells_of_changes_and_leaves_nothing_behind(server: str, capsys:
     watch = subprocess.Popen(
         [sys.executable, "-m", "tui.cli", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # whoever runs the tests in a shell's background has it ignored, and so would the child
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     with watch:
         assert watch.stdout is not None
