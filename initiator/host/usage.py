@@ -128,7 +128,7 @@ def read_usage(
     Args:
         root: Where `proc` and `sys` are.
         devs: `major:minor` of the devices; partitions, holders and loop devices above them are added.
-        bare: Devices of which only their own openers matter: paths that a map can do without.
+        bare: Devices of which only openers of them and of their partitions matter: paths that a map can do without.
         ignore: Processes that may use them: the engine that serves the disk, the caller's own claims.
         deadline: Seconds that looking at one process may take.
     """
@@ -139,7 +139,8 @@ def read_usage(
     loops, loop_problems = _loops(nodes, rows, devs, live)
     behind = mounts.real_devices(rows, block.read_btrfs(root))
     wanted = closure(nodes, devs, loops, behind)
-    opened = wanted.union(bare)
+    alone = {node.kname for node in nodes if node.dev in bare}
+    opened = wanted.union(bare, (node.dev for node in nodes if node.parent in alone))
     generic = generic_devices(root, (node.kname for node in nodes if node.dev in opened))
     openers, opener_problems = _openers(root, opened | generic, rows, ignore, deadline)
     kernel, kernel_problems = _kernel_uses(sysfs.base(root), rows)

@@ -89,8 +89,10 @@ def test_of_a_path_that_a_map_can_do_without_only_its_own_openers_count(tree: Tr
     tree.process(50, fds={3: ("/data/file", 30)})
     tree.process(51, fds={3: ("/dev/dm-0", 20)})
     tree.process(52, fds={3: ("/dev/sdb", 20)})
-    assert {pid for pid, _, _ in uses(read_usage(tree.root, {"8:16"}))} == {50, 51, 52}
-    assert {pid for pid, _, _ in uses(read_usage(tree.root, set(), bare={"8:16"}))} == {52}
+    tree.block("sdb1", "8:17", parent="sdb")
+    tree.process(53, fds={3: ("/dev/sdb1", 20)})
+    assert {pid for pid, _, _ in uses(read_usage(tree.root, {"8:16"}))} == {50, 51, 52, 53}
+    assert {pid for pid, _, _ in uses(read_usage(tree.root, set(), bare={"8:16"}))} == {52, 53}
 
 
 def test_the_generic_devices_of_a_scsi_disk(tree: Tree) -> None:
