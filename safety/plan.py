@@ -22,10 +22,10 @@ from safety.sequence import Phase, check_order
 from safety.step import Options, Step, in_sequence
 from safety.touched import TouchedSession, touched
 
-__all__ = ["SCHEMA", "Member", "Options", "Plan", "PlanError", "Step", "deepest_first", "make"]
+__all__ = ["PASSING", "SCHEMA", "Member", "Options", "Plan", "PlanError", "Step", "deepest_first", "make"]
 
 SCHEMA = 2
-_PASSING = frozenset({"memory-pressure", "unsettled", "settle-unknown"})
+PASSING = frozenset({"memory-pressure", "unsettled", "settle-unknown"})
 """Findings that come and go by themselves and change nothing in what will be done."""
 
 
@@ -231,9 +231,7 @@ def _digest(plan: Plan) -> str:
         "disks": [member.to_json() for member in plan.members],
         "touched": [each.to_json() for each in plan.touched],
         "steps": [_step_json(step) for step in plan.steps],
-        "findings": sorted(
-            [str(one.level), one.code, one.subject] for one in plan.findings if one.code not in _PASSING
-        ),
+        "findings": sorted([str(one.level), one.code, one.subject] for one in plan.findings if one.code not in PASSING),
         "options": dataclasses.asdict(plan.options),
     }
     return hashlib.sha256(json.dumps(matter, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -6,6 +6,7 @@ import dataclasses
 
 from initiator.model import Snapshot, Source
 from safety import lanes
+from safety.changes import changes
 from safety.findings import Finding, blocks
 from safety.guards import examine
 from safety.kind import Kind
@@ -39,7 +40,7 @@ class Identify(Kind):
         now = make(snapshot, work.world.facts(snapshot, scope.on(snapshot)), scope, work.plan.options)
         _refuse(blocks(now.findings))
         if now.digest != work.plan.digest:
-            text = "The situation is not the one that the plan was made for."
+            text = " ".join(["The situation is not the one that the plan was made for.", *changes(work.plan, now)])
             raise StepError(text, code="changed", fix="look at the new plan and confirm that one")
 
     def _resumed(self, work: Work) -> None:

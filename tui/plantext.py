@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from safety.changes import changes
 from safety.findings import Finding, Level
-from safety.identity import differences
 from safety.plan import Member, Plan, Step
 from safety.touched import TouchedSession
 from tui.layout import labelled, paragraph
@@ -24,14 +24,8 @@ def plan_lines(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
 
 
 def what_changed(read: Plan, now: Plan) -> str:
-    """Why a plan that somebody has read does not hold any more; names each disk that is another one now."""
-    found = {member.identity.disk: member.identity for member in now.members}
-    told = ["Something changed since you read the plan. Nothing was done."]
-    for was in (member.identity for member in read.members):
-        changed = differences(was, found[was.disk]) if was.disk in found else ()
-        if changed:
-            another = "another disk" if {"wwid", "serial"} & {each.field for each in changed} else "not as it was"
-            told.append(f"{was.name} is {another} now: {'; '.join(map(str, changed))}.")
+    """Why a plan that somebody has read does not hold any more."""
+    told = ["Something changed since you read the plan. Nothing was done.", *changes(read, now)]
     return " ".join([*told, "This is the plan as it is now:"])
 
 
