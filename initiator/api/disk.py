@@ -66,7 +66,7 @@ class Disk:
         Args:
             target: The target's iSCSI name.
             portals: `address[:port]` each.
-            lun: Logical unit number, 0 to 16383.
+            lun: Logical unit number, 0 to 16383 or as it is listed.
             policy: Time-outs, limits and the choice of paths.
             options: See `LoginOptions`; they hold for each portal.
 
@@ -197,7 +197,7 @@ class Disk:
         if path is None or not isinstance(path.session, EngineSession):
             raise RefusedError("no path works now", code="no-path")
         cdb = commands.compare_and_write(offset // self.block_bytes, blocks)
-        answer = await probe.run(path.session, self.info.lun, probe.ask(cdb, data=bytes(expected) + bytes(data)))
+        answer = await probe.run(path.session, path.lun, probe.ask(cdb, data=bytes(expected) + bytes(data)))
         if answer.status == Status.GOOD:
             return
         if answer.status == Status.RESERVATION_CONFLICT:

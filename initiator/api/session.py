@@ -64,6 +64,7 @@ class Session:
         """Wrap a session of the engine, which has to be logged in."""
         self._engine = engine
         self._disks: dict[int, Disk] = {}
+        self._fields: dict[int, bytes] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -161,7 +162,7 @@ class Session:
         Raises:
             IscsiError: no SCSI status came. Its code `outcome-unknown` means that the command may have been done.
         """
-        return await self._engine.execute(lun, cdb, data_out, read_length, timeout)
+        return await self._engine.execute(await self._field(lun), cdb, data_out, read_length, timeout)
 
     async def claims(self, *, lun: int = 0) -> Claims:
         """Who else has the unit in use, by its persistent reservations (SPC-4, 5.13).
@@ -169,7 +170,7 @@ class Session:
         Raises:
             UnitError: the target has no persistent reservations. IscsiError, ScsiFormatError: no sound answer.
         """
-        return await probe.run(self._engine, lun, claims.read_claims())
+        return await probe.run(self._engine, await self._field(lun), claims.read_claims())
 
     async def reserve(
         self, order: Order, key: int, *, new_key: int = 0, type: Type | None = None, lun: int = 0
@@ -188,7 +189,7 @@ class Session:
             UnitError: the target refuses it otherwise. IscsiError: no SCSI status came.
         """
         cdb, data = reserve_out(order, key, new_key, type or 0)
-        answer = await probe.run(self._engine, lun, probe.ask(cdb, data=data))
+        answer = await probe.run(self._engine, await self._field(lun), probe.ask(cdb, data=data))
         if answer.status == Status.RESERVATION_CONFLICT:
             raise RefusedError(
                 f"{order.name.replace('_', ' ')}: another initiator holds the unit, or the key is not ours",
@@ -197,3 +198,9 @@ class Session:
             )
         if answer.status != Status.GOOD:
             raise UnitError(f"PERSISTENT RESERVE OUT: {explain(answer.status, answer.sense)}")
+
+    async def _field(self, lun: int) -> bytes:
+        """The LUN field of a number, asked for once."""
+        if lun not in self._fields:
+            self._fields[lun] = await probe.field_of(self._engine, lun)
+        return self._fields[lun]

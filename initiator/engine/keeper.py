@@ -218,7 +218,7 @@ class Keeper:
     # Examination of a path that came back
 
     def _examine(self, path: DevicePath) -> None:
-        self._asker.ask(path, examine(path.info.lun, self._hear(path)), partial(self._examined, path))
+        self._asker.ask(path, examine(path.info.lun, path.lun, self._hear(path)), partial(self._examined, path))
 
     def _examined(self, path: DevicePath, info: LunInfo | None, error: MooringError | None) -> None:
         if isinstance(error, IscsiError) and not path.connected:

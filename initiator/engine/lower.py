@@ -30,9 +30,9 @@ class Executor(Protocol):
     """Something that can run one SCSI command; raises IscsiError when there is no SCSI status."""
 
     async def execute(
-        self, lun: int, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
+        self, lun: int | bytes, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
     ) -> Answered:
-        """Run one command and wait for its end, at most `patience` seconds."""
+        """Run one command at a LUN number or field and wait for its end, at most `patience` seconds."""
 
 
 class SessionLike(Protocol):

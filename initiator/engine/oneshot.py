@@ -13,7 +13,7 @@ from initiator.scsi.repeatable import may_be_repeated
 
 async def run(
     submit: Callable[[Task], None],
-    lun: int,
+    lun: int | bytes,
     cdb: bytes,
     data_out: memoryview | bytes | None,
     read_length: int,
@@ -29,7 +29,7 @@ async def run(
             future.set_result(None)
 
     task = Task(
-        encode_lun(lun),
+        lun if isinstance(lun, bytes) else encode_lun(lun),
         cdb,
         done,
         data_out=None if data_out is None else memoryview(data_out),

@@ -55,6 +55,8 @@ class LunInfo:
 
     lun: int
     standard: inquiry.StandardInquiry
+    field: bytes
+    """How the target is told that this unit is meant (SAM-5, 4.7)."""
     serial: str | None = None
     designators: tuple[designators.Designator, ...] = ()
     capacity: parameters.Capacity | None = None
@@ -286,8 +288,8 @@ _LISTED_BYTES = 16384
 _MOST_LISTED_BYTES = 1 << 20
 
 
-def list_luns(select: int = 0) -> Script[tuple[int, ...]]:
-    """REPORT LUNS: the logical units, with `select` 1 the well known ones; what lies behind a bridge is left out.
+def list_luns(select: int = 0) -> Script[dict[int, bytes]]:
+    """REPORT LUNS: the logical units, with `select` 1 the well known ones, by their numbers, with their LUN fields.
 
     Raises:
         UnitError: refused. ScsiFormatError: malformed.
@@ -296,13 +298,7 @@ def list_luns(select: int = 0) -> Script[tuple[int, ...]]:
     needed = min(commands.report_luns_needs(data), _MOST_LISTED_BYTES)
     if needed > _LISTED_BYTES:
         data = yield from wanted("REPORT LUNS", commands.report_luns(needed, select), needed, None)
-    numbers: list[int] = []
-    for field in commands.parse_report_luns(data):
-        try:
-            numbers.append(commands.decode_lun(field))
-        except ScsiFormatError:
-            continue
-    return tuple(sorted(set(numbers)))
+    return commands.decode_luns(commands.parse_report_luns(data))
 
 
 class _Optional:
@@ -325,8 +321,8 @@ class _Optional:
         return (yield from self.get(script()))
 
 
-def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
-    """Everything about one logical unit.
+def examine(lun: int, field: bytes, hear: Listener | None = None) -> Script[LunInfo]:
+    """Everything about one logical unit, asked at its LUN field.
 
     Raises:
         UnitError: it does not answer INQUIRY, or is a disk without a size.
@@ -336,7 +332,7 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
     yield from optional.get(still_there(hear))
     standard = inquiry.parse_standard((yield from wanted("INQUIRY", commands.inquiry(length=255), 255, hear)))
     if standard.qualifier:
-        return LunInfo(lun, standard, problems=tuple(optional.problems))
+        return LunInfo(lun, standard, field, problems=tuple(optional.problems))
     pages = yield from optional.page(inquiry.VPD_SUPPORTED, inquiry.parse_supported_pages, hear)
     # A target that cannot list its pages is still asked who it is.
     has = pages if pages is not None else frozenset((inquiry.VPD_DESIGNATORS,))
@@ -346,7 +342,7 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
     if inquiry.VPD_DESIGNATORS in has:
         names = yield from optional.page(inquiry.VPD_DESIGNATORS, designators.parse_designators, hear)
     if not standard.usable:
-        return LunInfo(lun, standard, serial, names or (), problems=tuple(optional.problems))
+        return LunInfo(lun, standard, field, serial, names or (), problems=tuple(optional.problems))
     if standard.tpgs:
         groups = yield from optional.get(read_groups(hear))
     access = alua.access_of(groups or (), designators.port_group(names or ()), designators.relative_port(names or ()))[
@@ -363,6 +359,7 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
     return LunInfo(
         lun=lun,
         standard=standard,
+        field=field,
         serial=serial,
         designators=names or (),
         capacity=capacity,
@@ -376,8 +373,8 @@ def examine(lun: int, hear: Listener | None = None) -> Script[LunInfo]:
     )
 
 
-async def run(session: Executor, lun: int, script: Script[T], patience: float = 10.0) -> T:
-    """Drive a script over a session; `patience` in seconds for each command.
+async def run(session: Executor, lun: int | bytes, script: Script[T], patience: float = 10.0) -> T:
+    """Drive a script over a session, at a LUN number or field; `patience` in seconds for each command.
 
     Raises:
         IscsiError: the session gave no SCSI status. And what the script raises.
@@ -397,9 +394,25 @@ async def run(session: Executor, lun: int, script: Script[T], patience: float = 
         script.close()
 
 
+async def field_of(session: Executor, lun: int, patience: float = 10.0) -> bytes:
+    """The LUN field of a number: as the target lists it, where that cannot be known without asking.
+
+    Raises:
+        IscsiError: the session gave no SCSI status.
+    """
+    if not 256 <= lun < commands.FLAT_LUNS:
+        return commands.encode_lun(lun)
+    try:
+        listed = await run(session, 0, list_luns(), patience)
+    except (UnitError, ScsiFormatError):
+        listed = {}
+    return listed.get(lun) or commands.encode_lun(lun)
+
+
 async def probe_lun(session: Executor, lun: int, patience: float = 10.0) -> LunInfo:
     """Examine one logical unit. Raises as `run` and `examine`."""
-    return await run(session, lun, examine(lun), patience)
+    field = await field_of(session, lun, patience)
+    return await run(session, field, examine(lun, field), patience)
 
 
 async def probe(session: Executor, patience: float = 10.0) -> tuple[tuple[LunInfo, ...], tuple[str, ...]]:
@@ -411,9 +424,9 @@ async def probe(session: Executor, patience: float = 10.0) -> tuple[tuple[LunInf
     """
     found: list[LunInfo] = []
     problems: list[str] = []
-    for lun in await run(session, 0, list_luns(), patience):
+    for lun, field in (await run(session, 0, list_luns(), patience)).items():
         try:
-            found.append(await probe_lun(session, lun, patience))
+            found.append(await run(session, field, examine(lun, field), patience))
         except (UnitError, ScsiFormatError) as error:
             problems.append(f"LUN {lun}: {error}")
     return tuple(found), tuple(problems)

@@ -73,7 +73,7 @@ class Wanted:
     device: str | None = None
     """The interface to leave through (SO_BINDTODEVICE), where that is allowed."""
     lun: int | None = None
-    """The logical unit that is asked whether it is ready; None asks none."""
+    """The logical unit that is asked whether it is ready, by the kernel's number; None asks none."""
     record: str | None = None
     """The node record that has the credentials."""
     state: str | None = None
@@ -124,7 +124,7 @@ class ProbeSession(EngineSession):
 
     async def execute(
         self,
-        lun: int,
+        lun: int | bytes,
         cdb: bytes,
         data_out: memoryview | bytes | None = None,
         read_length: int = 0,
@@ -222,9 +222,9 @@ class Probe:
 
     async def _ask(self, session: ProbeSession, access: bool) -> str | None:
         """Whether the logical unit is ready, and in which state its port is; gives why it is not ready."""
-        lun = self._wanted.lun
-        if lun is None:
+        if self._wanted.lun is None:
             return None
+        lun = commands.straight_lun(self._wanted.lun)
         began = time.monotonic()
         try:
             wrong = await _not_ready(session, lun)
@@ -238,7 +238,7 @@ class Probe:
             return None
         return wrong
 
-    async def _read_access(self, session: ProbeSession, lun: int) -> Access | None:
+    async def _read_access(self, session: ProbeSession, lun: bytes) -> Access | None:
         """The access state of the port through which the probe came; None where the target does not tell."""
         try:
             if self._port is None:
@@ -307,7 +307,7 @@ class Probe:
         )
 
 
-async def _not_ready(session: ProbeSession, lun: int) -> str | None:
+async def _not_ready(session: ProbeSession, lun: bytes) -> str | None:
     """Why a logical unit is not ready; None if it is. One that somebody has reserved has answered, which is enough."""
     for _ in range(_ATTENTIONS):
         done = await session.execute(lun, commands.test_unit_ready(), timeout=PATIENCE)

@@ -11,7 +11,6 @@ from initiator.engine.lower import SessionLike
 from initiator.engine.probe import LunInfo
 from initiator.model import Access, PathState, SessionState
 from initiator.scsi.alua import PortGroup, access_of
-from initiator.scsi.commands import encode_lun
 
 _CARRIES = {Access.OPTIMIZED: 0, Access.NON_OPTIMIZED: 1}
 _WORKS = (PathState.ACTIVE, PathState.STANDBY)
@@ -90,7 +89,7 @@ class DevicePath:
         self.session = session
         self.info = info
         self.name = name
-        self.lun = encode_lun(info.lun)
+        self.lun = info.field
         self.state = PathState.UNKNOWN
         self.access = info.access
         self.preferred = False

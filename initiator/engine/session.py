@@ -128,13 +128,13 @@ class EngineSession(Recorded):
 
     async def execute(
         self,
-        lun: int,
+        lun: int | bytes,
         cdb: bytes,
         data_out: memoryview | bytes | None = None,
         read_length: int = 0,
         timeout: float = 30.0,  # noqa: ASYNC109 - becomes the task's deadline, with an abort behind it
     ) -> Completed:
-        """Run one SCSI command and wait for it.
+        """Run one SCSI command at a LUN number or field and wait for it.
 
         Where the connection breaks on the way, it is sent again only if that can do no harm (`may_be_repeated`).
 

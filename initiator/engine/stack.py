@@ -16,7 +16,7 @@ from initiator.engine.claims import read_claims
 from initiator.engine.device import Device
 from initiator.engine.export import DeviceExport, must_be
 from initiator.engine.pcapng import Writer
-from initiator.engine.probe import LunInfo, examine, list_luns, run
+from initiator.engine.probe import LunInfo, examine, field_of, list_luns, run
 from initiator.engine.report import EngineReport
 from initiator.engine.session import EngineSession
 from initiator.engine.tap import Outlet, Trace
@@ -178,7 +178,8 @@ class TargetStack:
             if not way.usable:
                 continue
             try:
-                return await run(way.session, lun, read_claims(way.heard.setdefault(lun, []).append))
+                field = await field_of(way.session, lun)
+                return await run(way.session, field, read_claims(way.heard.setdefault(lun, []).append))
             except (IscsiError, UnitError, ScsiFormatError) as error:
                 problem = error
         raise problem
@@ -229,7 +230,8 @@ class TargetStack:
                 continue
             heard = way.heard.setdefault(lun, [])
             try:
-                info = await run(way.session, lun, examine(lun, heard.append))
+                field = await field_of(way.session, lun)
+                info = await run(way.session, field, examine(lun, field, heard.append))
                 if device is None:
                     made = Device(info, options.device_options(self._config))
                     if takeover is not None:
@@ -285,15 +287,16 @@ class TargetStack:
     async def _look(self, way: _Way) -> None:
         """Ask for all LUNs and examine each; one that does not answer is left out."""
         found: list[LunInfo] = []
-        for lun in await run(way.session, 0, list_luns()):
+        for lun, field in (await run(way.session, 0, list_luns())).items():
+            heard = way.heard.setdefault(lun, [])
             try:
-                found.append(await run(way.session, lun, examine(lun, way.heard.setdefault(lun, []).append)))
+                found.append(await run(way.session, field, examine(lun, field, heard.append)))
             except (UnitError, ScsiFormatError) as error:
                 if any(info.lun == lun for info in way.luns) or not way.luns:
                     self._note(way, f"LUN {lun}: {error}", Severity.NOTE)
         if not way.luns:
             with contextlib.suppress(UnitError, ScsiFormatError):  # few targets have some, and some refuse to list them
-                way.well_known = await run(way.session, 0, list_luns(1))
+                way.well_known = tuple(await run(way.session, 0, list_luns(1)))
         way.luns = tuple(found)
 
     async def _look_again(self) -> None:

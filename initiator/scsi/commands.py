@@ -109,7 +109,7 @@ def encode_lun(number: int) -> bytes:
     if 256 <= number < FLAT_LUNS:
         return bytes((0x40 | number >> 8, number & 0xFF, 0, 0, 0, 0, 0, 0))
     if FLAT_LUNS <= number < 1 << 64:
-        return struct.pack(">4H", *(number >> 16 * word & 0xFFFF for word in range(4)))
+        return straight_lun(number)
     raise ScsiFormatError(
         f"LUN {number} cannot be addressed", fix="use a LUN from 0 to 16383, or one that was reported"
     )
@@ -129,11 +129,36 @@ def decode_lun(field: Buffer) -> int:
     flat = (field[0] & 0x3F) << 8 | field[1]
     if method == 1 and flat >= 256 and not rest:
         return flat
-    words: tuple[int, ...] = struct.unpack(">4H", field)
-    number = sum(word << 16 * at for at, word in enumerate(words))
+    number = _count_words(field)
     if number < FLAT_LUNS:
         raise ScsiFormatError(f"LUN field {bytes(field).hex()} leads to another bus")
     return number
+
+
+def straight_lun(number: int) -> bytes:
+    """The LUN field of a number as Linux counts, as initiator and as target (LIO): without a method of addressing.
+
+    It is that of `encode_lun`, except from 256 to 16383, where it has a bus other than 0 on the first level.
+    """
+    return struct.pack(">4H", *(number >> 16 * word & 0xFFFF for word in range(4)))
+
+
+def decode_luns(fields: Iterable[bytes]) -> dict[int, bytes]:
+    """The LUN fields of one target by their numbers, in order; no two have the same number.
+
+    To the initiator a LUN field is a name that the target gives, whatever its levels say (SAM-5, 4.7). A target that
+    writes 0100h for its LUN 256 (LIO does) means no bus; all of its fields are counted as Linux counts them then, for
+    a flat 256 (4100h) would be another unit of it, 16640.
+    """
+    known = sorted({bytes(field) for field in fields})
+    straight = any(0 < field[0] < 0x40 and not any(field[2:]) for field in known)
+    count = _count_words if straight else decode_lun
+    return dict(sorted((count(field), field) for field in known))
+
+
+def _count_words(field: Buffer) -> int:
+    words: tuple[int, ...] = struct.unpack(">4H", field)
+    return sum(word << 16 * at for at, word in enumerate(words))
 
 
 def test_unit_ready() -> bytes:

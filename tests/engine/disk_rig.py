@@ -18,7 +18,7 @@ OPTIONS = DeviceOptions(queue_timeout=30.0, keeper=KeeperOptions(settle=2.0, che
 
 def look(session: FakeSession) -> LunInfo:
     """What `probe_lun` would say."""
-    script: Generator[Ask, Answer, LunInfo] = examine(0)
+    script: Generator[Ask, Answer, LunInfo] = examine(0, encode_lun(0))
     ask = next(script)
     while True:
         task = Task(encode_lun(0), ask.cdb, lambda _: None)

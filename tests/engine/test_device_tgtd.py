@@ -78,7 +78,7 @@ async def bench(folder: Path, paths: int = 2, options: DeviceOptions = OPTIONS) 
 
 async def test_what_tgtd_says_of_its_disk(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        assert await run(b.sessions[0], 0, list_luns()) == (0, 1)
+        assert tuple(await run(b.sessions[0], 0, list_luns())) == (0, 1)
         assert b.device.wwid == "naa.60000000000000000e00000000010001"
         assert b.device.vendor == "IET"
         assert (b.device.size_bytes, b.device.block_bytes, b.device.write_cache) == (64 << 20, 512, True)

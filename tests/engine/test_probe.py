@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from initiator.engine.probe import Answer, LunInfo, examine, probe, probe_lun, run, same_unit, still_there
+from initiator.engine.probe import Answer, LunInfo, examine, field_of, probe, probe_lun, run, same_unit, still_there
 from initiator.model import Access
 from initiator.protocol.errors import ConnectionLost
 from initiator.protocol.ffp_task import Task
 from initiator.scsi import inquiry
-from initiator.scsi.commands import Op, encode_lun
+from initiator.scsi.commands import Op, encode_lun, parse_cdb, straight_lun
 from initiator.scsi.designators import Designator, Kind
 from initiator.scsi.errors import UnitError
 from initiator.scsi.sense import Key, Sense, build_sense
@@ -29,9 +29,9 @@ class Executing(FakeSession):
     """The awaitable side of a session."""
 
     async def execute(
-        self, lun: int, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
+        self, lun: int | bytes, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
     ) -> Done:
-        task = Task(encode_lun(lun), cdb, lambda _: None)
+        task = Task(lun if isinstance(lun, bytes) else encode_lun(lun), cdb, lambda _: None)
         status, sense, data = self.unit.run(self, task)
         return Done(status, sense, data[:read_length])
 
@@ -146,7 +146,7 @@ async def test_designators_longer_than_the_first_answer_are_read_again(unit: Uni
 async def test_something_else_than_a_disk_is_not_asked_for_its_size(unit: Unit) -> None:
     class Enclosure(Executing):
         async def execute(
-            self, lun: int, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
+            self, lun: int | bytes, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
         ) -> Done:
             if cdb[0] == 0x12:
                 return Done(0, b"", inquiry.build_standard(inquiry.StandardInquiry("V", "P", "1", device_type=0x0D)))
@@ -161,7 +161,7 @@ async def test_something_else_than_a_disk_is_not_asked_for_its_size(unit: Unit) 
 async def test_a_lost_session_ends_the_probe(unit: Unit) -> None:
     class Broken(Executing):
         async def execute(
-            self, lun: int, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
+            self, lun: int | bytes, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
         ) -> Done:
             raise ConnectionLost("gone")
 
@@ -205,7 +205,40 @@ def test_endless_attentions_end() -> None:
     assert scripted((2, becoming), (0, b"")) == ([0.0, 0.05], None)
 
 
+class Listing(Executing):
+    """The unit is at one LUN field, and the target has a list."""
+
+    def __init__(self, unit: Unit, field: bytes, *others: bytes) -> None:
+        super().__init__(unit, "a")
+        self.field = field
+        self.listed = [field, *others]
+
+    async def execute(
+        self, lun: int | bytes, cdb: bytes, data_out: memoryview | None, read_length: int, patience: float, /
+    ) -> Done:
+        command = parse_cdb(cdb)
+        if command.op is Op.REPORT_LUNS:
+            body = b"".join(self.listed)
+            return Done(0, b"", len(body).to_bytes(4, "big") + bytes(4) + body)
+        if lun != self.field:
+            return Done(2, build_sense(Sense(Key.ILLEGAL_REQUEST, 0x25)), b"")
+        return await super().execute(lun, cdb, data_out, read_length, patience)
+
+
+@pytest.mark.parametrize("number", [256, 300, 16383])
+async def test_a_lun_is_asked_where_its_target_has_it(unit: Unit, number: int) -> None:
+    """LIO lists its LUN 256 as 0100h, which has a bus; other targets list theirs as 4100h."""
+    for field in (straight_lun(number), encode_lun(number)):
+        session = Listing(unit, field, encode_lun(0))
+        info = await probe_lun(session, number)
+        assert (info.lun, info.field, info.usable) == (number, field, True)
+        found, problems = await probe(session)
+        assert [(each.lun, each.field) for each in found] == [(number, field)]
+        assert problems == ("LUN 0: INQUIRY: CHECK CONDITION, ILLEGAL REQUEST: logical unit not supported (05/25/00)",)
+    assert await field_of(session, 9999) == encode_lun(9999), "nothing is known of one that is not listed"
+
+
 def test_a_script_is_a_plain_generator() -> None:
-    script = examine(3)
+    script = examine(3, encode_lun(3))
     assert next(script).cdb == bytes(6)
     script.close()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from initiator.scsi import commands
-from initiator.scsi.commands import Op, decode_lun, encode_lun, parse_cdb
+from initiator.scsi.commands import FLAT_LUNS, Op, decode_lun, decode_luns, encode_lun, parse_cdb, straight_lun
 from initiator.scsi.errors import ScsiFormatError, UnsupportedCommandError
 
 
@@ -129,6 +129,28 @@ def test_any_lun_field_comes_back_or_is_refused(field: bytes) -> None:
 def test_other_lun_fields_are_refused(field: bytes) -> None:
     with pytest.raises(ScsiFormatError):
         decode_lun(field)
+
+
+def test_a_list_of_luns_is_counted_as_its_target_counts() -> None:
+    """LIO writes a number without a method of addressing, so its 256 has a bus, and a flat 256 would be its 16640."""
+    lio = {number: straight_lun(number) for number in (0, 1, 255, 256, 300, 16640)}
+    assert lio[256].hex() == "0100000000000000"
+    assert lio[16640] == encode_lun(256)
+    assert decode_luns(reversed(lio.values())) == lio
+    flat = {number: encode_lun(number) for number in (0, 255, 256, 16383)}
+    assert decode_luns(flat.values()) == flat
+    assert list(decode_luns([encode_lun(7), encode_lun(3), encode_lun(7)])) == [3, 7]
+    assert decode_luns([]) == {}
+
+
+@given(st.lists(st.binary(min_size=8, max_size=8) | st.integers(0, 1 << 16).map(straight_lun)))
+def test_no_two_luns_of_a_list_have_the_same_number(fields: list[bytes]) -> None:
+    listed = decode_luns(fields)
+    assert set(listed.values()) == set(fields)
+    assert list(listed) == sorted(listed)
+    for number, field in listed.items():
+        assert field in (encode_lun(number), straight_lun(number))
+        assert field == encode_lun(number) or number < FLAT_LUNS
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 64])

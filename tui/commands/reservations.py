@@ -46,7 +46,8 @@ async def _over_own_session(arguments: argparse.Namespace) -> tuple[str, Sequenc
     session = EngineSession(config)
     await session.start()
     try:
-        return config.initiator, registered(await probe.run(session, arguments.lun, read_claims()))
+        field = await probe.field_of(session, arguments.lun)
+        return config.initiator, registered(await probe.run(session, field, read_claims()))
     finally:
         await session.logout()
 
