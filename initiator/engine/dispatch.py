@@ -20,6 +20,8 @@ from initiator.protocol.ffp_task import Task
 
 _READ, _WRITE, _FLUSH, _ZERO = Kind.READ, Kind.WRITE, Kind.FLUSH, Kind.ZERO  # names that the hot path finds quickly
 _GONE = ("not-logged-in", "closed")
+_OUT_OF_RANGE = 0x2100
+"""LOGICAL BLOCK ADDRESS OUT OF RANGE."""
 _BACK_OFF = 0.02
 _LONGEST_BACK_OFF = 2.0
 _REPEAT = 5.0
@@ -264,6 +266,8 @@ class Dispatcher:
         path.errors += 1
         if verdict.errno == errno.EROFS:
             self.read_only = True
+        if verdict.sense is not None and verdict.sense.code == _OUT_OF_RANGE:
+            self._keeper.out_of_range(path)
         self._fail(piece, verdict.errno, verdict.text)
 
     def _unanswered(self, piece: Piece, path: DevicePath, verdict: Verdict) -> None:

@@ -98,6 +98,8 @@ class Keeper:
         self._groups_due: float | None = None
         self._groups_read = float("-inf")
         self._activated = float("-inf")
+        self._sizing = 0
+        """Questions for the size that are not answered yet."""
         self._asker = Asker(clock=clock, schedule=schedule, patience=options.patience)
         self._prover = Prover(self.paths, ledger, ask=self._ask_alive, accept=self._accept, tell=tell)
 
@@ -187,6 +189,11 @@ class Keeper:
         self.refresh()
         self._read_groups()
 
+    def out_of_range(self, path: DevicePath) -> None:
+        """A block that should be there is not: the disk has shrunk, and the target (LIO does so) did not tell."""
+        if not self._sizing:
+            self._ask_size(path)
+
     def attention(self, path: DevicePath, sense: Sense) -> None:
         """A unit attention, or a deferred error, was reported over a path."""
         if sense.deferred:
@@ -200,7 +207,7 @@ class Keeper:
             self._groups_due = self._clock()
             self._read_groups()
         elif code == _CAPACITY_CHANGED:
-            self._asker.ask(path, read_capacity(self._hear(path)), partial(self._capacity_read, path))
+            self._ask_size(path)
         elif code == _MODE_CHANGED:
             self._asker.ask(path, read_mode(self._hear(path)), partial(self._mode_read, path))
         elif code == _INQUIRY_CHANGED:
@@ -313,7 +320,12 @@ class Keeper:
                 path.checked = False
                 self._examine(path)
 
+    def _ask_size(self, path: DevicePath) -> None:
+        self._sizing += 1
+        self._asker.ask(path, read_capacity(self._hear(path)), partial(self._capacity_read, path))
+
     def _capacity_read(self, path: DevicePath, capacity: Capacity | None, error: MooringError | None) -> None:
+        self._sizing -= 1
         if capacity is not None:
             self._relearn(dataclasses.replace(self.info, capacity=capacity), None, None)
         elif path.connected:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from initiator.model import Severity
 from initiator.scsi.commands import Op, encode_lun
 from initiator.scsi.sense import Key, Sense
@@ -21,6 +23,21 @@ def test_a_new_size_is_read_without_waiting_for_a_command() -> None:
     rig.answer()
     assert rig.sizes == [128 * 512]
     assert rig.device.size_bytes == 128 * 512
+
+
+def test_a_disk_that_shrank_in_silence_has_its_new_size_after_the_first_refusal() -> None:
+    rig = Rig(paths=1)
+    rig.unit.blocks //= 2
+    ends = [rig.read(rig.device.size_bytes - 512 * (number + 1), 512)[0] for number in range(3)]
+    rig.answer()
+    assert ends == [[errno.EIO]] * 3
+    assert len(rig.asked(Op.READ_CAPACITY_16)) == 1
+    assert rig.sizes == [32 * 512]
+    assert rig.told("the size changed from 32768 to 16384 bytes")
+    rig.unit.blocks //= 2
+    assert rig.read(16 * 512, 512)[0] == []
+    rig.answer()
+    assert rig.sizes == [32 * 512, 16 * 512], "and again"
 
 
 def test_a_thin_disk_that_runs_full_is_told_in_time() -> None:
