@@ -32,6 +32,7 @@ _LOOKED_AT = (
     "test_watch.py",  # changes it
     "test_actions.py",  # has targets of its own
     "test_health.py",  # and so has this, and cables
+    "test_lio.py",  # and so has this, without any session of the kernel
 )
 
 

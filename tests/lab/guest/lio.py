@@ -2,7 +2,8 @@
 
 A specification is `{"disks": {NAME: {"size": BYTES, "serial": TEXT}}, "targets": {IQN: {"luns": [NAME],
 "portals": ["ADDRESS:PORT"], "chap": [USER, SECRET], "mutual": [USER, SECRET], "digests": "CRC32C"}}}`; the last three
-may be left out. Run it with `nsenter --net=…` to have the portals in that network namespace.
+may be left out. `IQN,TAG` is another portal group than 1, and `luns` may be `{NUMBER: NAME}`. Run it with
+`nsenter --net=…` to have the portals in that network namespace.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ def make(spec: dict[str, Any]) -> None:
     STORE.mkdir(exist_ok=True)
     (ROOT / "iscsi").mkdir(exist_ok=True)
     disks = {name: _disk(number, name, disk) for number, (name, disk) in enumerate(spec["disks"].items())}
-    for iqn, target in spec["targets"].items():
-        _target(ROOT / "iscsi" / iqn / "tpgt_1", target, disks)
+    for name, target in spec["targets"].items():
+        iqn, _, tag = name.partition(",")
+        _target(ROOT / "iscsi" / iqn / f"tpgt_{tag or 1}", target, disks)
 
 
 def _disk(number: int, name: str, disk: dict[str, Any]) -> Path:
@@ -45,10 +47,9 @@ def _disk(number: int, name: str, disk: dict[str, Any]) -> Path:
 
 def _target(group: Path, target: dict[str, Any], disks: dict[str, Path]) -> None:
     group.mkdir(parents=True)
-    for number, name in enumerate(target["luns"]):
-        lun = group / f"lun/lun_{number}"
-        lun.mkdir()
-        os.symlink(disks[name], lun / "disk")
+    luns = target["luns"]
+    for number, name in luns.items() if isinstance(luns, dict) else enumerate(luns):
+        add_lun(group, number, disks[name])
     for portal in target["portals"]:
         (group / "np" / portal).mkdir()
     attributes = {
@@ -69,23 +70,40 @@ def _target(group: Path, target: dict[str, Any], disks: dict[str, Path]) -> None
     write(group / "enable", "1")
 
 
-def clear() -> None:
-    """Take away every target and disk; the files stay."""
-    if (ROOT / "iscsi").exists():
-        for group in (ROOT / "iscsi").glob("*/tpgt_*"):
-            write(group / "enable", "0")
-            for lun in group.glob("lun/lun_*"):
-                for link in (path for path in lun.iterdir() if path.is_symlink()):
-                    link.unlink()
-                lun.rmdir()
-            for portal in list((group / "np").iterdir()):
-                portal.rmdir()
-            group.rmdir()
+def add_lun(group: Path, number: int, store: Path) -> None:
+    """A disk at a LUN of a portal group."""
+    lun = group / f"lun/lun_{number}"
+    lun.mkdir()
+    os.symlink(store, lun / "disk")
+
+
+def remove_lun(group: Path, number: int) -> None:
+    """What is at a LUN goes, whoever uses it."""
+    lun = group / f"lun/lun_{number}"
+    for link in [path for path in lun.iterdir() if path.is_symlink()]:
+        link.unlink()
+    lun.rmdir()
+
+
+def clear(targets: str = "*", disks: str = "*") -> None:
+    """Take away every target and disk whose name matches; the files stay."""
+    for group in ROOT.glob(f"iscsi/{targets}/tpgt_*"):
+        write(group / "enable", "0")
+        for lun in group.glob("lun/lun_*"):
+            remove_lun(group, int(lun.name.removeprefix("lun_")))
+        for portal in list((group / "np").iterdir()):
+            portal.rmdir()
+        group.rmdir()
+        if not list(group.parent.glob("tpgt_*")):
             group.parent.rmdir()
-    for store in ROOT.glob("core/fileio_*/*"):
+    for store in ROOT.glob(f"core/fileio_*/{disks}"):
         if store.is_dir() and (store / "enable").exists():
+            for port_group in store.glob("alua/*"):
+                if port_group.name != "default_tg_pt_gp":
+                    port_group.rmdir()
             store.rmdir()
-            store.parent.rmdir()
+            if not any(path.is_dir() for path in store.parent.iterdir()):
+                store.parent.rmdir()
 
 
 def write(path: Path, text: str) -> None:
