@@ -52,6 +52,11 @@ def confirm(work: Work, *, device: bool = True) -> Snapshot:
 class UnmountVolume(Unmount):
     """Write a file system back, unmount it, and see that it is gone everywhere. Others of its disk go on."""
 
+    def verify(self, work: Work, step: Step) -> str:
+        """As for a disk, but what is said is said of the file system."""
+        said = super().verify(work, step)
+        return "no mount namespace lists it, and no superblock of it is alive" if step.params["last"] else said
+
     def undo(self, work: Work, step: Step) -> str:
         """Mount again at the same place with the same options."""
         return remount.mount_again(work, step, _ground)

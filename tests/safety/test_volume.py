@@ -16,7 +16,7 @@ from initiator.model import Map, MapState, PathState, Source, Swap
 from safety.facts import Entry, SystemUse, User
 from safety.findings import Level
 from safety.guards import check
-from safety.journal import Kind, Outcome, read
+from safety.journal import Kind, Mark, Outcome, read
 from safety.plan import Options, Plan, PlanError, make
 from safety.report import make_report
 from safety.scope import Reach, Scope, volume
@@ -73,6 +73,8 @@ def test_a_volume_of_the_engine_is_unmounted_everywhere_and_its_disk_stays(tmp_p
         "/mnt/data is unmounted: written back, and mounted nowhere on this host. data stays attached."
     )
     assert read(path)[0].text == "Unmount /mnt/data"
+    seen = [record.text for record in read(path) if record.mark is Mark.VERIFIED and record.step == "unmount-2"]
+    assert seen == ["no mount namespace lists it, and no superblock of it is alive"]
     told = list(make_report(read(path)).lines())
     assert told[0] == "Unmounting of /mnt/data on testhost: done"
     assert any(line.startswith("disk data") and line.endswith("stays by plan") for line in told)
