@@ -59,6 +59,8 @@ class Scene:
     """Every mount of a file system on `devs`, in any namespace."""
     options: Options = dataclasses.field(default_factory=Options)
     """What the person chose."""
+    resuming: bool = False
+    """Whether the removal was begun already: what it did itself stands against nothing."""
 
     @property
     def abandon(self) -> bool:
@@ -127,7 +129,9 @@ class Scene:
         return tuple(left)
 
 
-def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None) -> Scene:
+def view(
+    snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None, *, resuming: bool = False
+) -> Scene:
     """Work out what stands on what a removal takes away."""
     loops = {use.dev: use.on for use in facts.loops}
     units = tuple(_unit(snapshot, facts, part, loops) for part in extent.parts)
@@ -148,6 +152,7 @@ def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | No
         devs=devs,
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
         options=options or Options(),
+        resuming=resuming,
     )
 
 

@@ -49,8 +49,8 @@ class Identify(Kind):
         snapshot = work.snapshot() if over else work.awake()
         snapshot, left = _left(work, snapshot, {one.params["session"] for one in logouts})
         facts = work.world.facts(snapshot, left)
-        scene = view(snapshot, facts, left, work.plan.options)
-        _refuse(blocks(examine(scene, resuming=True)))
+        scene = view(snapshot, facts, left, work.plan.options, resuming=True)
+        _refuse(blocks(examine(scene)))
 
     def verify(self, work: Work, step: Step) -> str:
         """What the disks are."""
