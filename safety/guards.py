@@ -115,15 +115,13 @@ def check(snapshot: Snapshot, facts: Facts, scope: Scope) -> tuple[Finding, ...]
     return examine(view(snapshot, facts, scope.on(snapshot)))
 
 
-def examine(scene: Scene, *, resuming: bool = False) -> tuple[Finding, ...]:
+def examine(scene: Scene) -> tuple[Finding, ...]:
     """As `check`, for a scene that was worked out already.
 
-    Args:
-        scene: What is removed and what stands on it.
-        resuming: Leave out the guards that the begun removal itself would trip: that it is offline by now, and that
-            a removal of it was begun. The steps check what they need of it themselves.
+    When a removal is resumed, the guards are left out that it would trip itself: that the disk is offline by now, and
+    that a removal of it was begun. The steps check what they need of it themselves.
     """
-    left_out = (_STANDING if resuming else frozenset()) | (_TAKING_AWAY if scene.volume else frozenset())
+    left_out = (_STANDING if scene.resuming else frozenset()) | (_TAKING_AWAY if scene.volume else frozenset())
     asked = (guard for guard in GUARDS if guard not in left_out)
     found = (finding for guard in asked for finding in guard(scene))
     return in_order(guard_dead.demoted(found, scene))

@@ -63,6 +63,8 @@ class Scene:
     """What the person chose."""
     volume: bool = False
     """Whether only a file system is dismounted, and every disk and path stays."""
+    resuming: bool = False
+    """Whether the removal was begun already: what it did itself stands against nothing."""
 
     @property
     def abandon(self) -> bool:
@@ -137,7 +139,9 @@ class Scene:
         return tuple(left)
 
 
-def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None) -> Scene:
+def view(
+    snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None, *, resuming: bool = False
+) -> Scene:
     """Work out what stands on what a removal takes away."""
     loops = {use.dev: use.on for use in facts.loops}
     carriers = _carriers(extent.volume, facts)
@@ -160,6 +164,7 @@ def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | No
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
         options=options or Options(),
         volume=bool(carriers),
+        resuming=resuming,
     )
 
 

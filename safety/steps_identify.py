@@ -55,8 +55,8 @@ class Identify(Kind):
 
     def _ask(self, work: Work, snapshot: Snapshot, left: Extent) -> None:
         facts = work.world.facts(snapshot, left)
-        scene = view(snapshot, facts, left, work.plan.options)
-        _refuse(blocks(examine(scene, resuming=True)))
+        scene = view(snapshot, facts, left, work.plan.options, resuming=True)
+        _refuse(blocks(examine(scene)))
 
     def verify(self, work: Work, step: Step) -> str:
         """What the disks are."""

@@ -23,9 +23,9 @@ from safety.scope import Reach, Scope, volume
 from safety.sequence import Phase, SequenceError
 from safety.steps import KINDS
 from tests.safety import scenes
+from tests.safety.removals import begin, go, last, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.simworld import ALL_MOUNTS, Crash, SimWorld
-from tests.safety.test_execute import begin, go, last, quick_disk
 from tests.safety.test_removal_kernel import deaths, planned, run
 
 __all__ = ["quick_disk"]
