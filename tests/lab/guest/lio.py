@@ -23,6 +23,8 @@ def make(spec: dict[str, Any]) -> None:
     """Every disk and target of the specification."""
     subprocess.run(["modprobe", "-a", "target_core_mod", "target_core_file", "iscsi_target_mod"], check=True)
     STORE.mkdir(exist_ok=True)
+    # where LIO writes reservations down: without the folder it refuses each registration
+    Path((ROOT / "dbroot").read_text().strip(), "pr").mkdir(parents=True, exist_ok=True)
     (ROOT / "iscsi").mkdir(exist_ok=True)
     disks = {name: _disk(number, name, disk) for number, (name, disk) in enumerate(spec["disks"].items())}
     for name, target in spec["targets"].items():

@@ -33,7 +33,7 @@ MIB = 1 << 20
 DISKS = ("open0", "open1", "open2", "locked0", "strict0", "wide0", "wide1", "wide2", "wide3", "two0")
 WIDE_LUNS = {0: "wide0", 256: "wide1", 300: "wide2", 16640: "wide3"}
 """LIO counts without a method of addressing: its 16640 is what others mean by a flat 256."""
-SPEC = {
+SPEC: dict[str, dict[str, Any]] = {
     "disks": {f"peer-{name}": {"size": 16 * MIB, "serial": f"d000000{at:x}"} for at, name in enumerate(DISKS)},
     "targets": {
         OPEN: {"luns": ["peer-open0", "peer-open1"], "portals": [PORTAL]},
@@ -172,7 +172,7 @@ async def luns() -> Found:
     async with Session.login(WIDE, PORTAL, initiator=ME) as session:
         answer = await session.execute(report_luns(), read_length=16384)
         found["fields"] = sorted(field.hex() for field in parse_report_luns(answer.data))
-        found["units"] = [(one.lun, one.field.hex(), one.standard.product) for one in await session.luns()]
+        found["units"] = [(one.lun, one.field.hex(), one.serial) for one in await session.luns()]
         for number, name in WIDE_LUNS.items():
             data = random.Random(number).randbytes(4096)
             await session.write(8192, data, lun=number)
