@@ -50,12 +50,12 @@ echo 1 >enforce_discovery_auth
 MOUNT = r"""
 set -e
 iscsiadm -m session --rescan >/dev/null
-udevadm settle -t 60
+udevadm settle -t 240
 for n in $(seq 100); do [ $(dmsetup ls --target multipath | grep -c mpath) = 1 ] && break; sleep 0.2; done
-udevadm settle -t 60
+udevadm settle -t 240
 map=/dev/mapper/$(dmsetup ls --target multipath | cut -f1)
 mkfs.ext4 -q -L mail $map
-udevadm settle -t 60
+udevadm settle -t 240
 mkdir -p /srv/mail
 echo "LABEL=mail /srv/mail ext4 _netdev,nofail 0 0" >>/etc/fstab
 systemctl daemon-reload

@@ -104,7 +104,7 @@ def test_a_session_without_a_disk_is_logged_out(ground: Ground) -> None:
     ground.guest.run(f"{node} --login >/dev/null")
     ground.wait(f"[ $({ground.names(MAP)} | wc -l) = 2 ]")
     ground.guest.run(
-        f"udevadm settle -t 60; multipath -f {ground.device(MAP)}; "
+        f"udevadm settle -t 240; multipath -f {ground.device(MAP)}; "
         f"for n in $({ground.names(MAP)}); do echo 1 > /sys/block/$n/device/delete; done"
     )
     ran = ground.guest.mooring("drain", MAP.target, "--confirm", MAP.target, "--watch", "1", seconds=200, check=False)
