@@ -11,7 +11,7 @@ LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
 
 
-.PHONY: practice run test lab lab-long lab-shell lint format bench fast lock man screenshots debs run-debs clean
+.PHONY: practice run test lab lab-again lab-long lab-shell lint format bench fast lock man screenshots debs run-debs clean
 
 practice: $(VENV)/.made run-debs ## a practice range of real iSCSI disks, and the dashboard on it
 	$(BIN)/mooring practice
@@ -26,6 +26,9 @@ lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI
 	@.ci/debs $(LAB_DEBS)
 	$(BIN)/python -m tests.lab build
 	$(BIN)/pytest -q -n 3 --dist loadgroup --timeout 1500 --durations 25 -m "not long" tests/lab
+
+lab-again: $(VENV)/.made ## what failed in `make lab`, without the other scenarios and in a fresh boot
+	$(BIN)/pytest -q -n 3 --dist loadgroup --timeout 1500 --last-failed --last-failed-no-failures none -m "not long" tests/lab
 
 lab-long: $(VENV)/.made ## hundreds of killed and raced removals in the same machine; about two hours
 	@.ci/debs $(LAB_DEBS)
