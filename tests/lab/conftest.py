@@ -67,7 +67,7 @@ def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         # what changes has to be seen within a second, whatever else the guest, and the other guests, do
         watched = _group(_running[0]) == "looked at"
-        machine = Machine(tmp_path_factory.mktemp("lab"), 2 if watched else 1, nice=0 if watched else 5)
+        machine = Machine(tmp_path_factory.mktemp("lab"), 2 if watched else 1, nice=0 if watched else 1)
     except ImageError as error:
         pytest.exit(f"the lab cannot run: {error}", returncode=1)
     yield machine
