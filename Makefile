@@ -25,7 +25,7 @@ test: $(VENV)/.made debs ## every test; root for those with real block devices
 lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
 	$(BIN)/python -m tests.lab build
-	$(BIN)/pytest -q -n 2 --dist loadgroup --timeout 1500 -m "not long" tests/lab
+	$(BIN)/pytest -q -n 3 --dist loadgroup --timeout 1500 --durations 25 -m "not long" tests/lab
 
 lab-long: $(VENV)/.made ## hundreds of killed and raced removals in the same machine; about two hours
 	@.ci/debs $(LAB_DEBS)

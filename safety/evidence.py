@@ -109,7 +109,12 @@ def _kernel(root: Path, extent: Extent) -> tuple[KernelFacts | None, tuple[Probl
 
 
 def _devices(extent: Extent, kernel: KernelFacts | None) -> tuple[set[str], set[str]]:
-    """`major:minor` of the disks that leave the host with their paths, and of paths that go from disks that stay."""
+    """`major:minor` of the disks that leave the host with their paths, and of paths that go from disks that stay.
+
+    Where only a volume is dismounted: of the devices that carry it; who uses the rest of its disk does not matter.
+    """
+    if extent.volume:
+        return set(extent.volume), set()
     gone: set[str | None] = set()
     bare: set[str | None] = set()
     for part in extent.parts:

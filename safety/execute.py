@@ -14,6 +14,7 @@ from initiator.host.run import Stuck
 from initiator.names import clean
 from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record
 from safety.plan import Plan, Step
+from safety.scope import Reach
 from safety.sequence import Phase, check_turn
 from safety.steps import KINDS
 from safety.verdict import verdict
@@ -89,6 +90,9 @@ class Run:
             record.step == step.id for step in self.plan.steps if step.changing for record in self.journal.records
         ):
             return self._end(Outcome.REFUSED, "The machine was restarted before anything was changed.", "restarted")
+        if self.plan.scope.reach is Reach.VOLUME:
+            text = f"The machine was restarted while {self.plan.name} was being unmounted: nothing of it is left to do."
+            return self._end(Outcome.STOPPED, text, "restarted", {"fix": "undo mounts it again, if it is not mounted"})
         flushes = [step for step in self.plan.steps if step.phase is Phase.FLUSH]
         proven = all(self.mark(step.id) is Mark.VERIFIED for step in flushes)
         text = (

@@ -85,12 +85,21 @@ def automounts(scene: Scene) -> Iterator[Finding]:
 def entries(scene: Scene) -> Iterator[Finding]:
     """The next boot looks for what is gone, waits for it and, without `nofail`, does not go on."""
     for entry in scene.facts.entries:
-        if _meant(scene, entry) and "noauto" not in entry.options:
+        if scene.volume:
+            yield from _mounted_again(scene, entry)
+        elif _meant(scene, entry) and "noauto" not in entry.options:
             what = entry.name if entry.name.startswith("/") or entry.file.endswith("crypttab") else entry.spec
             stops = "" if "nofail" in entry.options else "; without nofail it stops in an emergency shell"
             text = f"{entry.file} still names {what}: the next boot will wait for it{stops}."
             seen = f"{entry.spec} {entry.name}"
             yield Finding(Level.WARN, "boot-entry", f"{entry.file}:{entry.name}", text, seen, f"edit {entry.file}")
+
+
+def _mounted_again(scene: Scene, entry: Entry) -> Iterator[Finding]:
+    """The disk stays, so the next boot finds it and mounts it, as ever."""
+    if entry.file.endswith("fstab") and _meant(scene, entry) and "noauto" not in entry.options:
+        text = f"{entry.file} names {entry.name}: the next boot mounts it again."
+        yield Finding(Level.NOTE, "boot-entry", f"{entry.file}:{entry.name}", text, f"{entry.spec} {entry.name}")
 
 
 def _meant(scene: Scene, entry: Entry) -> bool:

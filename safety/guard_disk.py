@@ -49,7 +49,8 @@ def readable(scene: Scene) -> Iterator[Finding]:
         text = f"{many} cannot be examined, not even by root; if the disk is in use there, the removal stops."
         seen = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
         yield Finding(Level.NOTE, "unexamined", "processes", text, f"{seen}: {unseen[0].reason}")
-    if any(each.source is Source.ENGINE for each in scene.sessions) and scene.snapshot.engine != "running":
+    served = any(each.source is Source.ENGINE for each in scene.sessions) or any(not one.kernel for one in scene.units)
+    if served and scene.snapshot.engine != "running":
         yield Finding(
             Level.BLOCK,
             "engine-silent",

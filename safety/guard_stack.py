@@ -12,14 +12,19 @@ from safety.scene import Scene
 
 
 def groups(scene: Scene) -> Iterator[Finding]:
-    """A volume group is deactivated as a whole, so all of it has to be on this disk."""
+    """A volume group is deactivated as a whole, so all of it has to be on this disk.
+
+    A removal that is resumed may have taken the group's other disks away already: those are missing, and nothing of
+    the group is active.
+    """
     facts = _facts(scene)
     if facts is None:
         return
     devs = own_devices(scene, facts)
     for group in facts.groups:
         outside = [dev or "a missing one" for dev in group.devices if dev not in devs]
-        if outside:
+        begun = scene.resuming and not group.active and not any(dev for dev in group.devices if dev not in devs)
+        if outside and not begun:
             text = f"The volume group {group.name} also has physical volumes on other disks."
             seen = f"physical volumes on {', '.join(outside)}"
             fix = _together(scene, outside) or "move its data off this disk: pvmove, vgreduce"

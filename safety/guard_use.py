@@ -30,7 +30,7 @@ def mounts(scene: Scene) -> Iterator[Finding]:
     """Mounts in the own namespace are unmounted by the plan; others have to go first."""
     own, taken = scene.own_mounts, unmounted_there(scene)
     for mount in own:
-        text = f"{mount.mountpoint} is unmounted first."
+        text = f"{mount.mountpoint} is unmounted{'' if scene.volume else ' first'}."
         yield Finding(Level.NOTE, "mounted", mount.mountpoint, text, f"{mount.fstype}, mount {mount.mount_id}")
     for mount in scene.mounts:
         if mount.namespace is not None:
@@ -149,9 +149,9 @@ def swapped_off(scene: Scene) -> tuple[Swap, ...]:
 def above(scene: Scene) -> Iterator[Finding]:
     """Devices built on the disk that no step of the plan closes."""
     on_file = {use.dev for use in scene.facts.loops}
-    engine = {dev for unit in scene.whole if not unit.kernel for dev in unit.devs}
+    open_ = {dev for unit in scene.dismounted if scene.volume or not unit.kernel for dev in unit.devs}
     for node in scene.above:
-        if node.dev in on_file or (node.dev not in engine and node.kind in CLOSED):
+        if node.dev in on_file or (node.dev not in open_ and node.kind in CLOSED):
             continue
         what, fix = _ABOVE.get(node.kind, ("a device", "take down what is built on it"))
         name = node.dm_name or node.kname
@@ -213,7 +213,8 @@ def exports(scene: Scene) -> Iterator[Finding]:
 
 def system(scene: Scene) -> Iterator[Finding]:
     """The disk that this host or Mooring runs from is never removed; there is no way round this guard."""
-    devs = {dev for unit in scene.units for dev in unit.devs}  # a disk that keeps paths is no ground to try things on
+    # a disk that keeps paths is no ground to try things on; of one with a volume, only that volume is touched
+    devs = {dev for unit in scene.units for dev in unit.devs}
     for use in scene.facts.system:
         if use.dev in devs:
             text = f"This host needs the disk: {use.what} is on it."

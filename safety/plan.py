@@ -8,9 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
-from initiator.errors import MooringError
+from initiator.errors import BadInputError, MooringError
 from initiator.model import Snapshot
-from safety import plan_common, plan_dead, plan_engine, plan_kernel
+from safety import plan_common, plan_dead, plan_engine, plan_kernel, plan_volume
 from safety.facts import Facts
 from safety.findings import Finding, blocks
 from safety.guards import examine
@@ -96,7 +96,7 @@ class Plan:
     def keys(self) -> tuple[str, ...]:
         """The words under which it is locked: one for each disk, and one for what else was named."""
         own = [member.identity.key() for member in self.members]
-        if self.scope.reach not in (Reach.DISKS, Reach.PATH):
+        if self.scope.reach not in (Reach.DISKS, Reach.PATH, Reach.VOLUME):
             own.append(hashlib.sha256("\n".join(self.scope.subjects).encode()).hexdigest()[:20])
         return tuple(sorted(set(own)))
 
@@ -174,7 +174,7 @@ class Plan:
             raise PlanError(f"This is not a plan: {error!r}") from error
         if plan.name != data.get("name") or plan.digest != _digest(plan):
             raise PlanError("The plan was changed after it was made.")
-        check_order(plan.steps)
+        check_order(plan.steps, end=_end(plan.scope))
         return plan
 
 
@@ -188,21 +188,29 @@ def make(snapshot: Snapshot, facts: Facts, scope: Scope, options: Options | None
         options: What the person chose.
 
     Raises:
-        BadInputError: there is no such thing.
+        BadInputError: there is no such thing, or it cannot be given up apart from its disk.
     """
     chosen = options or Options()
+    if chosen.abandon and scope.reach is Reach.VOLUME:
+        raise BadInputError("a file system is given up together with its disk", fix="mooring remove --abandon DISK")
     told = dataclasses.replace(facts, settle_s=chosen.settle_s)
     scene = view(snapshot, told, scope.on(snapshot), chosen)
     steps = in_sequence(_steps(scene, scope, chosen))
-    check_order(steps)
+    check_order(steps, end=_end(scope))
     members = tuple(Member(Identity.of(unit.disk), unit.whole, _attach(scene, unit)) for unit in scene.units)
     reached = touched(scene, steps)
     plan = Plan(scope, members, examine(scene), steps, reached, chosen, snapshot.host, snapshot.taken_at, "")
     return dataclasses.replace(plan, digest=_digest(plan))
 
 
+def _end(scope: Scope) -> Phase:
+    return Phase.UNMOUNTED if scope.reach is Reach.VOLUME else Phase.WATCH
+
+
 def _steps(scene: Scene, scope: Scope, options: Options) -> list[Step]:
     """Every step, also where a guard forbids the removal."""
+    if scope.reach is Reach.VOLUME:
+        return list(plan_volume.steps(scene, scope, options))
     members = tuple(unit.disk.id for unit in scene.units)
     made = [
         plan_common.identify(scene, scope),
@@ -222,6 +230,8 @@ def _steps(scene: Scene, scope: Scope, options: Options) -> list[Step]:
 
 
 def _attach(scene: Scene, unit: Unit) -> dict[str, Any]:
+    if unit.stays:
+        return {"routes": [], "doors": [], "map": None}
     return plan_kernel.attach(scene, unit) if unit.kernel else plan_engine.attach(scene, unit)
 
 

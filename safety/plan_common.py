@@ -30,7 +30,8 @@ def identify(scene: Scene, scope: Scope) -> Step:
     """Know the disks."""
     known = [Identity.of(unit.disk) for unit in scene.units]
     devices = ", ".join(one.device or one.name for one in known)
-    what = f"the disk {scope.name}" if scope.reach is Reach.DISKS and len(known) == 1 else _named(scope, known)
+    alone = scope.reach is Reach.DISKS and len(known) == 1
+    what = f"the disk {scope.name}" if alone else _named(scope, known)
     same = ", ".join(f"{one.wwid or 'its identification'}, {one.size_bytes} bytes" for one in known)
     return Step(
         id="identify",
@@ -51,6 +52,8 @@ def identify(scene: Scene, scope: Scope) -> Step:
 def _named(scope: Scope, known: list[Identity]) -> str:
     if scope.reach is Reach.DISKS:
         return f"the {len(known)} disks {scope.name}"
+    if scope.reach is Reach.VOLUME:
+        return f"the volume {scope.name}, on {', '.join(one.name for one in known)}"
     many = f", with {len(known)} disk{'s' if len(known) != 1 else ''}" if scope.reach is not Reach.PATH else ""
     return f"the {_WHAT[scope.reach]} {scope.name}{many}"
 
@@ -164,7 +167,7 @@ def endings(scene: Scene) -> Iterator[Step]:
         deadline_s=20.0,
         expected_s=1.0,
         params={"users": [{"pid": pid, "started": user.started} for pid, user in sorted(users.items())]},
-        disks=tuple(unit.disk.id for unit in scene.whole),
+        disks=tuple(unit.disk.id for unit in scene.dismounted),
     )
 
 
@@ -267,13 +270,13 @@ def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Optio
             "super_options": mount.super_options,
             "propagation": mount.propagation,
             "last": last,
-            **(_stand(scene, mount) if kernel else {}),
+            **(standing(scene, mount) if kernel else {}),
         },
         disks=tuple(unit.disk.id for unit in group),
     )
 
 
-def _stand(scene: Scene, mount: Mount) -> dict[str, Any]:
+def standing(scene: Scene, mount: Mount) -> dict[str, Any]:
     """What a mounted device is, and the kernel names under which the kernel's log speaks of it."""
     under = {mount.dev, *scene.facts.filesystem_devs.get(mount.dev, ())}
     found = [node for node in scene.nodes if node.dev in under]
@@ -284,7 +287,7 @@ def _stand(scene: Scene, mount: Mount) -> dict[str, Any]:
 
 def place(scene: Scene, node: BlockNode) -> dict[str, Any] | None:
     """How a device of the stack is found again when the disks came back; None where nothing is known of it."""
-    unit = next((unit for unit in scene.whole if node.dev in unit.devs), None)
+    unit = next((unit for unit in scene.dismounted if node.dev in unit.devs), None)
     if unit is None or unit.node is None:
         return None
     return {**stand.describe(node, unit.node, uuids(scene.facts.kernel)), "disk": unit.disk.id}

@@ -10,6 +10,7 @@ from typing import Any
 from initiator.names import clean
 from safety.journal import JournalError, Kind, Mark, Record
 from safety.plan import Plan, Step
+from safety.scope import Reach
 
 SCHEMA = 1
 
@@ -97,7 +98,8 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The report as text."""
-        yield f"Removal of {clean(self.plan.name)} on {clean(self.plan.host)}: {self.outcome}"
+        what = "Unmounting" if self.plan.scope.reach is Reach.VOLUME else "Removal"
+        yield f"{what} of {clean(self.plan.name)} on {clean(self.plan.host)}: {self.outcome}"
         yield f"begun {_clock(self.begun)}, last word {_clock(self.last)}"
         if self.end is not None:
             yield clean(self.end.text, 2000)

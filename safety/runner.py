@@ -28,6 +28,7 @@ from safety.findings import blocks
 from safety.journal import EXIT, FINAL, Journal, JournalError, Kind, Outcome, Record
 from safety.places import DiskLock, journal_dir, new_journal
 from safety.plan import Plan
+from safety.scope import Reach
 from safety.work import NO_SECRETS, Secrets
 from safety.world import World
 
@@ -74,7 +75,8 @@ def write_plan(journal: Journal, plan: Plan) -> Record:
         "keys": list(plan.keys),
         "changing": [step.id for step in plan.steps if step.changing],
     }
-    return journal.append(Kind.PLAN, f"Remove {clean(plan.name)}", data=data)
+    verb = "Unmount" if plan.scope.reach is Reach.VOLUME else "Remove"
+    return journal.append(Kind.PLAN, f"{verb} {clean(plan.name)}", data=data)
 
 
 def resume(path: Path) -> Path:

@@ -26,11 +26,13 @@ class Unit:
     """Its block device; None while it is not attached, or when the kernel does not list it."""
     devs: frozenset[str]
     """`major:minor` of the disk and of all that stands on it, as in `Scene.devs`."""
+    stays: bool = False
+    """Whether only a file system of it is dismounted."""
 
     @property
     def whole(self) -> bool:
         """Whether the disk leaves the host."""
-        return not self.kept
+        return not self.kept and not self.stays
 
     @property
     def kernel(self) -> bool:
@@ -50,7 +52,7 @@ class Scene:
     named: frozenset[str]
     """Ids of the sessions that have to end."""
     parts: tuple[BlockNode, ...]
-    """Partitions of the disks that leave the host."""
+    """Partitions of the disks that leave the host; or the devices that carry the volume, if only that is dismounted."""
     above: tuple[BlockNode, ...]
     """All other devices that stand on these, however indirectly."""
     devs: frozenset[str]
@@ -59,6 +61,10 @@ class Scene:
     """Every mount of a file system on `devs`, in any namespace."""
     options: Options = dataclasses.field(default_factory=Options)
     """What the person chose."""
+    volume: bool = False
+    """Whether only a file system is dismounted, and every disk and path stays."""
+    resuming: bool = False
+    """Whether the removal was begun already: what it did itself stands against nothing."""
 
     @property
     def abandon(self) -> bool:
@@ -73,7 +79,12 @@ class Scene:
     @property
     def kept(self) -> tuple[Unit, ...]:
         """The disks that only lose paths."""
-        return tuple(unit for unit in self.units if not unit.whole)
+        return tuple(unit for unit in self.units if unit.kept and not unit.stays)
+
+    @property
+    def dismounted(self) -> tuple[Unit, ...]:
+        """The disks of which file systems are dismounted, whether they leave or stay."""
+        return self.units if self.volume else self.whole
 
     @property
     def own_mounts(self) -> tuple[Mount, ...]:
@@ -82,13 +93,14 @@ class Scene:
 
     @property
     def nodes(self) -> tuple[BlockNode, ...]:
-        """The devices of the disks that leave the host, and all that stands on them."""
-        return (*(unit.node for unit in self.whole if unit.node is not None), *self.parts, *self.above)
+        """The devices of the disks that leave the host, and all that stands on them; of a volume, its own alone."""
+        own = (unit.node for unit in self.dismounted if unit.node is not None and unit.node.dev in unit.devs)
+        return (*own, *self.parts, *self.above)
 
     @property
     def kernel_devs(self) -> frozenset[str]:
         """As `devs`, of the kernel's disks alone."""
-        return frozenset(dev for unit in self.whole if unit.kernel for dev in unit.devs)
+        return frozenset(dev for unit in self.dismounted if unit.kernel for dev in unit.devs)
 
     def unit(self, disk_id: str) -> Unit:
         """The disk with this id.
@@ -115,28 +127,31 @@ class Scene:
         return next((group for group in self.groups() if any(dev in unit.devs for unit in group)), ())
 
     def groups(self) -> tuple[tuple[Unit, ...], ...]:
-        """The disks that leave the host, put together where something stands on more than one of them."""
+        """The disks that are dismounted, put together where something stands on more than one of them."""
         ties = [frozenset(group.devices) for group in self.facts.kernel.groups] if self.facts.kernel else []
-        left: list[tuple[Unit, ...]] = [(unit,) for unit in self.whole]
-        for tie in [*(unit.devs for unit in self.whole), *ties]:
+        left: list[tuple[Unit, ...]] = [(unit,) for unit in self.dismounted]
+        for tie in [*(unit.devs for unit in self.dismounted), *ties]:
             tied = [group for group in left if any(tie & unit.devs for unit in group)]
             if len(tied) > 1:
-                joined = tuple(unit for unit in self.whole if any(unit in group for group in tied))
+                joined = tuple(unit for unit in self.dismounted if any(unit in group for group in tied))
                 left[left.index(tied[0])] = joined
                 left = [group for group in left if group not in tied[1:]]
         return tuple(left)
 
 
-def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None) -> Scene:
+def view(
+    snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | None = None, *, resuming: bool = False
+) -> Scene:
     """Work out what stands on what a removal takes away."""
     loops = {use.dev: use.on for use in facts.loops}
-    units = tuple(_unit(snapshot, facts, part, loops) for part in extent.parts)
-    whole = [unit for unit in units if unit.whole]
-    grounds = {unit.disk.dev for unit in whole}
-    devs = frozenset(dev for unit in whole for dev in unit.devs)
+    carriers = _carriers(extent.volume, facts)
+    units = tuple(_unit(snapshot, facts, part, loops, carriers) for part in extent.parts)
+    gone = [unit for unit in units if unit.whole or carriers]
+    grounds = {unit.disk.dev for unit in gone}
+    devs = frozenset(dev for unit in gone for dev in unit.devs)
     others = [item for item in snapshot.block if item.dev in devs and item.dev not in grounds]
-    names = {unit.node.kname for unit in whole if unit.node is not None}
-    parts = tuple(item for item in others if item.parent in names)
+    names = {unit.node.kname for unit in gone if unit.node is not None}
+    parts = tuple(item for item in others if (item.dev in carriers if carriers else item.parent in names))
     return Scene(
         snapshot=snapshot,
         facts=facts,
@@ -148,14 +163,24 @@ def view(snapshot: Snapshot, facts: Facts, extent: Extent, options: Options | No
         devs=devs,
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
         options=options or Options(),
+        volume=bool(carriers),
+        resuming=resuming,
     )
 
 
-def _unit(snapshot: Snapshot, facts: Facts, part: Part, loops: dict[str, str]) -> Unit:
+def _carriers(volume: frozenset[str], facts: Facts) -> frozenset[str]:
+    """The devices that carry a volume, all of them where its file system lies on several."""
+    behind = (under for under in facts.filesystem_devs.values() if volume.intersection(under))
+    return volume.union(*behind)
+
+
+def _unit(
+    snapshot: Snapshot, facts: Facts, part: Part, loops: dict[str, str], carriers: frozenset[str] = frozenset()
+) -> Unit:
     disk = part.disk
     node = next((item for item in snapshot.block if disk.dev is not None and item.dev == disk.dev), None)
-    own = {disk.dev} if disk.dev is not None else set()
-    return Unit(disk, part.paths, part.kept, node, _closure(snapshot.block, own, loops, facts))
+    own = carriers or ({disk.dev} if disk.dev is not None else set())
+    return Unit(disk, part.paths, part.kept, node, _closure(snapshot.block, own, loops, facts), part.stays)
 
 
 def _closure(nodes: Sequence[BlockNode], devs: Iterable[str], loops: dict[str, str], facts: Facts) -> frozenset[str]:

@@ -3,6 +3,8 @@
 A removal takes paths away: all of a disk's, one of a map's, all of a session, of a target or of a link. A disk that
 loses every path leaves the host as a whole; one that keeps others goes on, over its map. A session that carries nothing
 else is logged out. So every scope comes down to the same thing: disks with the paths that go, and sessions.
+
+The reach of a volume ends before that: its file system is dismounted, and its disk stays with every path.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from initiator.errors import BadInputError
-from initiator.model import Disk, DiskState, Path, Session, SessionState, Snapshot
+from initiator.model import Disk, DiskState, Path, Session, SessionState, Snapshot, Volume
 
 
 class Reach(enum.StrEnum):
@@ -28,6 +30,8 @@ class Reach(enum.StrEnum):
     """Every session of this host to one target, and all that they carry."""
     LINK = "link"
     """Every session over one network link."""
+    VOLUME = "volume"
+    """One file system, wherever it is mounted; its disk stays."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,11 +43,13 @@ class Part:
     """Those that go."""
     kept: tuple[Path, ...] = ()
     """Those that stay; empty when the disk leaves the host."""
+    stays: bool = False
+    """Whether the disk stays though it may have no path at all: only a file system of it is dismounted."""
 
     @property
     def whole(self) -> bool:
         """Whether the disk leaves the host."""
-        return not self.kept
+        return not self.kept and not self.stays
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Extent:
     """The sessions of the paths that go, and those without any that the scope names; in the order of the paths."""
     named: frozenset[str] = frozenset()
     """Ids of the sessions that the person named, or their target or link: these have to end."""
+    volume: frozenset[str] = frozenset()
+    """`major:minor` of the devices that carry the file system, where just that is dismounted; else empty."""
 
     @property
     def path_ids(self) -> frozenset[str]:
@@ -68,7 +76,7 @@ class Scope:
 
     reach: Reach
     subjects: tuple[str, ...]
-    """Ids of disks, of a path, a session or a link; the name of a target."""
+    """Ids of disks, of a path, a session, a link or a volume; the name of a target."""
     name: str
     """What a person calls it, and types to confirm."""
 
@@ -96,6 +104,10 @@ class Scope:
         if self.reach is Reach.PATH:
             path = _find(snapshot.paths, self.subjects[0], "path")
             return extent(snapshot, [(find_disk(snapshot, path.disk), {path.id})])
+        if self.reach is Reach.VOLUME:
+            found = _find(snapshot.volumes, self.subjects[0], "volume")
+            own = [disk for disk in snapshot.disks if disk.id in found.disks]
+            return dismounted(snapshot, own, _grounds(snapshot, found))
         return _of_sessions(snapshot, self._sessions(snapshot))
 
     def _sessions(self, snapshot: Snapshot) -> list[Session]:
@@ -133,6 +145,27 @@ def session(found: Session) -> Scope:
 def target(name: str) -> Scope:
     """The scope of a target."""
     return Scope(Reach.TARGET, (name,), name)
+
+
+def volume(found: Volume) -> Scope:
+    """The scope of one file system, called by the place where it is mounted."""
+    return Scope(Reach.VOLUME, (found.id,), found.mountpoint)
+
+
+def dismounted(snapshot: Snapshot, own: Iterable[Disk], devs: Collection[str]) -> Extent:
+    """The extent of a file system on these devices of these disks, which stay."""
+    paths = snapshot.paths
+    parts = (Part(disk, (), tuple(each for each in paths if each.disk == disk.id), stays=True) for disk in own)
+    return Extent(tuple(parts), volume=frozenset(devs))
+
+
+def _grounds(snapshot: Snapshot, found: Volume) -> set[str]:
+    """The device that carries a volume: a btrfs shows under a number of its own, which is no device."""
+    if not found.dev.startswith("0:"):
+        return {found.dev}
+    name = found.device.rpartition("/")[2]
+    devs = {node.dev for node in snapshot.block if name in (node.kname, node.dm_name)}
+    return devs or {found.dev}
 
 
 def find_disk(snapshot: Snapshot, disk_id: str) -> Disk:

@@ -3,6 +3,8 @@
     identify -> lock -> stop what brings it back -> dismount -> claim -> map -> flush -> offline -> delete -> logout
       -> watch
 
+A volume that is dismounted while its disk stays goes another way from there: dismount -> unmounted.
+
 A plan of any number of disks lists its steps in this order and may leave phases out only where the table allows it. The
 same table is asked, for each disk, when a plan is made, when one is read back from a journal, and before each step is
 run, so that no route through the code reaches `logout` of an attached disk except through a proven flush.
@@ -34,6 +36,8 @@ class Phase(enum.StrEnum):
     STOP = "stop"
     """Keep agents from bringing the disk back: automatic logins, automounts, map daemons."""
     DISMOUNT = "dismount"
+    UNMOUNTED = "unmounted"
+    """The end where only a volume is dismounted and its disk stays."""
     CLAIM = "claim"
     MAP = "map"
     """Flush a multipath map and hand the claim on it over to its paths."""
@@ -88,6 +92,13 @@ SEQUENCE: Mapping[Phase, Rule] = MappingProxyType(
             evidence="no mount namespace lists the disk and its file system's superblock is gone",
             free=False,
             undo="Mount again at the same place with the same options.",
+        ),
+        Phase.UNMOUNTED: Rule(
+            title="See that nothing of it is mounted",
+            needs=frozenset({Phase.LOCK, Phase.DISMOUNT}),
+            evidence="no mount namespace lists the file system, nothing of it is alive, and its device is free",
+            free=True,
+            undo="",
         ),
         Phase.CLAIM: Rule(
             title="Claim the device",
@@ -160,8 +171,12 @@ class Placed(Protocol):
     def disks(self) -> tuple[str, ...]: ...
 
 
-def check_order(steps: Iterable[Placed]) -> None:
+def check_order(steps: Iterable[Placed], *, end: Phase = Phase.WATCH) -> None:
     """Check that these steps, in this order, form a whole removal of every disk that they are about.
+
+    Args:
+        steps: The steps.
+        end: The phase of the last one: `UNMOUNTED` where a volume alone is dismounted.
 
     Raises:
         SequenceError: a step comes too early, a phase that others need is missing, or there is no end to it.
@@ -173,8 +188,10 @@ def check_order(steps: Iterable[Placed]) -> None:
         check_turn(step, every, [one.id for one in every[:number]])
     if len({step.id for step in every}) != len(every):
         raise SequenceError("Two steps have the same id.")
-    if not every or every[-1].phase is not Phase.WATCH:
-        raise SequenceError("The plan does not end by watching that nothing comes back.")
+    if not every or every[-1].phase is not end:
+        raise SequenceError(f"The plan does not end with “{end}”.")
+    if end is not Phase.UNMOUNTED and any(step.phase is Phase.UNMOUNTED for step in every):
+        raise SequenceError("Only a plan that leaves the disk where it is ends with the unmounting.")
 
 
 def check_turn(step: Placed, steps: Sequence[Placed], proven: Collection[str]) -> None:
@@ -217,4 +234,6 @@ def check_needs(phase: Phase, proven: Iterable[Phase], *, bare: bool = False) ->
         raise SequenceError(f"“{phase}” may not start: not proven yet: {names}.")
 
 
-_OF_A_DISK = frozenset({Phase.DISMOUNT, Phase.CLAIM, Phase.MAP, Phase.FLUSH, Phase.OFFLINE, Phase.DELETE})
+_OF_A_DISK = frozenset(
+    {Phase.DISMOUNT, Phase.UNMOUNTED, Phase.CLAIM, Phase.MAP, Phase.FLUSH, Phase.OFFLINE, Phase.DELETE}
+)

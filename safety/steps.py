@@ -19,6 +19,7 @@ from safety import (
     steps_session,
     steps_stack,
     steps_units,
+    steps_volume,
     steps_watch,
 )
 from safety.kind import Kind
@@ -65,6 +66,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "logout-dead": steps_dead.LogoutDead(),
         "logout-kernel": steps_session.LogoutKernel(),
         "watch": steps_watch.Watch(),
+        "swapoff-file": steps_volume.SwapOffFile(),
+        "unmount-volume": steps_volume.UnmountVolume(),
+        "unmounted": steps_volume.Unmounted(),
     }
 )
 """Kinds of steps by their names in plans. Another transport adds its own here and nowhere else."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 from initiator.model import Snapshot, Source
-from safety import lanes
+from safety import lanes, steps_volume
 from safety.changes import changes
 from safety.findings import Finding, blocks
 from safety.guards import examine
 from safety.kind import Kind
 from safety.plan import Step, make
 from safety.scene import view
-from safety.scope import Extent, Part
+from safety.scope import Extent, Part, Reach
 from safety.work import Work
 from safety.world import StepError
 
@@ -44,13 +44,19 @@ class Identify(Kind):
             raise StepError(text, code="changed", fix="look at the new plan and confirm that one")
 
     def _resumed(self, work: Work) -> None:
+        if work.plan.scope.reach is Reach.VOLUME:
+            snapshot = steps_volume.confirm(work)
+            self._ask(work, snapshot, work.extent(snapshot))
+            return
         logouts = [one for one in work.plan.steps if one.kind == "logout"]
         over = all(work.verified(one.id) for one in logouts)
         snapshot = work.snapshot() if over else work.awake()
-        snapshot, left = _left(work, snapshot, {one.params["session"] for one in logouts})
+        self._ask(work, *_left(work, snapshot, {one.params["session"] for one in logouts}))
+
+    def _ask(self, work: Work, snapshot: Snapshot, left: Extent) -> None:
         facts = work.world.facts(snapshot, left)
-        scene = view(snapshot, facts, left, work.plan.options)
-        _refuse(blocks(examine(scene, resuming=True)))
+        scene = view(snapshot, facts, left, work.plan.options, resuming=True)
+        _refuse(blocks(examine(scene)))
 
     def verify(self, work: Work, step: Step) -> str:
         """What the disks are."""

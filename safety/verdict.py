@@ -16,6 +16,8 @@ def verdict(work: Work) -> tuple[str, dict[str, list[str]]]:
     Returns:
         The sentence, and a mapping with the keys `free` and `busy`, each a list of links and portals.
     """
+    if work.plan.scope.reach is Reach.VOLUME:
+        return _unmounted(work.plan), {}
     snapshot = work.snapshot()
     free: list[str] = []
     busy: list[str] = []
@@ -37,6 +39,13 @@ def verdict(work: Work) -> tuple[str, dict[str, list[str]]]:
         if seen is not None:
             said.append(f"The target still shows {one.identity.name} over {seen}, where nothing uses it.")
     return " ".join(said), {"free": free, "busy": busy}
+
+
+def _unmounted(plan: Plan) -> str:
+    """A volume: its disk is as much attached as before, and must not be pulled."""
+    disks = ", ".join(member.identity.name for member in plan.members)
+    stay = f"{disks} stay" if len(plan.members) > 1 else f"{disks} stays"
+    return f"{plan.name} is unmounted: written back, and mounted nowhere on this host. {stay} attached."
 
 
 def _disks(work: Work) -> list[str]:

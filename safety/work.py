@@ -13,7 +13,7 @@ from initiator.host.scsipaths import Traffic
 from initiator.model import Disk, DiskState, Snapshot, Source
 from safety.identity import Identity, differences
 from safety.plan import Member, Plan, Step
-from safety.scope import Extent, extent
+from safety.scope import Extent, Reach, dismounted, extent
 from safety.world import Claim, Ends, NotProven, StepError, Unreadable, World
 from safety.world_kernel import PathClaim
 
@@ -117,7 +117,14 @@ class Work:
         return [step for step in self.plan.steps if step.kind in kinds and own.intersection(step.disks)]
 
     def extent(self, snapshot: Snapshot) -> Extent:
-        """What is left of these disks: all of a disk that leaves the host, else the paths of the plan's sessions."""
+        """What is left of these disks: all of a disk that leaves the host, else the paths of the plan's sessions.
+
+        Of a volume: the devices that carry it, whether it is mounted still or not.
+        """
+        if self.plan.scope.reach is Reach.VOLUME:
+            found = [disk for one in self.each() if (disk := one.find(snapshot)) is not None]
+            nodes = [node for step in self.plan.steps if step.kind == "unmounted" for node in step.params["nodes"]]
+            return dismounted(snapshot, found, [node["dev"] for node in nodes])
         wanted: list[tuple[Disk, set[str] | None]] = []
         for one in self.each():
             disk = one.find(snapshot)
@@ -174,7 +181,7 @@ class Work:
         disk = self.find(snapshot)
         if disk is None or disk.state is DiskState.AVAILABLE:
             return self.device_gone()
-        return any(step.params["session"] in listed for step in logouts)
+        return not logouts or any(step.params["session"] in listed for step in logouts)
 
     def connection_of(self, step: Step) -> Ends | None:
         """The TCP connection of the session that a logout step is about, as long as it is open.

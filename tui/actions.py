@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source, holds_data
+from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source, Volume, holds_data
 from safety import scope
 from safety.scope import Reach, Scope
 from tui.policy import Policy
@@ -39,6 +39,14 @@ ACTIONS: tuple[Action, ...] = (
         "remove",
         "Take the selected disk, path, session or target away safely, after showing each step",
         2,
+        menu=True,
+        changes=True,
+    ),
+    Action(
+        "unmount",
+        ("U",),
+        "unmount",
+        "Unmount the selected volume, after showing each step; its disk stays",
         menu=True,
         changes=True,
     ),
@@ -254,6 +262,18 @@ def kernel_sessions(row: Row | None) -> tuple[Session, ...]:
     return tuple(session for session in every if session.source is Source.KERNEL)
 
 
+_NO_VOLUME = "Move the cursor to a volume: view 7 lists them."
+
+
+def _why_no_unmount(context: Context) -> str:
+    item = context.row.item if context.row else None
+    if not isinstance(item, Volume):
+        return _NO_VOLUME
+    if item.namespace is not None:
+        return "It is mounted by another mount namespace (a container, a service): whoever made that unmounts it."
+    return "" if item.disks else "It is not on an iSCSI disk."
+
+
 _NO_SESSION = "Move the cursor to a session: they are listed below the disks of their target."
 
 
@@ -326,6 +346,7 @@ def _why_no_attach(context: Context) -> str:
 
 _WHY_NOT: Mapping[str, Callable[[Context], str]] = {
     "remove": _why_no_removal,
+    "unmount": _why_no_unmount,
     "attach": _why_no_attach,
     "rescan": _why_no_rescan,
     "startup": _why_no_startup,

@@ -247,15 +247,22 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     drain = group.add("drain", "drain", text, json=True, changes="remove")
     drain.add_argument("name", metavar="TARGET|LINK", help="the target's iSCSI name, or a network link")
     drain.add_argument("--dry-run", action="store_true", help="only show the plan")
-    for parser in (remove, drain):
+    text = "unmount a volume of an iSCSI disk, wherever it is mounted; the disk stays"
+    unmount = group.add("unmount", "unmount", text, json=True, changes="unmount")
+    unmount.add_argument("name", metavar="VOLUME", help="its mount point, label, UUID, device or id")
+    unmount.add_argument("--dry-run", action="store_true", help="only show the plan")
+    unmount.set_defaults(abandon=False)
+    plan.add_argument("--unmount", action="store_true", help="NAME is a volume, and only that is to be unmounted")
+    for parser in (remove, drain, unmount):
         parser.add_argument("--confirm", metavar="NAME", help="the name once more, instead of being asked")
-    for parser in (plan, remove, drain):
+    for parser in (plan, remove, drain, unmount):
         text = "end the processes that use the file systems (SIGTERM), as the plan lists them"
         parser.add_argument("--end-processes", action="store_true", help=text)
         text = "unmount in the mount namespaces of others too: containers lose the file system"
         parser.add_argument("--other-namespaces", action="store_true", help=text)
-        text = "give up what no path reaches any more: nothing is flushed, what was not written is LOST"
-        parser.add_argument("--abandon", action="store_true", help=text)
+        if parser is not unmount:
+            text = "give up what no path reaches any more: nothing is flushed, what was not written is LOST"
+            parser.add_argument("--abandon", action="store_true", help=text)
         parser.add_argument("--watch", metavar="SECONDS", type=float, help="how long nothing may come back (5)")
     again = group.add("resume", "resume", "go on with a removal that was stopped part-way", json=True, changes="resume")
     again.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")

@@ -75,6 +75,37 @@ def find_scope(snapshot: Snapshot, names: Sequence[str]) -> Scope:
     return scope.disks(*dict.fromkeys(find_disk(snapshot, name) for name in names))
 
 
+def find_volume(snapshot: Snapshot, text: str) -> Scope:
+    """The mounted volume with this mount point, id, label, UUID or device.
+
+    Raises:
+        BadInputError: nothing of an iSCSI disk is mounted so, or more than one thing.
+    """
+    found = [
+        each
+        for each in snapshot.volumes
+        if text in (each.mountpoint, each.id, each.device, each.label, each.uuid) and text
+    ]
+    ours = [each for each in found if each.disks and each.namespace is None]
+    if found and not ours:
+        if any(each.disks for each in found):
+            text = f"{clean(text)} is mounted in another mount namespace only (a container, a service)"
+            raise BadInputError(text, fix="have whoever made that namespace unmount it")
+        raise BadInputError(f"{clean(text)} is not on an iSCSI disk", fix=f"umount {clean(text)}")
+    if len({each.dev for each in ours}) == 1:
+        return scope.volume(ours[-1])  # of one file system, however often it is mounted; the plan takes all of it
+    own = [each for each in snapshot.volumes if each.disks and each.namespace is None]
+    if ours:
+        raise BadInputError(
+            f"{clean(text)!r} names more than one volume",
+            fix=f"use an id: {', '.join(f'{each.id} ({clean(each.mountpoint)})' for each in ours)}",
+        )
+    near = difflib.get_close_matches(text, [each.mountpoint for each in own], n=1)
+    there = ", ".join(clean(each.mountpoint) for each in own[:12])
+    fix = f"did you mean {clean(near[0])!r}?" if near else f"there is: {there}" if there else "nothing is mounted"
+    raise BadInputError(f"no mounted volume of an iSCSI disk is called {clean(text)!r}", fix=fix)
+
+
 def find_drained(snapshot: Snapshot, text: str) -> Scope:
     """The target with this name, or the link: all sessions of it end.
 

@@ -126,7 +126,8 @@ TERMS: tuple[Term, ...] = (
     Term(
         "dismount",
         "To unmount everything on a disk, wherever it is mounted, also in containers. It is the first thing a removal"
-        " does, and it is never forced: a program with an open file stops it.",
+        " does, and it is never forced: a program with an open file stops it. One volume alone is dismounted by U on"
+        " its row; its disk stays attached, so its cable must stay where it is.",
     ),
     Term(
         "claim",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from safety.changes import changes
 from safety.findings import Finding, Level
 from safety.plan import Member, Plan, Step
+from safety.scope import Reach
 from safety.touched import TouchedSession
 from tui.layout import labelled, paragraph
+from tui.removalwords import verb
 from tui.words import Glyphs, Line, Piece, count, say, size, span
 
 _SIGNS = {Level.BLOCK: ("bad", "bad"), Level.WARN: ("warn", "warn"), Level.NOTE: ("dot", "calm")}
@@ -31,11 +33,11 @@ def what_changed(read: Plan, now: Plan) -> str:
 
 def _summary(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
     against = sum(finding.level is Level.BLOCK for finding in plan.findings)
-    name = say(plan.name)
+    name, words = say(plan.name), verb(plan.scope.reach)
     if against:
-        text = f"{glyphs.bad} {name} cannot be removed now: {count(against, 'reason')}. Nothing was changed."
+        text = f"{glyphs.bad} {name} cannot be {words.done} now: {count(against, 'reason')}. Nothing was changed."
         return paragraph(text, width, "bad")
-    text = f"{glyphs.good} Nothing stands against removing {name}. Nothing has been changed yet."
+    text = f"{glyphs.good} Nothing stands against {words.doing} {name}. Nothing has been changed yet."
     return paragraph(text, width, "good")
 
 
@@ -43,7 +45,7 @@ def _scope(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
     """The disks, and what becomes of the sessions."""
     lines: list[Line] = []
     for member in plan.members:
-        lines += [(), *labelled(_disk(member), width)]
+        lines += [(), *labelled(_disk(member, plan.scope.reach), width)]
     if plan.touched:
         lines += [(), _heading(f"Touches {count(len(plan.touched), 'session')}", width, glyphs)]
     for each in plan.touched:
@@ -58,10 +60,11 @@ def _findings(plan: Plan, width: int, glyphs: Glyphs) -> list[Line]:
     return lines
 
 
-def _disk(member: Member) -> list[tuple[str, str | Line]]:
+def _disk(member: Member, reach: Reach) -> list[tuple[str, str | Line]]:
     who = member.identity
+    fate = ", which stays" if reach is Reach.VOLUME else "" if member.whole else ", which stays and loses paths"
     return [
-        ("Disk", say(who.name) + ("" if member.whole else ", which stays and loses paths")),
+        ("Disk", say(who.name) + fate),
         ("Target", say(who.target or "")),
         ("LUN", "" if who.lun is None else str(who.lun)),
         ("WWID", say(who.wwid or "none")),

@@ -23,7 +23,7 @@ EVERYTHING = "everything"
 CHANGING = frozenset(
     {
         *("attach", "discover", "engine-cleanup", "engine-stop", "isns", "login", "logout", "practice", "remove"),
-        *("rescan", "resume", "startup", "undo", "write"),
+        *("rescan", "resume", "startup", "undo", "unmount", "write"),
     }
 )
 """The commands and orders that change something, as a policy names them."""

@@ -10,6 +10,7 @@ from safety.journal import Mark as StepMark
 from safety.plan import Plan
 from safety.scope import Reach
 from tui.layout import paragraph
+from tui.removalwords import verb
 from tui.words import Glyphs, Line, Mark, Piece, say, span
 
 MARKS: dict[StepMark | None, Mark] = {
@@ -77,8 +78,8 @@ class Progress:
 
     @property
     def can_come_back(self) -> bool:
-        """Whether it took a path out for maintenance, and the path can be brought back."""
-        return self.outcome is Outcome.DONE and self.reach is Reach.PATH
+        """Whether it took out a path for maintenance, or unmounted a volume, and that can be brought back."""
+        return self.outcome is Outcome.DONE and self.reach in (Reach.PATH, Reach.VOLUME)
 
     def take(self, records: Iterable[Record]) -> None:
         """Go on with these records."""
@@ -124,16 +125,19 @@ class Progress:
             )
         match self.outcome:
             case None:
-                doing = f"Bringing {name} back" if self.undoing else f"Removing {name}"
+                doing = f"Bringing {name} back" if self.undoing else f"{verb(self.reach).doing.capitalize()} {name}"
                 return f"{doing}. You can hide this: it goes on by itself.", "strong"
             case Outcome.DONE:
-                return say(self.said) or f"Safe to pull: {name}.", "good"
+                return say(self.said) or self._done(name), "good"
             case Outcome.UNDONE:
                 return say(self.said) or f"{name} is back as it was.", "good"
             case Outcome.REFUSED:
                 return say(self.said) or "Refused; nothing was changed.", "warn"
             case _:
-                return say(self.said) or f"The removal of {name} stopped part-way.", "bad"
+                return say(self.said) or f"The {verb(self.reach).noun} of {name} stopped part-way.", "bad"
+
+    def _done(self, name: str) -> str:
+        return f"Unmounted: {name}." if self.reach is Reach.VOLUME else f"Safe to pull: {name}."
 
     def lines(self, width: int, glyphs: Glyphs, now: float) -> list[Line]:
         """The whole story."""

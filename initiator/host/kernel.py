@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from initiator import model
-from initiator.host import iscsi, sysfs, ways
+from initiator.host import iscsi, routes, sysfs
 from initiator.host.blocklinks import BlockLink
 from initiator.host.blockreader import read_block
 from initiator.host.dmstatus import DmStatus
@@ -80,7 +80,7 @@ class KernelReader:
         self._records = RecordReader(root)
         self._multipathd = Multipathd(root, clock, monotonic)
         self._asked = False
-        self._maker = SessionMaker(ways.way_to if self._base == "" else None)
+        self._maker = SessionMaker(routes.way_to if self._base == "" else None)
         self._grouper = Grouper()
         self._disks = DiskMaker(root, descriptors, FACTS_TURN if turn is None else turn)
         self._nodes: Sequence[BlockNode] | None = None

@@ -1,8 +1,12 @@
-"""How the kernel would send to a peer: its own answer (RTM_GETROUTE), so that rules and tables of any kind count."""
+"""How the kernel would send to a peer: its own answer (RTM_GETROUTE), so that rules and tables of any kind count.
+
+pyroute2 costs 0.3 s to import: it is only done where somebody asks, not on the command line's short way.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +16,7 @@ from initiator.fabric import Ends, Route
 def read_routes(pairs: Iterable[Ends]) -> dict[Ends, Route]:
     """The route of each pair of local address and peer; one that the kernel refuses is left out.
 
-    Costs an import of 0.3 s the first time: not for the command line's short way.
+    The local address may be an empty string: the kernel chooses.
 
     Raises:
         OSError: the kernel does not let us ask.
@@ -36,22 +40,63 @@ def read_routes(pairs: Iterable[Ends]) -> dict[Ends, Route]:
     return found
 
 
+def way_to(host: str) -> str | None:
+    """The name of the link through which the kernel would send to an address; None if it does not tell."""
+    try:
+        return read_ways((host,)).get(host)
+    except OSError:
+        return None
+
+
+def read_ways(hosts: Iterable[str]) -> dict[str, str]:
+    """By address: the name of the link through which the kernel would send to it.
+
+    An address that cannot be reached is left out, and so is a host name: nothing is looked up here.
+
+    Raises:
+        OSError: the kernel does not let us ask.
+    """
+    found = read_routes(("", host) for host in dict.fromkeys(hosts))
+    return {peer: route.device for (_, peer), route in found.items() if route.device is not None}
+
+
+def read_default_links() -> frozenset[str]:
+    """The names of the links of all default routes.
+
+    Raises:
+        OSError: the kernel does not let us ask.
+    """
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as kernel:
+            numbers = {number for each in kernel.get_default_routes() for number in _numbers(each)}
+            names = {each["index"]: each.get_attr("IFLA_IFNAME") for each in kernel.get_links()}
+    except NetlinkError as error:
+        raise OSError(error.code, f"rtnetlink: {error}") from error
+    return frozenset(names[number] for number in numbers if number in names)
+
+
+def _numbers(route: Any) -> list[int]:
+    """The interfaces of a route, of one with several next hops too."""
+    own = route.get_attr("RTA_OIF")
+    return [own] if own is not None else [hop["oif"] for hop in route.get_attr("RTA_MULTIPATH") or ()]
+
+
 def _question(local: str, peer: str) -> dict[str, Any]:
     """The arguments for one pair.
 
     Raises:
-        ValueError: they are no addresses of one family.
+        ValueError: they are no addresses of one family, or name an interface that is not there.
     """
-    to, source = ipaddress.ip_address(peer.partition("%")[0]), ipaddress.ip_address(local.partition("%")[0])
-    if to.version != source.version:
-        raise ValueError("an address of each family")
-    import socket
-
-    question: dict[str, Any] = {
-        "dst": str(to),
-        "src": str(source),
-        "family": socket.AF_INET if to.version == 4 else socket.AF_INET6,
-    }
+    to = ipaddress.ip_address(peer.partition("%")[0])
+    question: dict[str, Any] = {"dst": str(to), "family": socket.AF_INET if to.version == 4 else socket.AF_INET6}
+    if local:
+        source = ipaddress.ip_address(local.partition("%")[0])
+        if to.version != source.version:
+            raise ValueError("an address of each family")
+        question["src"] = str(source)
     scope = (peer.partition("%")[2] or local.partition("%")[2]) if to.is_link_local else ""
     if scope:
         try:

@@ -13,8 +13,8 @@ from initiator.host.hostfiles import FstabEntry, InitiatorFile, SecretFile
 from initiator.host.lundetails import LunDetail
 from initiator.host.nicsettings import Arp, Pause
 from initiator.host.nodes import Records
+from initiator.host.segments import Segment
 from initiator.host.services import Listener, Unit
-from initiator.host.ways import Segment
 from initiator.model import Problem
 from initiator.scsi.reservations import Registration
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError
 from initiator.fabric import Fabric
-from initiator.host import hostfiles, lundetails, multipathconfig, nicsettings, services, ways
+from initiator.host import hostfiles, lundetails, multipathconfig, nicsettings, routes, segments, services
 from initiator.host.fabric import FabricReader
 from initiator.host.nodes import RecordReader, Records
 from initiator.model import DiskState, Problem, Snapshot, Source
@@ -56,7 +56,6 @@ class FactsReader:
         records = self._known_records()
         fabric = self._ask("fabric", lambda: self._fabric.read(snapshot))
         units = self._ask("units", services.read_units) if self._live else None
-        found_ways = self._ask("ways", lambda: ways.read_ways(_hosts(snapshot, records))) if self._live else None
         connections = [connection for session in snapshot.sessions for connection in session.connections]
         return Facts(
             read_at=at,
@@ -69,9 +68,9 @@ class FactsReader:
             units=units[0] if units else None,
             mounts_after=units[1] if units else None,
             listeners=self._ask("listeners", services.read_listeners) if self._live else None,
-            default_links=found_ways[1] if found_ways else None,
-            ways=found_ways[0] if found_ways else None,
-            segments=self._ask("segments", lambda: ways.read_segments(connections)) if self._live else None,
+            default_links=self._ask("ways", routes.read_default_links) if self._live else None,
+            ways=self._ask("ways", lambda: routes.read_ways(_hosts(snapshot, records))) if self._live else None,
+            segments=self._ask("segments", lambda: segments.read_segments(connections)) if self._live else None,
             pauses=self._ask("pauses", lambda: nicsettings.read_pauses(names)) if self._live else None,
             arp=self._ask("arp", lambda: nicsettings.read_arp(names, self._root)),
             luns=self._ask("luns", lambda: lundetails.read_luns((path.id for path in snapshot.paths), self._root)),

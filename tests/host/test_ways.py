@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-from initiator.host.ways import read_segments, read_ways
+from initiator.host.routes import read_default_links, read_ways
+from initiator.host.segments import read_segments
 from initiator.model import Connection
 
 _MSS = 16
@@ -27,12 +28,14 @@ def test_ways_and_default_routes_are_as_ip_prints_them() -> None:
         return json.loads(ran.stdout or "[]") if ran.returncode == 0 else []
 
     hosts = ["127.0.0.1", "192.0.2.7", "::1", "2001:db8::7", "storage.example", "fe80::1%nowhere"]
-    found, defaults = read_ways(hosts)
+    found = read_ways(hosts)
     for host in hosts[:4]:
         told = ip("route", "get", host)
         assert found.get(host) == (told[0]["dev"] if told else None), host
     assert not {"storage.example", "fe80::1%nowhere"} & found.keys()
-    assert defaults == {each["dev"] for version in "46" for each in ip(f"-{version}", "route", "show", "default")}
+    assert read_default_links() == {
+        each["dev"] for version in "46" for each in ip(f"-{version}", "route", "show", "default")
+    }
 
 
 def test_packet_sizes_are_as_the_socket_itself_has_them() -> None:

@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="mooring-lab-") as folder:
         print("booting (about a minute under emulation)…", file=sys.stderr)
-        machine = Machine(Path(folder))
+        machine = Machine(Path(folder), 2)
         try:
             return 0 if _run(machine, given) else 1
         finally:

@@ -1,4 +1,4 @@
-"""Two boots of the lab's guest, side by side: one that is looked at, one in which disks are removed.
+"""Three boots of the lab's guest, side by side: one that is looked at, two in which disks are removed.
 
 Its logs are kept when a scenario fails.
 """
@@ -35,8 +35,14 @@ _LOOKED_AT = (
 )
 
 
+_TRAPPED = ("test_long.py", "test_traps_guards.py", "test_traps_running.py")
+
 _running: list[str] = []
 """The file of the test that runs."""
+
+
+def _group(name: str) -> str:
+    return "looked at" if name in _LOOKED_AT else "trapped" if name in _TRAPPED else "removed"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -47,19 +53,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of `_LOOKED_AT`, in that order, in one boot; all others in the other one."""
+    """Each group in one boot, the files of `_LOOKED_AT` in that order."""
     order = {name: number for number, name in enumerate(_LOOKED_AT)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("looked at" if item.path.name in order else "removed"))
+        item.add_marker(pytest.mark.xdist_group(_group(item.path.name)))
 
 
 @pytest.fixture(scope="session")
 def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The running guest with Mooring installed."""
     try:
-        # what changes has to be seen within a second, whatever else the guest does
-        machine = Machine(tmp_path_factory.mktemp("lab"), 2 if _running[0] in _LOOKED_AT else 1)
+        # what changes has to be seen within a second, whatever else the guest, and the other guests, do
+        watched = _group(_running[0]) == "looked at"
+        machine = Machine(tmp_path_factory.mktemp("lab"), 2 if watched else 1, nice=0 if watched else 5)
     except ImageError as error:
         pytest.exit(f"the lab cannot run: {error}", returncode=1)
     yield machine

@@ -108,6 +108,8 @@ class Stack:
         Raises:
             Lost: a guard forbids it.
         """
+        # racers that mount and unmount leave udev hundreds of events, and a disk that it works on is not removed
+        self.ground.guest.run("udevadm settle -t 180", seconds=200)
         devices = self.ground.devices(self.stand)
         plan = self.ground.plan(*devices, watch_s=WATCH_S)
         if plan["blocked"]:

@@ -15,31 +15,40 @@ from tests.lab.machine import Machine
 SEED = 7
 
 
-@pytest.fixture(scope="module", params=[stacks.NESTED, stacks.XFS], ids=lambda stand: stand.name)
-def stack(guest: Machine, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Built and filled; removed in the end."""
-    stand: Stand = request.param
+def _made(guest: Machine, stand: Stand) -> Iterator[Stack]:
     made = Stack(Ground(guest, [stand], 0x900 + stacks.EVERY.index(stand)), stand, random.Random(SEED))
     yield made
     deaths.remove(made)
 
 
+@pytest.fixture(scope="module")
+def nested(guest: Machine) -> Iterator[Stack]:
+    """Mounts in mounts, built and filled; removed in the end."""
+    yield from _made(guest, stacks.NESTED)
+
+
+@pytest.fixture(scope="module")
+def mapped(guest: Machine) -> Iterator[Stack]:
+    """A file system on a map, built and filled; removed in the end."""
+    yield from _made(guest, stacks.XFS)
+
+
 @pytest.mark.trap("T12", "T19")
-def test_killed_at_some_of_its_steps(stack: Stack) -> None:
-    chain = deaths.sweep(stack, between=0.2, within=0.1)
+def test_killed_at_some_of_its_steps(nested: Stack) -> None:
+    chain = deaths.sweep(nested, between=0.2, within=0.1)
     assert chain.kills >= 3
     assert (chain.removals, chain.undone, chain.stopped) == (1, 1, [])
 
 
 @pytest.mark.trap(19, 45, 81, 82)
-def test_raced(stack: Stack) -> None:
-    race = races.race(stack, stack.chance)
+def test_raced(mapped: Stack) -> None:
+    race = races.race(mapped, mapped.chance)
     assert race.tries >= 1
     assert race.outcome
 
 
 @pytest.mark.trap("T12", 80)
-def test_killed_at_random_moments(stack: Stack) -> None:
-    chain = deaths.wander(stack, 4)
+def test_killed_at_random_moments(mapped: Stack) -> None:
+    chain = deaths.wander(mapped, 4)
     assert chain.kills + chain.not_killed >= 1
     assert chain.compared >= deaths.SIZE

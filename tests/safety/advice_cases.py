@@ -9,8 +9,8 @@ from initiator.fabric import Neighbour, Nic, Route
 from initiator.host.hostfiles import FstabEntry, InitiatorFile, SecretFile
 from initiator.host.lundetails import LunDetail
 from initiator.host.nicsettings import Arp, Pause
+from initiator.host.segments import Segment
 from initiator.host.services import Listener
-from initiator.host.ways import Segment
 from initiator.model import Access, PathState, Portal, Problem, Snapshot, Source
 from initiator.scsi.reservations import Registration
 from safety.advice.facts import Facts

@@ -234,11 +234,23 @@ class SimKernel(SimView):
 
     def claim(self, device: str, dev: str, diskseq: int | None, deadline: float) -> Claim:
         self._effect(f"claim {device}")
-        disk = next(disk for disk in self.disks if disk.dev == dev)
+        disk = next((disk for disk in self.disks if disk.dev == dev and disk.map_seq is not None), None)
+        if disk is None:
+            return self._claim_top(device, dev)
         if self._in_use(disk) or any(claim.open and claim.disk == disk.number for claim in self.claims):
             raise Busy(f"{device} is in use.")
         assert diskseq == disk.map_seq
         claim = SimClaim(disk.number)
+        self.claims.append(claim)
+        self._done()
+        return claim
+
+    def _claim_top(self, device: str, dev: str) -> Claim:
+        """Of what carries a file system and is no map."""
+        if any(mount.dev == dev for mount in self.mounted):
+            raise Busy(f"{device} is in use.")
+        (volume,) = (each for each in self.volumes if (top := self.top(each)) is not None and top.dev == dev)
+        claim = SimClaim(volume.disks[0])
         self.claims.append(claim)
         self._done()
         return claim

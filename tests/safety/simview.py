@@ -10,6 +10,7 @@ from initiator.host.mounts import Mount
 from initiator.host.scsipaths import Paths, ScsiPath, ScsiSession
 from initiator.host.services import Automount
 from initiator.host.stacks import VolumeGroup
+from initiator.host.volumes import to_volume
 from initiator.model import (
     BlockNode,
     Connection,
@@ -256,7 +257,17 @@ class SimView:
             maps=tuple(self._map(disk) for disk in self.disks if disk.map_seq is not None),
             links=(Link("link:lo", "lo", LinkState.UP),),
             block=self.nodes(),
+            volumes=tuple(to_volume(mount, self._disks_of(mount), None, None) for mount in self.mounted),
             swaps=self.swaps(),
+        )
+
+    def _disks_of(self, mount: Mount) -> tuple[str, ...]:
+        tops = ((volume, self.top(volume)) for volume in self.volumes)
+        return tuple(
+            f"kernel:d:{wwid(number)}"
+            for volume, top in tops
+            if top is not None and top.dev == mount.dev
+            for number in volume.disks
         )
 
     def _map(self, disk: SimDisk) -> Map:

@@ -13,6 +13,7 @@ from typing import Any
 
 from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.host.mounts import Mount
+from initiator.host.volumes import to_volume
 from initiator.model import BlockNode, DiskState, Session, Snapshot
 from safety.facts import Facts, User
 from safety.scope import Extent
@@ -144,7 +145,12 @@ class SimWorld:
             )
         disks = (dataclasses.replace(shown, **self.identity),) if self._own() else ()
         return dataclasses.replace(
-            found, sessions=tuple(self.sessions), disks=disks, paths=tuple(self.paths), block=tuple(nodes)
+            found,
+            sessions=tuple(self.sessions),
+            disks=disks,
+            paths=tuple(self.paths),
+            block=tuple(nodes),
+            volumes=tuple(to_volume(mount, (scenes.DISK,), None, None) for mount in self.mounted if disks),
         )
 
     def facts(self, snapshot: Snapshot, extent: Extent) -> Facts:

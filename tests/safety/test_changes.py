@@ -24,7 +24,10 @@ def plan(snapshot: dict[str, Any] | None = None, facts: dict[str, Any] | None = 
         (plan({"disks": (scenes.disk(wwid="naa.5fff"),)}), "data is another disk now: wwid was naa.5000000000000001"),
         (plan({"disks": (scenes.disk(size_bytes=1 << 20),)}), "data is not as it was now: size_bytes was"),
         (plan({"paths": (scenes.path(1), scenes.path(2, state=PathState.FAILED))}), "New: "),
-        (plan({"sessions": (scenes.session(1, id="engine:s:9"), scenes.session(2))}), "It does not reach session 1 any more."),
+        (
+            plan({"sessions": (scenes.session(1, id="engine:s:9"), scenes.session(2))}),
+            "not reach session 1 any more.",
+        ),
         (plan(facts={"mounts": (scenes.ROOT_MOUNT,), "superblocks": ()}), "A step less: "),
         (make(scenes.snapshot(), scenes.facts(), scenes.SCOPE, Options(watch_s=1.0)), "What was chosen differs"),
     ],

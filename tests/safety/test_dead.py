@@ -11,9 +11,9 @@ from safety.findings import Level, blocks
 from safety.journal import Outcome, read
 from safety.plan import Options, Plan, make
 from safety.scope import Scope, disks, path
+from tests.safety.removals import begin, last, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.simworld import Crash
-from tests.safety.test_execute import begin, last, quick_disk
 from tests.safety.test_removal_kernel import planned, run
 
 __all__ = ["quick_disk"]

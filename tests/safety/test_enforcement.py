@@ -22,10 +22,10 @@ from safety.scope import Scope, disks, target
 from safety.sequence import SequenceError, check_turn
 from safety.steps import KINDS
 from safety.world_kernel import Answer, PathClaim
+from tests.safety.removals import begin
 from tests.safety.simkernel import SimKernel
 from tests.safety.simparts import TARGET
 from tests.safety.simworld import Crash
-from tests.safety.test_execute import begin
 from tests.safety.test_removal_kernel import NOT_READY, planned
 
 GOOD = Answer(0, 0, 0, b"")

@@ -241,6 +241,18 @@ def test_a_session_without_a_record_is_a_warning_and_discoveryd_too() -> None:
 
 def test_a_begun_removal_does_not_trip_over_itself() -> None:
     snapshot, seen = first_path(state="offline", holders=())(quiet())
-    scene = view(snapshot, seen, SCOPE.on(snapshot))
-    assert blocks(examine(scene))
-    assert not blocks(examine(scene, resuming=True))
+    extent = SCOPE.on(snapshot)
+    assert blocks(examine(view(snapshot, seen, extent)))
+    assert not blocks(examine(view(snapshot, seen, extent, resuming=True)))
+
+
+@pytest.mark.parametrize(
+    ("devices", "active", "against"),
+    [(("253:3", ""), (), []), (("253:3", ""), ("vg/data",), ["vg-spans"]), (("253:3", "8:99"), (), ["vg-spans"])],
+)
+def test_a_group_whose_other_half_is_removed_already_does_not_stop_a_resume(
+    devices: tuple[str, ...], active: tuple[str, ...], against: list[str]
+) -> None:
+    snapshot, seen = kernel(groups=(VolumeGroup("vg", GROUP, devices, active),))(quiet(group=True))
+    scene = view(snapshot, seen, SCOPE.on(snapshot), resuming=True)
+    assert [each.code for each in blocks(examine(scene))] == against

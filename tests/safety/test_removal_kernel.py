@@ -15,9 +15,9 @@ from safety.plan import Options, Plan, make
 from safety.scope import Scope, disks
 from safety.steps import KINDS
 from safety.world_kernel import Answer, Door
+from tests.safety.removals import Mortal, begin, go, last, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.simworld import Crash
-from tests.safety.test_execute import Mortal, begin, go, last, quick_disk
 
 __all__ = ["quick_disk"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from safety.journal import JournalError, Mark, Outcome, read
 from safety.report import make_report
+from tests.safety.removals import begin, quick_disk
 from tests.safety.simkernel import SimKernel
-from tests.safety.test_execute import begin, quick_disk
 from tests.safety.test_removal_kernel import planned, remove, run
 from tui.reporting import save_report
 

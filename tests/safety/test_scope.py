@@ -19,9 +19,9 @@ from safety.plan import Plan
 from safety.scope import Reach, Scope, disks, path, session, target
 from safety.sequence import ORDER, Phase
 from safety.steps import KINDS
+from tests.safety.removals import last, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.simparts import TARGET
-from tests.safety.test_execute import last, quick_disk
 from tests.safety.test_removal_kernel import assert_back, assert_gone, deaths, planned, remove, run
 
 __all__ = ["quick_disk"]

@@ -29,7 +29,7 @@ def placed(phases: Iterable[Phase], disk: str = "a") -> list[Step]:
 def test_a_whole_removal_is_allowed_with_and_without_mounts() -> None:
     check_order(placed(WHOLE))
     check_order(placed(phase for phase in WHOLE if phase is not Phase.DISMOUNT))
-    check_order(placed(ORDER))
+    check_order(placed(phase for phase in ORDER if phase is not Phase.UNMOUNTED))
     assert list(SEQUENCE) == list(ORDER)
 
 
@@ -60,3 +60,17 @@ def test_every_phase_says_its_evidence_and_every_lasting_one_its_undo() -> None:
         assert rule.evidence
         assert rule.title
         assert rule.undo or rule.free
+
+
+UNMOUNTING = [Phase.IDENTIFY, Phase.LOCK, Phase.STOP, Phase.DISMOUNT, Phase.UNMOUNTED]
+
+
+def test_a_volume_alone_ends_with_the_proof_that_it_is_unmounted_and_goes_no_further() -> None:
+    check_order(placed(UNMOUNTING), end=Phase.UNMOUNTED)
+    for phases in (UNMOUNTING[:-1], [*UNMOUNTING, Phase.CLAIM], WHOLE, [Phase.IDENTIFY, Phase.LOCK, Phase.UNMOUNTED]):
+        with pytest.raises(SequenceError):
+            check_order(placed(phases), end=Phase.UNMOUNTED)
+    with pytest.raises(SequenceError, match="does not end"):
+        check_order(placed(UNMOUNTING))
+    with pytest.raises(SequenceError, match="leaves the disk"):
+        check_order(placed([*UNMOUNTING, *WHOLE[3:]]))

@@ -21,7 +21,7 @@ from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id, pr
 from safety.past import Past
 from safety.plan import Member, Options, Plan, Step, _digest
 from safety.runner import write_plan
-from safety.scope import Scope, disks
+from safety.scope import Reach, Scope, disks
 from safety.sequence import Phase
 from tests.tui import samples
 from tests.until import until
@@ -102,6 +102,18 @@ def plan(snapshot: Snapshot, disk: str = "engine:d:data", findings: tuple[Findin
     return dataclasses.replace(made, digest=_digest(made))
 
 
+def volume_plan(snapshot: Snapshot, scope: Scope, findings: tuple[Finding, ...] = ()) -> Plan:
+    """A plan that unmounts a volume of a snapshot, and no more."""
+    volume = next(item for item in snapshot.volumes if item.id == scope.subjects[0])
+    whole = plan(snapshot, volume.disks[0], findings)
+    end = dataclasses.replace(
+        whole.steps[2], id="unmounted", title="See that nothing is mounted", phase=Phase.UNMOUNTED
+    )
+    members = tuple(dataclasses.replace(member, whole=False) for member in whole.members)
+    made = dataclasses.replace(whole, scope=scope, steps=(*whole.steps[:3], end), members=members)
+    return dataclasses.replace(made, digest=_digest(made))
+
+
 BLOCK = Finding(
     Level.BLOCK,
     "open",
@@ -130,7 +142,10 @@ class FakeRemover:
     def plan(self, scope: Scope, *, abandon: bool = False, end_users: bool = False) -> Plan:
         if self.failure is not None:
             raise self.failure
-        made = plan(self.source.snapshot, scope.subjects[0], () if abandon or end_users else self.findings)
+        findings = () if abandon or end_users else self.findings
+        if scope.reach is Reach.VOLUME:
+            return volume_plan(self.source.snapshot, scope, findings)
+        made = plan(self.source.snapshot, scope.subjects[0], findings)
         made = dataclasses.replace(made, options=Options(abandon=abandon, end_users=end_users))
         return dataclasses.replace(made, digest=_digest(made))
 

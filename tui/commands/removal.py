@@ -1,4 +1,4 @@
-"""Commands of a removal: plan, remove, drain, resume, undo, report."""
+"""Commands of a removal: plan, remove, drain, unmount, resume, undo, report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from safety.work import Secrets
 from tui import config
 from tui.commands.common import emit, need_root, secret_from
 from tui.exits import Exit, say
-from tui.find import find_drained, find_scope
+from tui.find import find_drained, find_scope, find_volume
+from tui.removalwords import verb
 
 SUFFIX = ".jsonl"
 SCHEMA = 2
@@ -33,7 +34,12 @@ _SIGN = {Level.BLOCK: "NO", Level.WARN: "careful", Level.NOTE: "note"}
 
 def plan(arguments: argparse.Namespace) -> int:
     """`mooring plan NAME...`; exit code 3 when a guard says no."""
-    made = _make(lambda found: find_scope(found, arguments.names), _options(arguments))
+    if arguments.unmount:
+        if len(arguments.names) != 1:
+            raise BadInputError("--unmount takes one volume", fix="mooring plan --unmount MOUNTPOINT")
+        made = _make(lambda found: find_volume(found, arguments.names[0]), _options(arguments))
+    else:
+        made = _make(lambda found: find_scope(found, arguments.names), _options(arguments))
     return _show(made, as_object=arguments.json)
 
 
@@ -49,6 +55,14 @@ def drain(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         need_root("a removal")
     made = _make(lambda found: find_drained(found, arguments.name), _options(arguments))
+    return _show(made, as_object=arguments.json) if arguments.dry_run else _confirmed(made, arguments)
+
+
+def unmount(arguments: argparse.Namespace) -> int:
+    """`mooring unmount VOLUME [--dry-run] [--confirm NAME]`."""
+    if not arguments.dry_run:
+        need_root("unmounting")
+    made = _make(lambda found: find_volume(found, arguments.name), _options(arguments))
     return _show(made, as_object=arguments.json) if arguments.dry_run else _confirmed(made, arguments)
 
 
@@ -70,7 +84,7 @@ def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
         return Exit.REFUSED
     if arguments.confirm is None:
         if not sys.stdin.isatty():
-            raise BadInputError("a removal has to be confirmed", fix=f"--confirm {clean(shlex.quote(words))}")
+            raise BadInputError(f"{_article(made)} has to be confirmed", fix=f"--confirm {clean(shlex.quote(words))}")
         say(describe(made), "")
         say(f"Type {_asked(made)} ({words}) to go on; anything else stops here.")
         typed = input("> ").strip()
@@ -83,9 +97,15 @@ def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
     return _follow(runner.start(made), made, as_object=arguments.json)
 
 
+def _article(made: Plan) -> str:
+    return "an unmounting" if made.scope.reach is Reach.VOLUME else "a removal"
+
+
 def _asked(made: Plan) -> str:
     if made.lossy:
         return "these words"
+    if made.scope.reach is Reach.VOLUME:
+        return "the mount point"
     if made.scope.reach is not Reach.DISKS:
         return f"the {made.scope.reach}'s name"
     return "the disk's name" if len(made.members) == 1 else "the disks' names"
@@ -192,7 +212,8 @@ def describe(made: Plan) -> str:
     lines += [line for finding in made.findings for line in _finding_lines(finding)]
     if made.blocked:
         what = "This disk" if made.scope.reach is Reach.DISKS and len(made.members) == 1 else "This"
-        return "\n".join([*lines, "", f"{what} cannot be removed now. Nothing was changed."])
+        done = verb(made.scope.reach).done
+        return "\n".join([*lines, "", f"{what} cannot be {done} now. Nothing was changed."])
     lines += ["", f"Steps (about {made.expected_s:.0f} s):"]
     for number, step in enumerate(made.steps, 1):
         lines.append(f"{number:3}. {clean(step.title)}")
@@ -213,7 +234,7 @@ def _heading(made: Plan) -> str:
         (disk,) = (member.identity for member in made.members)
         return f"Removing {clean(disk.name)} ({clean(disk.device or 'no device')}, {clean(disk.wwid or 'no WWID')})"
     what = "" if made.scope.reach is Reach.DISKS else f"the {made.scope.reach} "
-    return f"Removing {what}{clean(made.name)}"
+    return f"{verb(made.scope.reach).doing.capitalize()} {what}{clean(made.name)}"
 
 
 def _reach_lines(made: Plan) -> list[str]:
@@ -221,7 +242,7 @@ def _reach_lines(made: Plan) -> list[str]:
     lines = []
     for member in made.members:
         disk = member.identity
-        fate = "leaves this host" if member.whole else "stays, over its other paths"
+        fate = "leaves this host" if member.whole else _stays(made)
         lines.append(f"  disk {clean(disk.name)} ({clean(disk.device or 'no device')}): {fate}")
     for each in made.touched:
         over = f" over {clean(each.link)}" if each.link else ""
@@ -229,6 +250,10 @@ def _reach_lines(made: Plan) -> list[str]:
         fate = "is logged out" if each.ends else why
         lines.append(f"  session {each.number} ({clean(each.target)} at {clean(each.portal)}{over}): {fate}")
     return lines
+
+
+def _stays(made: Plan) -> str:
+    return "stays attached" if made.scope.reach is Reach.VOLUME else "stays, over its other paths"
 
 
 def _finding_lines(finding: Finding) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.screen import Screen
 from textual.widgets import Input
 
-from initiator.model import Disk, Path, Session
+from initiator.model import Disk, Path, Session, Volume
 from safety import scope
 from tui import actions, orders, verdict
 from tui.actions import Context, kernel_sessions, scope_of, why_not
@@ -103,6 +103,12 @@ class Doing(Screen[None]):
             self.notify("Nothing of the kernel or the engine hangs on it: there is nothing to remove.")
         else:
             self.mooring.removals.begin(wanted)
+
+    def do_unmount(self) -> None:
+        """Begin to dismount the selected volume: a plan that ends where its disk would be claimed."""
+        item = self.selected.item if self.selected else None
+        if isinstance(item, Volume):
+            self.mooring.removals.begin(scope.volume(item))
 
     def do_unfinished(self) -> None:
         """The removals that wait."""

@@ -20,6 +20,7 @@ from safety.journal import Reader, Record, Unfinished, runner_alive
 from tui import background
 from tui.layout import paragraph
 from tui.progress import Progress
+from tui.removalwords import verb
 from tui.reporting import save_report
 from tui.screens.dialog import Dialog
 from tui.widgets.pane import Pane
@@ -107,8 +108,7 @@ class ProgressScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The story, and what can be done."""
-        with Vertical(id="box") as box:
-            box.border_title = Content(f"Removal of {say(self._name)}")
+        with Vertical(id="box"):
             yield Pane(self._glyphs, id="steps")
             with Horizontal(id="buttons"):
                 yield Button("Close", id="close")
@@ -146,6 +146,8 @@ class ProgressScreen(Dialog[None]):
 
     def _show(self) -> None:
         progress = self.progress
+        noun = verb(progress.reach).noun.capitalize()
+        self.query_one("#box", Vertical).border_title = Content(f"{noun} of {say(self._name)}")
         self.set_class(progress.over and progress.headline()[1] == "good", "-good")
         self.set_class(progress.over and progress.headline()[1] == "bad", "-bad")
         self.set_class(not progress.over, "-danger")

@@ -21,6 +21,7 @@ from tui import background
 from tui.explain import plan_topics
 from tui.layout import paragraph
 from tui.plantext import plan_lines
+from tui.removalwords import verb
 from tui.screens.dialog import Dialog
 from tui.widgets.pane import Pane
 from tui.words import Glyphs, Line, say, size
@@ -31,13 +32,15 @@ _WHAT = {
     Reach.SESSION: "session",
     Reach.TARGET: "target",
     Reach.LINK: "link",
+    Reach.VOLUME: "volume: where it is mounted",
 }
 
 
 def can_be_given_up(plan: Plan) -> bool:
     """Whether nothing forbids a removal but that no path works any more."""
     codes = {finding.code for finding in plan.findings if finding.level is Level.BLOCK}
-    return bool(codes) and codes <= EXPECTED and not plan.options.abandon
+    apart = plan.scope.reach is Reach.VOLUME  # a file system is given up with its disk
+    return bool(codes) and codes <= EXPECTED and not plan.options.abandon and not apart
 
 
 def only_users(plan: Plan) -> bool:
@@ -68,7 +71,7 @@ class PlanScreen(Dialog[Plan]):
     def compose(self) -> ComposeResult:
         """The plan, and what can be done with it."""
         with Vertical(id="box") as box:
-            box.border_title = Content(f"Remove {say(self._name)}")
+            box.border_title = Content(f"{verb(self.scope.reach).do.capitalize()} {say(self._name)}")
             yield Pane(self._glyphs, id="plan")
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel")
@@ -197,16 +200,17 @@ class ConfirmScreen(Dialog[bool]):
         self._glyphs = glyphs
         first = plan.members[0].identity.wwid if plan.members else None
         self.wanted = say(plan.words).strip() or say(first or "")
+        self._label = verb(plan.scope.reach).do.capitalize()
 
     def compose(self) -> ComposeResult:
         """What will happen, and the field."""
         with Vertical(id="box") as box:
-            box.border_title = Content(f"Remove {self.wanted}")
+            box.border_title = Content(f"{self._label} {self.wanted}")
             yield Pane(self._glyphs, id="about")
             yield TypedInput(id="name", compact=True, placeholder=f"the name of the {_WHAT[self._plan.scope.reach]}")
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel")
-                yield Button("Remove", id="remove", classes="-act", disabled=True)
+                yield Button(self._label, id="remove", classes="-act", disabled=True)
 
     def on_mount(self) -> None:
         """The field has the keys."""
@@ -226,6 +230,8 @@ class ConfirmScreen(Dialog[bool]):
             f"This does the {len(self._plan.steps)} steps that you have read. Each is proven before the next begins;"
             " when one is not, everything stops there. The data stays on the target."
         )
+        if self._plan.scope.reach is Reach.VOLUME:
+            about += " The disk stays attached: its cable is not safe to pull by this."
         if self._plan.lossy:
             about += " What was not written yet is LOST: no path can carry it."
         what = "these words" if self._plan.lossy else "its name"
