@@ -43,7 +43,7 @@ from tui.terminal import check_terminal, ends_with_terminal
 from tui.themes import DARK, LIGHT, THEMES
 from tui.touring import Touring
 from tui.tricks import Trick
-from tui.widgets.filter import FilterInput
+from tui.widgets.filter import took
 from tui.words import ASCII, UNICODE, say
 
 if TYPE_CHECKING:
@@ -198,9 +198,7 @@ class MooringApp(App[int]):
         typed = isinstance(event, events.Key | events.Paste) and not event.is_forwarded
         if typed and self.screen_stack and isinstance(self.screen, Dialog) and self.screen.deaf:
             return
-        # What is typed into the filter does not come here. This was sent to what had the keys before.
-        field = self.focused if isinstance(event, events.Key) and event.is_forwarded else None
-        if isinstance(event, events.Key) and isinstance(field, FilterInput) and field.take(event):
+        if took(self, event):
             return
         await super().on_event(event)
 

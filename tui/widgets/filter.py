@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
@@ -42,3 +43,14 @@ class FilterInput(Input):
         else:
             return False
         return True
+
+
+def took(app: App[int], event: events.Event) -> bool:
+    """Whether the filter line, which has the keys by now, took one that was sent to what had them before it.
+
+    What is typed into the line itself does not come through the app.
+    """
+    if not isinstance(event, events.Key) or not event.is_forwarded:
+        return False
+    field = app.focused
+    return isinstance(field, FilterInput) and field.take(event)
