@@ -119,10 +119,14 @@ class Harbour:
 
     def bring(self, name: str, *, called: str = "") -> None:
         """Have a disk of the target without CHAP attached, with its volume mounted if it has one."""
-        disk = self.disk(name)
-        if not any(found["wwid"] == disk["wwid"] and found["device"] for found in listing()["disks"]):
+        disk, wanted = self.disk(name), called or name
+        attached = [found for found in listing()["disks"] if found["device"]]
+        for found in attached:
+            if (found["wwid"] == disk["wwid"]) != (found["name"] == wanted):  # another test gave out its name
+                must("remove", found["name"], "--confirm", found["name"], "--watch", "0.2")
+        if not any(found["wwid"] == disk["wwid"] and found["name"] == wanted for found in attached):
             portals = [word for portal in self.portals for word in ("--portal", portal)]
-            must("attach", disk["target"], "--lun", str(disk["lun"]), *portals, "--as", called or name)
+            must("attach", disk["target"], "--lun", str(disk["lun"]), *portals, "--as", wanted)
         if disk["mountpoint"] and not called and disk["mountpoint"] not in mounts():
             subprocess.run(["mount", disk_named(name)["device"], disk["mountpoint"]], check=True)
 
