@@ -73,7 +73,7 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Type text, character by character as it is."""
-        self._tmux("send-keys", "-t", "a", "-l", text)
+        self._tmux("send-keys", "-t", "a", "-l", "--", text)
 
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-t", "a", "-x", str(width), "-y", str(height))
