@@ -19,9 +19,12 @@ FIRST_OFFER = "Pull the cable of 127.0.0.1"
 """What the palette offers first on a practice range: once it is gone, what was typed was looked for."""
 
 
-def flat(screen: str) -> str:
-    """The words of a dialog that is as wide as the screen, as if they stood on one line."""
-    return " ".join(screen.replace("│", " ").split())
+def inside(screen: str, title: str) -> str:
+    """The words of the dialog with this title, as if they stood on one line."""
+    lines = screen.splitlines()
+    top, left = next((row, line.index(f"╭─ {title} ─")) for row, line in enumerate(lines) if f"╭─ {title} ─" in line)
+    right = lines[top].index("╮", left)
+    return " ".join(" ".join(line[left + 1 : right] for line in lines[top + 1 :]).split())
 
 
 class Terminal:
