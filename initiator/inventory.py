@@ -177,15 +177,18 @@ class Inventory:
         on = self._stacks.disks_under
         shown = volumes.relevant(rows, behind, frozenset(on))
         with_device = [mount for mount in shown if mount.dev in behind or mount.fstype == "fuseblk"]
-        sizes, problems = self._sizes.read(with_device) if self._live else ({}, ())
         mounted = {dev for mount in shown for dev in behind.get(mount.dev, ())}
-        labels = volumes.read_labels(self._root, [node for node in nodes if node.dev in mounted] if mounted else ())
+        noted = volumes.read_labels(self._root, [node for node in nodes if node.dev in mounted] if mounted else ())
+        labels = {
+            mount.dev: next((noted[dev] for dev in behind.get(mount.dev, ()) if dev in noted), None) for mount in shown
+        }
+        nameless = [dev for dev, label in labels.items() if label is None or not label.label]
+        sizes, problems = self._sizes.read(with_device, nameless) if self._live else ({}, ())
         found = []
         for mount in shown:
             under = behind.get(mount.dev, ())
             disks = tuple(sorted({disk for dev in under for disk in on.get(dev, ())}))
-            label = next((labels[dev] for dev in under if dev in labels), None)
-            found.append(volumes.to_volume(mount, disks, sizes.get(mount.dev), label))
+            found.append(volumes.to_volume(mount, disks, sizes.get(mount.dev), labels[mount.dev]))
         return tuple(found), problems
 
     def _with_volumes(self, disks: tuple[Disk, ...], found: Iterable[Volume]) -> tuple[Disk, ...]:

@@ -43,6 +43,7 @@ from tui.terminal import check_terminal, ends_with_terminal
 from tui.themes import DARK, LIGHT, THEMES
 from tui.touring import Touring
 from tui.tricks import Trick
+from tui.widgets.filter import took
 from tui.words import ASCII, UNICODE, say
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ class MooringApp(App[int]):
         """Throw away keys and pastes that a dialog has not been shown long enough to be meant by."""
         typed = isinstance(event, events.Key | events.Paste) and not event.is_forwarded
         if typed and self.screen_stack and isinstance(self.screen, Dialog) and self.screen.deaf:
+            return
+        if took(self, event):
             return
         await super().on_event(event)
 

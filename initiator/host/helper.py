@@ -94,29 +94,49 @@ def swapon(path: str, flags: int = 0) -> None:
     _libc("swapon", os.fsencode(path), flags)
 
 
-def statvfs(mounts: list[tuple[str, int]]) -> Iterator[Any]:
+def statvfs(mounts: list[tuple[str, int]], labels: tuple[int, ...] = ()) -> Iterator[Any]:
     """Size and free space of mounts, each answered as soon as it is known, so that a hang shows which one hangs.
 
     Args:
         mounts: Mount point and mount id. A mount that lies hidden under another one is left out, because a path leads
             to the one on top.
+        labels: Ids of the mounts whose file system is to say its label, too.
 
     Yields:
-        `(mount id, fragment bytes, blocks, free, available)`, or `(mount id, 0, 0, 0, 0)` where there is no answer.
+        `(mount id, fragment bytes, blocks, free, available, label)`, or `(mount id, 0, 0, 0, 0, b"")` where there is
+        no answer.
     """
     for path, mount_id in mounts:
+        label = b""
         try:
             handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 found = os.fstatvfs(handle) if _mount_id(handle) == mount_id else None
+                if found is not None and mount_id in labels:
+                    label = _label(handle)
             finally:
                 os.close(handle)
         except OSError:
             found = None
         if found is None:
-            yield (mount_id, 0, 0, 0, 0)
+            yield (mount_id, 0, 0, 0, 0, b"")
         else:
-            yield (mount_id, found.f_frsize or found.f_bsize, found.f_blocks, found.f_bfree, found.f_bavail)
+            size = found.f_frsize or found.f_bsize
+            yield (mount_id, size, found.f_blocks, found.f_bfree, found.f_bavail, label)
+
+
+def _label(handle: int) -> bytes:
+    """The label that a mounted file system has in memory (FS_IOC_GETFSLABEL); empty where it does not tell."""
+    import fcntl
+
+    try:
+        folder = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return fcntl.ioctl(folder, 0x81009431, bytes(256)).partition(b"\0")[0]
+        finally:
+            os.close(folder)
+    except OSError:
+        return b""
 
 
 def namespace_mounts(path: str) -> bytes:

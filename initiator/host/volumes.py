@@ -22,6 +22,8 @@ class Size(NamedTuple):
     size: int
     used: int
     free: int
+    label: str | None = None
+    """Its own word for its label, where it was asked for it and has one."""
 
 
 class Label(NamedTuple):
@@ -31,6 +33,8 @@ class Label(NamedTuple):
     uuid: str | None
 
 
+_TELLING = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"))
+"""File systems that know their label while they are mounted, and can be asked."""
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 
@@ -95,8 +99,15 @@ class Sizes:
         """Starts the child early, so that it is ready when `read` needs it."""
         self._helper.start()
 
-    def read(self, mounts: Iterable[Mount]) -> tuple[dict[str, Size], tuple[Problem, ...]]:
+    def read(
+        self, mounts: Iterable[Mount], nameless: Iterable[str] = ()
+    ) -> tuple[dict[str, Size], tuple[Problem, ...]]:
         """The sizes of the file systems behind mounts of the own namespace.
+
+        Args:
+            mounts: Who is asked.
+            nameless: Device numbers of mountinfo of those that are to say their label, too, because udev does not:
+                where there is no udev, nobody else knows it without reading the device.
 
         Returns:
             By device number of mountinfo, and a Problem for each mount that does not answer. A file system that cannot
@@ -104,6 +115,7 @@ class Sizes:
         """
         waiting: dict[int, Mount] = {}
         silent: dict[str, Mount] = {}
+        labels = frozenset(nameless)
         for mount in mounts:
             if mount.namespace is None:
                 if self._suspected(mount.dev):
@@ -113,22 +125,26 @@ class Sizes:
         found: dict[str, Size] = {}
         until = self._clock() + self._deadline
         while waiting and (left := until - self._clock()) > 0:
-            if hung := self._round(waiting, found, left):
+            if hung := self._round(waiting, found, left, labels):
                 silent[hung.dev] = hung
         silent |= {mount.dev: mount for mount in waiting.values() if mount.dev not in found}
         reason = "the file system does not answer"
         return found, tuple(Problem("sizes", mount.mountpoint, reason) for mount in silent.values())
 
-    def _round(self, waiting: dict[int, Mount], found: dict[str, Size], seconds: float) -> Mount | None:
+    def _round(
+        self, waiting: dict[int, Mount], found: dict[str, Size], seconds: float, nameless: frozenset[str]
+    ) -> Mount | None:
         """Asks `waiting` in order and takes out who answers, and all mounts of the one that hangs, which it gives."""
-        questions = [(mount.mountpoint, mount.mount_id) for mount in waiting.values()]
+        asked = [(mount.mountpoint, mount.mount_id) for mount in waiting.values()]
+        labels = tuple(one.mount_id for one in waiting.values() if one.dev in nameless and one.fstype in _TELLING)
         try:
-            for mount_id, fragment, blocks, free, available in self._helper.stream(
-                "statvfs", {"mounts": questions}, max(seconds / 2, 0.05)
+            for mount_id, fragment, blocks, free, available, label in self._helper.stream(
+                "statvfs", {"mounts": asked, "labels": labels}, max(seconds / 2, 0.05)
             ):
                 mount = waiting.pop(mount_id)
                 if fragment:
-                    found[mount.dev] = Size(blocks * fragment, (blocks - free) * fragment, available * fragment)
+                    taken, left = (blocks - free) * fragment, available * fragment
+                    found[mount.dev] = Size(blocks * fragment, taken, left, label.decode(errors="replace") or None)
         except Stuck as stuck:
             hung = next(iter(waiting.values()))
             self._suspects[hung.dev] = (stuck.pid, self._clock() + self._retry_after)
@@ -173,9 +189,10 @@ def relevant(mounts: Iterable[Mount], behind: Mapping[str, tuple[str, ...]], our
 
 def to_volume(mount: Mount, disks: tuple[str, ...], size: Size | None, label: Label | None) -> Volume:
     """One mount as the model knows it."""
+    name = (label.label if label else None) or (size.label if size else None)
     return Volume(
         id=volume_id(mount),
-        name=(label.label if label else None) or mount.mountpoint,
+        name=name or mount.mountpoint,
         state=VolumeState.READ_ONLY if mount.read_only else VolumeState.MOUNTED,
         mountpoint=mount.mountpoint,
         fstype=mount.fstype,
@@ -192,7 +209,7 @@ def to_volume(mount: Mount, disks: tuple[str, ...], size: Size | None, label: La
         size_bytes=size.size if size else None,
         used_bytes=size.used if size else None,
         free_bytes=size.free if size else None,
-        label=label.label if label else None,
+        label=name,
         uuid=label.uuid if label else None,
     )
 

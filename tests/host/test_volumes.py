@@ -12,6 +12,7 @@ from initiator.host import mounts
 from initiator.host.blockreader import read_block
 from initiator.host.mounts import Mount, parse_mountinfo
 from initiator.host.volumes import Label, Size, Sizes, read_labels, relevant, to_volume
+from initiator.inventory import Inventory
 from initiator.model import VolumeState
 from tests.host.conftest import RealDisk, need_root, sh
 from tests.host.hanging import HangingMount
@@ -66,6 +67,8 @@ def test_a_volume_has_its_label_or_its_mount_point_for_a_name() -> None:
     (elsewhere,) = parse_mountinfo("30 20 7:3 / /data ro - ext4 /dev/loop3 rw\n", "4026532000", 12)
     other = to_volume(elsewhere, (), None, None)
     assert (other.id, other.state) == ("volume:4026532000:30", VolumeState.READ_ONLY)
+    told = to_volume(data, (), Size(100, 60, 30, "quay"), Label(None, "u"))
+    assert (told.name, told.label, told.uuid) == ("quay", "quay", "u")
 
 
 def own(mountpoint: Path) -> list[Mount]:
@@ -89,6 +92,26 @@ def test_other_namespaces_and_nothing_to_ask_need_no_child() -> None:
     assert sizes.read([elsewhere]) == ({}, ())
     assert sizes.read([]) == ({}, ())
     sizes.close()
+
+
+@pytest.mark.root
+def test_a_mounted_file_system_says_its_label_when_it_is_asked(disk: RealDisk) -> None:
+    disk.mount()
+    sizes = Sizes(deadline=10.0)
+    (ours,) = own(disk.mountpoint)
+    asked, _ = sizes.read([ours], [ours.dev])
+    other, _ = sizes.read([ours], ["0:0"])
+    sizes.close()
+    assert (asked[ours.dev].label, other[ours.dev].label) == ("moor-test", None)
+    assert asked[ours.dev].size == other[ours.dev].size
+
+
+@pytest.mark.root
+def test_a_label_is_known_where_no_udev_notes_it(disk: RealDisk) -> None:
+    disk.mount()
+    with Inventory() as inventory:
+        (volume,) = (each for each in inventory.read().volumes if each.mountpoint == str(disk.mountpoint))
+    assert (volume.label, volume.name) == ("moor-test", "moor-test")
 
 
 @pytest.mark.root

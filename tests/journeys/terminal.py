@@ -10,7 +10,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+import psutil
+
+from tui.screens.dialog import DEAF_S
+
 _numbers = itertools.count()
+FIRST_OFFER = "Pull the cable of 127.0.0.1"
+"""What the palette offers first on a practice range: once it is gone, what was typed was looked for."""
+
+
+def inside(screen: str, title: str) -> str:
+    """The words of the dialog with this title, as if they stood on one line."""
+    lines = screen.splitlines()
+    top, left = next((row, line.index(f"╭─ {title} ─")) for row, line in enumerate(lines) if f"╭─ {title} ─" in line)
+    right = lines[top].index("╮", left)
+    return " ".join(" ".join(line[left + 1 : right] for line in lines[top + 1 :]).split())
 
 
 class Terminal:
@@ -62,7 +76,7 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Type text, character by character as it is."""
-        self._tmux("send-keys", "-t", "a", "-l", text)
+        self._tmux("send-keys", "-t", "a", "-l", "--", text)
 
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-t", "a", "-x", str(width), "-y", str(height))
@@ -84,6 +98,51 @@ class Terminal:
                 return screen
             assert time.monotonic() < end, f"{wanted!r} did not appear in {seconds} s; the screen:\n{screen}"
             time.sleep(0.05)
+
+    def hear(self) -> None:
+        """Let the moment pass for which a dialog that has just come up, or has changed, hears no key."""
+        shown = time.monotonic()
+        while time.monotonic() < shown + DEAF_S:
+            time.sleep(0.02)
+
+    def leave(self, words: str) -> None:
+        """Close the dialog with these words, if it is there."""
+        if words in self.text():
+            self.hear()
+            self.type("Escape")
+            self.wait(lambda screen: words not in screen)
+
+    def confirm(self, name: str) -> None:
+        """From a plan that is on the screen to the running removal."""
+        self.wait("Go on")
+        self.hear()
+        self.type("Tab", "Enter")
+        self.wait("type its name")
+        self.hear()
+        self.write(name)
+        self.type("Enter")
+
+    def find(self, words: str) -> None:
+        """Filter the list of the view, whatever filter was there."""
+        self.type("/", "C-u")
+        self.write(words)
+        self.type("Enter")
+
+    def order(self, words: str) -> None:
+        """Have the command palette do the one thing that is called so, on a practice range."""
+        self.type("C-p")
+        self.wait(FIRST_OFFER)
+        self.write(words.lower())
+        self.wait(lambda screen: words in screen and FIRST_OFFER not in screen)
+        self.type("Enter")
+
+    def children(self) -> list[psutil.Process]:
+        """What runs below the shell of the pane."""
+        return psutil.Process(self.pid()).children(recursive=True)
+
+    def program(self) -> psutil.Process:
+        """The dashboard."""
+        return next(child for child in self.children() if "mooring" in " ".join(child.cmdline()))
 
     def kill(self) -> None:
         """End the terminal as closing its window would."""

@@ -12,11 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.journeys.host import MOORING, disk_named, mooring, mounts, must, practice, until
+from tests.journeys.host import MOORING, Harbour, disk_named, mooring, mounts, must, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
@@ -30,10 +29,10 @@ STEPS = (
 class Disk:
     """The practice disk `data`, with contents that are known."""
 
-    def __init__(self, info: dict[str, Any]) -> None:
-        found = next(disk for disk in info["disks"] if disk["name"] == "data")
-        self.target, self.portals = found["target"], info["portals"]
-        self.point = Path(found["mountpoint"])
+    def __init__(self, shore: Harbour) -> None:
+        shore.bring("data")
+        self._shore = shore
+        self.point = Path(shore.disk("data")["mountpoint"])
         data = os.urandom(4 << 20)
         (self.point / "payload").write_bytes(data)
         self.digest = hashlib.sha256(data).digest()
@@ -46,9 +45,7 @@ class Disk:
 
     def bring_back(self) -> None:
         """Attach and mount again by hand after a completed removal."""
-        portals = [word for portal in self.portals for word in ("--portal", portal)]
-        must("attach", self.target, "--lun", "0", *portals, "--as", "data")
-        subprocess.run(["mount", disk_named("data")["device"], str(self.point)], check=True)
+        self._shore.bring("data")
 
 
 @contextlib.contextmanager
@@ -74,43 +71,41 @@ def killed_at(step: str, state: Path) -> Iterator[None]:
     yield
 
 
-def test_the_plan_has_the_steps_that_are_tried() -> None:
-    with practice():
-        assert [step["id"] for step in must("plan", "data", "--json").json()["steps"]] == list(STEPS)
+def test_the_plan_has_the_steps_that_are_tried(shore: Harbour) -> None:
+    shore.bring("data")
+    assert [step["id"] for step in must("plan", "data", "--json").json()["steps"]] == list(STEPS)
 
 
-def test_undo_after_a_kill_at_every_step(own_folders: Path) -> None:
-    with practice() as info:
-        disk = Disk(info)
-        for step in STEPS:
-            with killed_at(step, own_folders / "state"):
-                pass
-            ran = mooring("undo", "data")
-            if ran.code == 2:  # so early that nothing was begun, or so late that it was done
-                if disk_is_there():
-                    disk.check()
-                    continue
-                disk.bring_back()
-            else:
-                assert ran.code == 0, f"{step}: {ran.err}"
-            disk.check()
-
-
-def test_resume_after_a_kill_at_every_step(own_folders: Path) -> None:
-    with practice() as info:
-        disk = Disk(info)
-        for step in STEPS:
-            with killed_at(step, own_folders / "state"):
-                pass
-            ran = mooring("resume", "data")
-            if ran.code == 2 and disk_is_there():
-                must("remove", "data", "--confirm", "data", *WATCH)
-            else:
-                assert ran.code in (0, 2), f"{step}: {ran.err}"
-            assert str(disk.point) not in mounts()
-            assert not disk_is_there()
+def test_undo_after_a_kill_at_every_step(shore: Harbour) -> None:
+    disk = Disk(shore)
+    for step in STEPS:
+        with killed_at(step, shore.folder / "state"):
+            pass
+        ran = mooring("undo", "data")
+        if ran.code == 2:  # so early that nothing was begun, or so late that it was done
+            if disk_is_there():
+                disk.check()
+                continue
             disk.bring_back()
-            disk.check()
+        else:
+            assert ran.code == 0, f"{step}: {ran.err}"
+        disk.check()
+
+
+def test_resume_after_a_kill_at_every_step(shore: Harbour) -> None:
+    disk = Disk(shore)
+    for step in STEPS:
+        with killed_at(step, shore.folder / "state"):
+            pass
+        ran = mooring("resume", "data")
+        if ran.code == 2 and disk_is_there():
+            must("remove", "data", "--confirm", "data", *WATCH)
+        else:
+            assert ran.code in (0, 2), f"{step}: {ran.err}"
+        assert str(disk.point) not in mounts()
+        assert not disk_is_there()
+        disk.bring_back()
+        disk.check()
 
 
 def disk_is_there() -> bool:
@@ -118,29 +113,26 @@ def disk_is_there() -> bool:
     return bool(found) and found[0]["device"] is not None
 
 
-def test_the_engine_killed_under_a_mounted_disk() -> None:
+def test_the_engine_killed_under_a_mounted_disk(shore: Harbour) -> None:
     """Supervisor first: the workers bring it back. Then a worker: the supervisor does, and a write in between waits."""
-    with practice() as info:
-        disk = Disk(info)
-        supervisor = must("engine", "status", "--json").json()["pid"]
-        os.kill(supervisor, signal.SIGKILL)
-        until(
-            lambda: mooring("engine", "status", "--json").json().get("pid", supervisor) != supervisor, what="a new one"
-        )
-        until(lambda: disk_named("data")["state"] == "attached", what="the disk's report")
-        disk.check()
-        workers = must("engine", "status", "--json").json()["workers"]
-        worker = next(one["pid"] for one in workers if one["attached"] and "harbour" in one["target"])
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(disk.point / "written")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"going\n"
-        os.kill(worker, signal.SIGKILL)
-        out, err = writer.communicate(timeout=60)
-        assert writer.returncode == 0, err.decode()
-        assert hashlib.sha256((disk.point / "written").read_bytes()).hexdigest() == out.decode().strip()
-        disk.check()
+    disk = Disk(shore)
+    supervisor = must("engine", "status", "--json").json()["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: mooring("engine", "status", "--json").json().get("pid", supervisor) != supervisor, what="a new one")
+    until(lambda: disk_named("data")["state"] == "attached", what="the disk's report")
+    disk.check()
+    workers = must("engine", "status", "--json").json()["workers"]
+    worker = next(one["pid"] for one in workers if one["attached"] and "harbour" in one["target"])
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(disk.point / "written")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"going\n"
+    os.kill(worker, signal.SIGKILL)
+    out, err = writer.communicate(timeout=60)
+    assert writer.returncode == 0, err.decode()
+    assert hashlib.sha256((disk.point / "written").read_bytes()).hexdigest() == out.decode().strip()
+    disk.check()
 
 
 WRITER = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.host import attached_loops, disk_named, listing, mounts, must, practice, until
+from tests.journeys.host import Harbour, attached_loops, disk_named, listing, mounts, must, practice, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -42,56 +42,54 @@ def test_the_range_is_what_it_promises_and_leaves_nothing(own_folders: Path) -> 
     assert not Path(info["folder"]).exists()
 
 
-def test_a_pulled_cable_is_seen_within_a_second_and_a_copy_goes_on() -> None:
-    with practice() as info:
-        point = Path(next(disk["mountpoint"] for disk in info["disks"] if disk["name"] == "data"))
-        portal = info["portals"][1]
-        failures: list[OSError] = []
-        stop = threading.Event()
-        written: list[bytes] = []
+def test_a_pulled_cable_is_seen_within_a_second_and_a_copy_goes_on(shore: Harbour) -> None:
+    point = Path(shore.disk("data")["mountpoint"])
+    portal = shore.portals[1]
+    failures: list[OSError] = []
+    stop = threading.Event()
+    written: list[bytes] = []
 
-        def copy() -> None:
-            number = 0
-            while not stop.is_set():
-                data = os.urandom(256 * 1024)
-                try:
-                    with open(point / f"copy-{number % 64}", "wb") as file:
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
-                except OSError as error:
-                    failures.append(error)
-                    return
-                written.append(hashlib.sha256(data).digest())
-                number += 1
+    def copy() -> None:
+        number = 0
+        while not stop.is_set():
+            data = os.urandom(256 * 1024)
+            try:
+                with open(point / f"copy-{number % 64}", "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                failures.append(error)
+                return
+            written.append(hashlib.sha256(data).digest())
+            number += 1
 
-        def failed_paths() -> int:
-            return sum(path["state"] == "failed" for path in listing()["paths"] if path["name"].find(host) >= 0)
+    def failed_paths() -> int:
+        return sum(path["state"] == "failed" for path in listing()["paths"] if path["name"].find(host) >= 0)
 
-        host = portal.rpartition(":")[0]
-        worker = threading.Thread(target=copy)
-        worker.start()
-        try:
-            until(lambda: len(written) > 3, what="the copy")
-            must("practice", "fault", "cut", portal)
-            pulled = time.monotonic()
-            until(lambda: failed_paths() == 3, what="the failed paths")
-            took = time.monotonic() - pulled
-            seen = len(written)
-            until(lambda: len(written) > seen + 3, seconds=40, what="the copy going on")
-            must("practice", "fault", "plug", portal)
-            until(lambda: failed_paths() == 0, seconds=40, what="the recovery")
-        finally:
-            stop.set()
-            worker.join(60)
-        assert failures == []
-        # One `mooring list` is the last 150 ms of it.
-        assert took < 2.0, f"seen after {took:.2f} s"
-        assert disk_named("data")["state"] == "attached"
+    host = portal.rpartition(":")[0]
+    worker = threading.Thread(target=copy)
+    worker.start()
+    try:
+        until(lambda: len(written) > 3, what="the copy")
+        must("practice", "fault", "cut", portal)
+        pulled = time.monotonic()
+        until(lambda: failed_paths() == 3, what="the failed paths")
+        took = time.monotonic() - pulled
+        seen = len(written)
+        until(lambda: len(written) > seen + 3, seconds=40, what="the copy going on")
+        must("practice", "fault", "plug", portal)
+        until(lambda: failed_paths() == 0, seconds=40, what="the recovery")
+    finally:
+        stop.set()
+        worker.join(60)
+    assert failures == []
+    # One `mooring list` is the last 150 ms of it.
+    assert took < 2.0, f"seen after {took:.2f} s"
+    assert disk_named("data")["state"] == "attached"
 
 
-def test_a_second_range_is_refused_and_the_first_lives_on() -> None:
-    with practice():
-        refused = must("practice", "--headless", code=3)
-        assert "already" in refused.err
-        assert disk_named("data")["state"] == "attached"
+def test_a_second_range_is_refused_and_the_first_lives_on(shore: Harbour) -> None:
+    refused = must("practice", "--headless", code=3)
+    assert "already" in refused.err
+    assert disk_named("data")["state"] == "attached"

@@ -5,22 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.journeys.host import disk_named, must, practice
+from tests.journeys.host import Harbour, disk_named, must
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
-def point() -> Iterator[Path]:
+def point(shore: Harbour) -> Path:
     """The mount point of the practice disk `data`."""
-    with practice() as info:
-        yield Path(next(disk["mountpoint"] for disk in info["disks"] if disk["name"] == "data"))
+    shore.bring("data")
+    return Path(shore.disk("data")["mountpoint"])
 
 
 def refused(code: str) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
-import psutil
 import pytest
 
-from tests.journeys.host import MOORING, listing, practice, until
+from tests.journeys.host import MOORING, Harbour, listing, until
 from tests.journeys.terminal import Terminal
-from tests.journeys.test_keyboard import confirm
 from tui.views.catalogue import VIEWS
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
@@ -25,17 +22,15 @@ def test_the_first_start_on_a_host_without_iscsi() -> None:
         terminal.wait("No removal has been made on this host")
         terminal.type("D")
         terminal.wait("Asks an array which targets it offers")
-        until(lambda: without_dialog(terminal, "Asks an array"), what="the end of the dialog")
+        terminal.leave("Asks an array")
         until(lambda: at_home(terminal), what="the first page again")
         terminal.type("q")
         terminal.wait("exit code 0")
 
 
-def test_every_view_without_colour_and_without_utf_8() -> None:
-    with (
-        practice(),
-        Terminal([*MOORING, "--ascii"], width=80, height=24, env={"NO_COLOR": "1", "LC_ALL": "C"}) as terminal,
-    ):
+def test_every_view_without_colour_and_without_utf_8(shore: Harbour) -> None:
+    env = {"NO_COLOR": "1", "LC_ALL": "C"}
+    with Terminal([*MOORING, "--ascii"], width=80, height=24, env=env) as terminal:
         terminal.wait("logs")
         for view in VIEWS:
             terminal.type(view.key)
@@ -59,33 +54,21 @@ def at_home(terminal: Terminal) -> bool:
     return False
 
 
-def without_dialog(terminal: Terminal, words: str) -> bool:
-    """Whether there is no dialog with these words; if there is, close it: at first it is deaf."""
-    if words not in terminal.text():
-        return True
-    terminal.type("Escape")
-    return False
-
-
-def test_a_hang_up_in_the_middle_of_a_removal_and_coming_back_to_it() -> None:
-    with practice():
-        with Terminal(MOORING) as terminal:
-            terminal.wait("vault")
-            terminal.type("/")
-            terminal.write("vault")
-            terminal.type("Enter", "r")
-            confirm(terminal, "vault")
-            terminal.wait("Claim")
-            shell = psutil.Process(terminal.pid())
-            program = next(child for child in shell.children(recursive=True) if "mooring" in " ".join(child.cmdline()))
-            os.kill(program.pid, signal.SIGHUP)
-            terminal.wait("exit code")
-        with Terminal(MOORING) as terminal:
-            terminal.wait("logs")
-            until(lambda: [d for d in listing()["disks"] if d["name"] == "vault"] == [], seconds=60, what="the removal")
-            until(lambda: without_dialog(terminal, "Unfinished removals"), what="the end of the dialog")
-            terminal.type("1", "0")
-            terminal.wait("removed", seconds=60)
-            terminal.wait("vault is safe to pull")
-            terminal.type("q")
-            terminal.wait("exit code 0")
+def test_a_hang_up_in_the_middle_of_a_removal_and_coming_back_to_it(shore: Harbour) -> None:
+    with Terminal(MOORING) as terminal:
+        terminal.wait("vault")
+        terminal.find("vault")
+        terminal.type("r")
+        terminal.confirm("vault")
+        terminal.wait("Claim")
+        terminal.program().send_signal(signal.SIGHUP)
+        terminal.wait("exit code")
+    with Terminal(MOORING) as terminal:
+        terminal.wait("logs")
+        until(lambda: [d for d in listing()["disks"] if d["name"] == "vault"] == [], seconds=60, what="the removal")
+        terminal.leave("Unfinished removals")
+        terminal.type("1", "0")
+        terminal.wait("removed", seconds=60)
+        terminal.wait("vault is safe to pull")
+        terminal.type("q")
+        terminal.wait("exit code 0")

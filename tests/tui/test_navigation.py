@@ -7,12 +7,14 @@ import pathlib
 from typing import NoReturn
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from tests.tui import samples
 from tests.tui.fakes import Bench, assemble, dashboard, ready
 from tests.until import until
 from tui.memory import Memory
+from tui.themes import DARK
 from tui.views.catalogue import VIEWS
 from tui.views.storage import DISKS
 
@@ -34,6 +36,24 @@ async def test_digits_show_the_views_and_each_is_found_as_it_was_left(tmp_path: 
         assert cursor(bench) == "engine:p:data-127.0.0.1"
         await bench.pilot.press("4")
         assert cursor(bench) == "engine:d:logs"
+
+
+async def test_a_view_a_filter_and_what_is_typed_into_it_may_come_in_one_packet(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, view="overview") as bench:
+        for key, character in (
+            ("4", "4"),
+            ("slash", "/"),
+            *zip("vault", "vault", strict=True),
+            ("enter", "\r"),
+            ("d", "d"),
+        ):
+            bench.app.post_message(events.Key(key, character))
+        await until(lambda: bench.app.store.place.text == "vault")
+        assert view(bench) == "disks"
+        await until(lambda: bench.app.focused is bench.app.main.table)
+        assert cursor(bench) == "engine:d:vault"
+        await until(lambda: not bench.app.main.has_class("-detail"))
+        assert bench.app.theme == DARK.name
 
 
 async def test_names_lead_on_and_backspace_comes_back(tmp_path: pathlib.Path) -> None:

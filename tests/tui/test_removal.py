@@ -142,6 +142,23 @@ async def test_a_blocked_plan_shows_why_and_offers_no_way_on(tmp_path: pathlib.P
         assert bench.remover.started == []
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (150, 75)])
+async def test_an_alert_leaves_the_buttons_of_a_dialog_to_be_seen(
+    tmp_path: pathlib.Path, size: tuple[int, int]
+) -> None:
+    async with dashboard(tmp_path, size=size) as bench:
+        await open_plan(bench)
+        bench.app.notify("Disk logs is at risk: a path of it has come back and settles", title="Alert")
+        await until(lambda: "Disk logs is at risk" in bench.text())
+        for button in ("Cancel", "Go on"):
+            assert button in bench.text()
+        await bench.pilot.press("right", "enter")
+        await until(lambda: isinstance(bench.app.screen, ConfirmScreen))
+        await until(lambda: "Disk logs is at risk" in bench.text())
+        for button in ("Cancel", "  Remove  "):
+            assert button in bench.text()
+
+
 async def test_a_blocked_plan_can_be_looked_at_again(tmp_path: pathlib.Path) -> None:
     async with dashboard(tmp_path) as bench:
         bench.remover.findings = (fakes.BLOCK,)

@@ -223,7 +223,7 @@ class Doing(Screen[None]):
             return
         self.table.update(self.store.rows)
         self.table.cursor = found
-        self.table.focus()
+        self.set_focus(self.table)
 
     def do_sort(self) -> None:
         """Sort by the next column."""
@@ -351,4 +351,4 @@ class Doing(Screen[None]):
             return
         if not self.has_class("-detail"):
             self.do_detail()
-        self.query_one("#detail", Pane).focus()
+        self.set_focus(self.query_one("#detail", Pane))

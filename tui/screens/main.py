@@ -84,7 +84,7 @@ class MainScreen(Travelling):
 
     def on_mount(self) -> None:
         """Keys go to the list; the age of the data is told twice a second."""
-        self.table.focus()
+        self.set_focus(self.table)
         self.set_interval(0.5, self.tell_age)
         self.dress()
         self.show_data()
@@ -106,9 +106,9 @@ class MainScreen(Travelling):
             self.set_class(empty, "-empty")
             self.call_after_refresh(self._fill)
             if empty:
-                self.query_one("#welcome", Pane).focus()
+                self.set_focus(self.query_one("#welcome", Pane))
             elif self.focused is None or self.focused.id == "welcome":
-                self.table.focus()
+                self.set_focus(self.table)
         self._fill()
 
     def _fill(self) -> None:
@@ -265,9 +265,9 @@ class MainScreen(Travelling):
         if not below:
             self.query_one("#detail", Pane).styles.height = None
         if not wanted and self.in_detail:
-            self.table.focus()
+            self.set_focus(self.table)
         if wanted and not below and (narrow or self.has_class("-wired")):
-            self.query_one("#detail", Pane).focus()
+            self.set_focus(self.query_one("#detail", Pane))
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -361,7 +361,7 @@ class MainScreen(Travelling):
         elif self.has_class("-narrow") and self.has_class("-detail") and not self.has_class("-below"):
             self.action_do("detail")
         elif self.focused is not self.table:
-            self.table.focus()
+            self.set_focus(self.table)
         else:
             self.do_back()
 

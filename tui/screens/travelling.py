@@ -86,10 +86,8 @@ class Travelling(Doing):
             field.value = place.text
         self.query_one("#filterbar").set_class(bool(place.text), "-open")
         self.dress()
-        if in_detail and self.has_class("-detail"):
-            self.query_one("#detail", Pane).focus()
-        else:
-            table.focus()
+        # At once, never by `focus()`, which comes later: it would take the keys from what the next key opens.
+        self.set_focus(self.query_one("#detail", Pane) if in_detail and self.has_class("-detail") else table)
         self.show_data()
         self.entered()
 
