@@ -22,7 +22,7 @@ from tests.lab.recipe import CHECKOUT
 _CLOCK = "clocksource=acpi_pm"
 """Under emulation the default, HPET, was seen to stand still for a minute while the guest went on working."""
 _QUICK = "mitigations=off cryptomgr.notests"
-"""The self-tests of the kernel's ciphers keep udev busy for two minutes under emulation, and who waits for udev waits."""
+"""The self-tests of ciphers keep udev busy for two minutes under emulation, and whoever waits for it."""
 BOOT_SECONDS = 1200.0
 """Under emulation on a busy machine; usually it takes 30 to 60."""
 SECONDS = 300.0
