@@ -116,7 +116,7 @@ def test_a_disk_is_found_by_its_label_among_two_thousand_and_removed(shore: Harb
         terminal.confirm("logs")
         terminal.wait("logs is safe to pull", seconds=60)
         terminal.leave("safe to pull")
-        terminal.wait("nothing fits")
+        terminal.wait("nothing fits", seconds=60)  # an alert about what goes may lie over it for a while
         terminal.type("q")
         terminal.wait("exit code 0")
     assert str(point) not in mounts()
