@@ -38,7 +38,8 @@ def _disks(read: Plan, now: Plan) -> Iterator[str]:
         elif member.whole != found[disk].whole:
             yield f"{member.identity.name} {'stays' if member.whole else 'goes'} now."
         elif member.attach != found[disk].attach:
-            keys = (key for key in found[disk].attach if member.attach.get(key) != found[disk].attach[key])
+            every = dict.fromkeys((*member.attach, *found[disk].attach))
+            keys = (key for key in every if member.attach.get(key) != found[disk].attach.get(key))
             yield f"What brings {member.identity.name} back differs: {', '.join(keys)}."
     yield from (f"{found[disk].identity.name} is among the disks now." for disk in found if disk not in was)
 

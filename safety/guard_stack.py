@@ -22,11 +22,11 @@ def groups(scene: Scene) -> Iterator[Finding]:
         return
     devs = own_devices(scene, facts)
     for group in facts.groups:
-        outside = [dev or "a missing one" for dev in group.devices if dev not in devs]
-        begun = scene.resuming and not group.active and not any(dev for dev in group.devices if dev not in devs)
+        outside = [dev for dev in group.devices if dev not in devs]
+        begun = scene.resuming and not group.active and not any(outside)
         if outside and not begun:
             text = f"The volume group {group.name} also has physical volumes on other disks."
-            seen = f"physical volumes on {', '.join(outside)}"
+            seen = f"physical volumes on {', '.join(dev or 'a missing one' for dev in outside)}"
             fix = _together(scene, outside) or "move its data off this disk: pvmove, vgreduce"
             yield Finding(Level.BLOCK, "vg-spans", group.name, text, seen, fix)
         else:
