@@ -1,8 +1,8 @@
-"""The child that takes the risk: one process, started for operations that can hang in the kernel.
+"""The child that takes the risk: one process, forked for operations that can hang in the kernel.
 
-Whoever needs such an operation calls `initiator.host.run.run_helper` or keeps an `initiator.host.run.Helper`; nothing
-else uses this file. It is imported alone by `python -I -S` and takes only the standard library, and that where it is
-needed, because its start-up time is part of every call.
+Whoever needs such an operation calls `initiator.host.run.run_helper` or keeps an `initiator.host.run.Helper`. The
+parent of all helpers, `nursery`, imports this file alone in `python -I -S`. It takes only the standard library, and
+that where it is needed: its start-up time is part of the first call.
 
 What goes over its standard input and output (one Unix socket) is marshal: both ends are the same interpreter and the
 same user, and marshal costs no import. A request is `(operation, arguments)`; answers are frames of four bytes length
@@ -18,8 +18,11 @@ import sys
 
 TYPE_CHECKING = False  # typing costs 6 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, NoReturn
+
+NURSERY = "mooring-nursery"
+"""What the parent of helpers is called; the kernel keeps 15 characters."""
 
 
 class Done:
@@ -252,8 +255,78 @@ def _send(kind: str, value: Any, fds: tuple[int, ...] = ()) -> None:
         sent += os.write(1, frame[sent:])
 
 
+def nursery() -> None:
+    """Forks a helper for each request, until the other end of standard input closes.
+
+    A request brings the helper's channel and the descriptors that it gets, and the numbers of the latter; the answer is
+    the helper's process id and a descriptor of the process, or the error's number and text.
+    """
+    import _socket
+    import array
+
+    _be_called(NURSERY)
+    channel = _socket.socket(fileno=0)
+    room = _socket.CMSG_SPACE(253 * array.array("i").itemsize)  # the kernel passes no more at once (SCM_MAX_FD)
+    while True:
+        request, extra, _, _ = channel.recvmsg(1 << 16, room, _socket.MSG_CMSG_CLOEXEC)
+        if not request:
+            return
+        handles = array.array("i", extra[0][2])
+        born: tuple[int, ...] = ()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _live(handles, marshal.loads(request))
+            born = (os.pidfd_open(pid),)
+            answer: tuple[int, str] = (pid, "")
+        except OSError as error:
+            answer = (error.errno or errno.EAGAIN, error.strerror or str(error))
+        for handle in handles:
+            os.close(handle)
+        channel.sendmsg([marshal.dumps(answer)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", born))])
+        for handle in born:
+            os.close(handle)
+        _bury()
+
+
+def _live(handles: Sequence[int], numbers: Sequence[int]) -> NoReturn:
+    """A helper's whole life: with its descriptors in place, and none of the nursery's."""
+    try:
+        _be_called("mooring-helper")
+        _settle((handles[0], *handles), (0, 1, *numbers))
+        serve()
+    finally:
+        os._exit(0)
+
+
+def _settle(handles: Sequence[int], numbers: Sequence[int]) -> None:
+    import fcntl
+
+    floor = max(*handles, *numbers) + 1
+    moved = [fcntl.fcntl(handle, fcntl.F_DUPFD, floor) for handle in handles]
+    for handle, number in zip(moved, numbers, strict=True):
+        os.dup2(handle, number)
+    kept = sorted({2, *numbers})
+    for number, following in zip(kept, (*kept[1:], max(moved) + 1), strict=True):
+        os.closerange(number + 1, following)
+
+
+def _bury() -> None:
+    """Collects the helpers that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _be_called(name: str) -> None:
+    with open("/proc/self/comm", "w") as file:
+        file.write(name)
+
+
 def serve() -> None:
-    """Answers requests until the other end closes."""
+    """Answers requests until the other end of standard input and output closes."""
     requests = os.fdopen(0, "rb")
     while True:
         try:

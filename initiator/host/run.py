@@ -23,6 +23,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Self
 
 from initiator.errors import MooringError, OutcomeUnknownError
+from initiator.host.nursery import Born, Nursery, children_of
 from initiator.names import clean
 
 _PATIENCE = 0.2
@@ -31,9 +32,9 @@ _LARGEST_FRAME = 64 << 20
 _ROOM_FOR_FDS = socket.CMSG_SPACE(253 * array.array("i").itemsize)
 """The kernel passes no more at once (SCM_MAX_FD)."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_HELPER = f"import sys; sys.path.append({_HERE!r}); import helper; helper.serve()"
+_HELPER = f"import sys; sys.path.append({_HERE!r}); import helper; helper.nursery()"
 """`-c` and an import instead of the script, so that the compiled file is used."""
-_left_behind: list[subprocess.Popen[bytes]] = []
+_left_behind: list[subprocess.Popen[bytes] | Born] = []
 
 
 class Stuck(OutcomeUnknownError):  # noqa: N818 - says what happened
@@ -165,7 +166,7 @@ class Helper:
 
     def __init__(self, pass_fds: Sequence[int] = ()) -> None:
         self._pass_fds = tuple(pass_fds)
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Born | None = None
         self._channel: socket.socket | None = None
         self._received = bytearray()
         self._fds: list[int] = []
@@ -177,8 +178,14 @@ class Helper:
         self.close()
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with its:
-            argv = (sys.executable, "-I", "-S", "-c", _HELPER)
-            self._child = _start(argv, its.fileno(), subprocess.DEVNULL, its.fileno(), self._pass_fds, None)
+            _reap()
+            with contextlib.ExitStack() as failed:
+                failed.callback(mine.close)
+                try:
+                    self._child = _nursery.bear(its.fileno(), self._pass_fds)
+                except OSError as error:
+                    raise CannotRun(f"no helper process can be started: {error}") from error
+                failed.pop_all()
         self._channel = mine
         self._received.clear()
 
@@ -321,8 +328,8 @@ def waiting_children(pid: int, proc: str = "/proc") -> str:
         pid: The process, of this or another program.
         proc: Where procfs is.
     """
-    with contextlib.suppress(OSError), open(f"{proc}/{pid}/task/{pid}/children") as text:
-        found = [(int(each), where_it_sleeps(int(each), proc)) for each in text.read().split()]
+    with contextlib.suppress(OSError):
+        found = [(each, where_it_sleeps(each, proc)) for each in children_of(pid, proc)]
         return ", ".join(f"process {child} in {where}" for child, where in found if where)
     return ""
 
@@ -355,6 +362,14 @@ def _start(
         ) from error
 
 
+def _open_nursery(channel: int) -> subprocess.Popen[bytes]:
+    argv = (sys.executable, "-I", "-S", "-c", _HELPER)
+    return _start(argv, subprocess.DEVNULL, subprocess.DEVNULL, channel, (), None)
+
+
+_nursery = Nursery(_open_nursery)
+
+
 def _environment() -> dict[str, str]:
     path = os.environ.get("PATH", "")
     folders = [*path.split(":"), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -362,7 +377,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": kept, "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C"}
 
 
-def _give_up(child: subprocess.Popen[bytes], what: str, started: float) -> Stuck:
+def _give_up(child: subprocess.Popen[bytes] | Born, what: str, started: float) -> Stuck:
     sleeping = where_it_sleeps(child.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)

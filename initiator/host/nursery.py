@@ -1,0 +1,160 @@
+"""The process that helpers are forked from: an interpreter takes longer to start than most of what they do.
+
+It is started when the first helper is wanted, does nothing itself that could hang, and ends with the process that
+started it. Its own side is `initiator.host.helper.nursery`.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import marshal
+import os
+import select
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+
+from initiator.host.helper import NURSERY
+
+_PATIENCE = 20.0
+"""Seconds for a fork and, at first, the start of an interpreter: on an idle machine they take 30 ms."""
+
+
+class Born:
+    """A helper: a child of the nursery, so it is watched through a descriptor of the process (pidfd_open(2)).
+
+    It has what `subprocess.Popen` has of the same names.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int, handle: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._handle = handle
+
+    def poll(self) -> int | None:
+        """0 if it has ended, whatever its status, else None."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on.
+        """
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self._handle, select.POLLIN)
+            if not poll.poll(timeout * 1000):
+                raise subprocess.TimeoutExpired("helper", timeout)
+            os.close(self._handle)
+            self.returncode = 0
+        return self.returncode
+
+    def __del__(self) -> None:
+        if self.returncode is None:
+            os.close(self._handle)
+
+
+class Nursery:
+    """Forks helpers on order; by one thread at a time.
+
+    Args:
+        start: Starts its process, with the given descriptor as standard input.
+    """
+
+    def __init__(self, start: Callable[[int], subprocess.Popen[bytes]]) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.close)
+
+    def bear(self, channel: int, pass_fds: Sequence[int]) -> Born:
+        """Fork a helper.
+
+        Args:
+            channel: The helper's end of what it talks through.
+            pass_fds: Descriptors that it gets, with their numbers.
+
+        Raises:
+            OSError: there are too many processes, or the nursery does not answer.
+        """
+        with self._lock:
+            try:
+                return self._ask(channel, pass_fds)
+            except OSError:  # it was killed, perhaps for memory
+                self._end()
+                return self._ask(channel, pass_fds)
+
+    def _ask(self, channel: int, pass_fds: Sequence[int]) -> Born:
+        if self._channel is None:
+            mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with its:
+                self._process = self._start(its.fileno())
+            mine.settimeout(_PATIENCE)
+            self._channel = mine
+        handles = array.array("i", (channel, *pass_fds))
+        request = marshal.dumps(tuple(pass_fds))
+        self._channel.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+        room = socket.CMSG_SPACE(handles.itemsize)
+        answer, extra, _, _ = self._channel.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
+        if not answer:
+            raise ConnectionResetError("the parent of all helpers ended")
+        number, text = marshal.loads(answer)
+        if not extra:
+            raise OSError(number, text)
+        return Born(number, array.array("i", extra[0][2])[0])
+
+    def close(self) -> None:
+        """End the process; helpers go on until they are ended themselves."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+            self._process = None
+
+    def _forget(self) -> None:
+        """A forked process needs its own: the answers to two would be mixed up."""
+        self._lock = threading.Lock()
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = self._process = None
+
+
+def name_of(pid: int, proc: str = "/proc") -> str:
+    """The short name of a process; empty if it is gone."""
+    with contextlib.suppress(OSError), open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as text:
+        return text.readline().strip()
+    return ""
+
+
+def children_of(pid: int, proc: str = "/proc") -> list[int]:
+    """The children of a process; those of its nursery in place of the nursery.
+
+    Raises:
+        OSError: the process is gone.
+    """
+    found: list[int] = []
+    with open(f"{proc}/{pid}/task/{pid}/children", encoding="ascii") as text:
+        children = [int(each) for each in text.read().split()]
+    for child in children:
+        if name_of(child, proc) == NURSERY:
+            with contextlib.suppress(OSError):
+                found += children_of(child, proc)
+        else:
+            found.append(child)
+    return found

@@ -1,0 +1,182 @@
+"""The process that helpers are forked from."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from initiator.host.helper import NURSERY
+from initiator.host.nursery import Nursery, children_of, name_of
+from initiator.host.run import CannotRun, Helper, HelperFailed, run_helper, waiting_children
+from tests.until import until
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    handle = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield handle
+    os.close(handle)
+
+
+def pid_of(helper: Helper) -> int:
+    helper.call("statvfs", {"mounts": []}, 10)
+    (pid,) = set(children_of(os.getpid())) - OTHERS
+    return pid
+
+
+OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Children that other tests of this process have left."""
+    run_helper("statvfs", {"mounts": []}, 10)
+    OTHERS.clear()
+    OTHERS.update(children_of(os.getpid()))
+
+
+def nursery() -> int:
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    (pid,) = [int(each) for each in found if name_of(int(each)) == NURSERY]
+    return pid
+
+
+def handles(pid: int) -> dict[int, str]:
+    return {int(each.name): os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+@pytest.mark.parametrize("number", [3, 4, 9, 200])
+def test_a_helper_has_its_descriptors_by_their_numbers_and_no_others(folder: int, number: int, tmp_path: Path) -> None:
+    wanted = fcntl.fcntl(folder, fcntl.F_DUPFD_CLOEXEC, 300)
+    kept = os.dup(number) if number_is_open(number) else None
+    os.dup2(wanted, number, inheritable=False)
+    try:
+        with Helper((number, wanted)) as helper:
+            has = handles(pid_of(helper))
+    finally:
+        os.close(wanted)
+        if kept is None:
+            os.close(number)
+        else:
+            os.dup2(kept, number, inheritable=False)
+            os.close(kept)
+    assert has.pop(number) == has.pop(wanted) == str(tmp_path)
+    assert has.pop(0) == has.pop(1)
+    assert has == {2: "/dev/null"}
+
+
+def number_is_open(number: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        return True
+    return False
+
+
+def test_a_claim_is_neither_in_the_nursery_nor_in_another_helper(folder: int, tmp_path: Path) -> None:
+    with Helper((folder,)) as one, Helper() as other:
+        one.call("flock", {"fd": folder}, 10)
+        other.call("statvfs", {"mounts": []}, 10)
+        holders = [pid for pid in (*children_of(os.getpid()), nursery()) if str(tmp_path) in handles(pid).values()]
+        assert len(holders) == 1
+        os.kill(holders[0], signal.SIGKILL)
+    again = os.open(tmp_path, os.O_RDONLY)
+    os.close(folder)
+    try:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.dup2(again, folder)
+        os.close(again)
+
+
+async def test_after_its_death_there_is_another(folder: int) -> None:
+    with Helper() as kept:
+        kept.call("statvfs", {"mounts": []}, 10)
+        before = nursery()
+        os.kill(before, signal.SIGKILL)
+        assert kept.call("statvfs", {"mounts": []}, 10).value is None, "helpers do not need it"
+        run_helper("fsync", {"fd": folder}, 10, pass_fds=(folder,))
+    assert nursery() != before
+
+
+def test_a_forked_process_has_its_own() -> None:
+    run_helper("statvfs", {"mounts": []}, 10)
+    mine = nursery()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run_helper("statvfs", {"mounts": []}, 10)
+            os.write(write, str(nursery()).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with open(read) as told:
+        its = int(told.read())
+    assert os.waitpid(child, 0)[1] == 0
+    assert its != mine
+    run_helper("statvfs", {"mounts": []}, 10)
+    assert nursery() == mine
+
+
+async def test_it_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import os, sys; from initiator.host.run import run_helper; run_helper('statvfs', {'mounts': []}, 10); "
+        "print(*open(f'/proc/self/task/{os.getpid()}/children'), flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", script]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        pids = [int(each) for each in child.stdout.readline().split()]
+        assert NURSERY in [name_of(pid) for pid in pids]
+        child.kill()
+    await until(lambda: not any(name_of(pid) for pid in pids), what="the nursery's end")
+
+
+def test_many_threads_are_served(folder: int) -> None:
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(5):
+                run_helper("fsync", {"fd": folder}, 20, pass_fds=(folder,))
+        except (HelperFailed, CannotRun) as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_one_that_cannot_be_started_is_an_error_and_not_tried_for_ever() -> None:
+    tries = []
+
+    def start(channel: int) -> subprocess.Popen[bytes]:
+        tries.append(channel)
+        return subprocess.Popen(["true"], stdin=channel)
+
+    broken = Nursery(start)
+    with pytest.raises(OSError, match=r"ended|reset|pipe"):
+        broken.bear(0, ())
+    assert len(tries) == 2
+
+
+def test_what_waits_is_told_of_helpers_and_not_of_their_nursery() -> None:
+    with Helper() as helper:
+        pid = pid_of(helper)
+        told = waiting_children(os.getpid())
+    assert f"process {pid} in " in told
+    assert f"process {nursery()} in" not in told
