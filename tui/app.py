@@ -22,6 +22,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.message import Message
+from textual.widgets import Input
 
 from initiator import places
 from initiator.errors import MooringError
@@ -43,7 +44,7 @@ from tui.terminal import check_terminal, ends_with_terminal
 from tui.themes import DARK, LIGHT, THEMES
 from tui.touring import Touring
 from tui.tricks import Trick
-from tui.widgets.filter import took
+from tui.widgets.filter import FilterInput
 from tui.words import ASCII, UNICODE, say
 
 if TYPE_CHECKING:
@@ -195,12 +196,29 @@ class MooringApp(App[int]):
 
     async def on_event(self, event: events.Event) -> None:
         """Throw away keys and pastes that a dialog has not been shown long enough to be meant by."""
-        typed = isinstance(event, events.Key | events.Paste) and not event.is_forwarded
-        if typed and self.screen_stack and isinstance(self.screen, Dialog) and self.screen.deaf:
-            return
-        if took(self, event):
-            return
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded and self.screen_stack:
+            if isinstance(self.screen, Dialog) and self.screen.deaf:
+                return
+            if await self._do_at_once(event):
+                return
         await super().on_event(event)
+
+    async def _do_at_once(self, event: events.Key | events.Paste) -> bool:
+        """Do what a key is bound to before the next one is looked at; whether there was something to do.
+
+        Textual sends a key on its way up from what has the focus, and looks for its binding when it arrives here. Keys
+        that follow closely (one packet of a slow SSH, a busy host) would be sent to what has the focus until then, not to
+        what the key before them opened. Lines of dialogs keep that way: all that is typed into them is in order.
+        """
+        field = self.focused
+        if isinstance(field, FilterInput):
+            if field.take(event):
+                return True
+        elif isinstance(field, Input):
+            return False
+        if not isinstance(event, events.Key):
+            return False
+        return await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key)
 
     # --- data ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import pathlib
 from typing import NoReturn
@@ -38,16 +39,23 @@ async def test_digits_show_the_views_and_each_is_found_as_it_was_left(tmp_path: 
         assert cursor(bench) == "engine:d:logs"
 
 
-async def test_a_view_a_filter_and_what_is_typed_into_it_may_come_in_one_packet(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+async def test_a_view_a_filter_and_what_is_typed_into_it_may_come_in_one_packet(
+    tmp_path: pathlib.Path, turns: int
+) -> None:
+    """Or in several, `turns` of the loop after one another: so much of the last one may still be on its way."""
     async with dashboard(tmp_path, view="overview") as bench:
         for key, character in (
             ("4", "4"),
             ("slash", "/"),
+            ("ctrl+u", None),
             *zip("vault", "vault", strict=True),
             ("enter", "\r"),
             ("d", "d"),
         ):
             bench.app.post_message(events.Key(key, character))
+            for _ in range(turns):
+                await asyncio.sleep(0)
         await until(lambda: bench.app.store.place.text == "vault")
         assert view(bench) == "disks"
         await until(lambda: bench.app.focused is bench.app.main.table)

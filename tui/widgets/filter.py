@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
@@ -14,14 +13,11 @@ from textual.widgets import Input
 class FilterInput(Input):
     """An input that hands the focus back at the very key that ends it.
 
-    Without priority the key waits in this widget's queue, and keys that came in the same packet (slow SSH) are put
-    behind it: they would land in the filter.
-
     Args:
         leave: Called when Enter is pressed.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", show=False, priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", show=False)]
 
     def __init__(self, leave: Callable[[], None], placeholder: str, name: str) -> None:
         super().__init__(placeholder=placeholder, id=name, compact=True, select_on_focus=False)
@@ -31,26 +27,14 @@ class FilterInput(Input):
         """Enter: keep what is typed and go back to the rows."""
         self._leave()
 
-    def take(self, event: events.Key) -> bool:
-        """Take a key that was on its way to the list when the key before it opened this line; False leaves it alone.
+    def take(self, event: events.Key | events.Paste) -> bool:
+        """Take what is typed or pasted at once, in the order in which it came; False leaves it to its binding.
 
-        Keys of one packet (slow SSH, a busy host) are all sent to what has the focus when they arrive.
+        By way of this widget's queue it could be overtaken by the Enter that ends the line.
         """
-        if event.key == "enter":
-            self._leave()
-        elif event.is_printable and event.character is not None:
-            self.insert_text_at_cursor(event.character)
-        else:
-            return False
-        return True
-
-
-def took(app: App[int], event: events.Event) -> bool:
-    """Whether the filter line, which has the keys by now, took one that was sent to what had them before it.
-
-    What is typed into the line itself does not come through the app.
-    """
-    if not isinstance(event, events.Key) or not event.is_forwarded:
-        return False
-    field = app.focused
-    return isinstance(field, FilterInput) and field.take(event)
+        text = event.character if isinstance(event, events.Key) and event.is_printable else ""
+        if isinstance(event, events.Paste):
+            text = "".join(event.text.splitlines()[:1])
+        if text:
+            self.insert_text_at_cursor(text)
+        return bool(text)
