@@ -9,8 +9,11 @@ import json
 import os
 import select
 import shlex
+import shutil
 import socket
 import subprocess
+import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +75,7 @@ class Machine:
             )
         self._port = self._connect()
         try:
+            self._pack()
             self.run("true", seconds=BOOT_SECONDS)
             self._install()
         except BaseException:
@@ -95,9 +99,21 @@ class Machine:
                 assert not check or done.code == 0, str(done)
                 return done
 
-    def mooring(self, *words: str, seconds: float = SECONDS, check: bool = True) -> Ran:
-        """Run Mooring's own command in the guest."""
-        return self.run(shlex.join(["/opt/mooring/bin/mooring", *words]), seconds=seconds, check=check)
+    def mooring(self, *words: str, seconds: float = SECONDS, check: bool = True, cold: bool = False) -> Ran:
+        """Run one of Mooring's own commands in the guest.
+
+        Args:
+            words: What follows `mooring`.
+            seconds: How long it may take.
+            check: Whether it has to end with 0.
+            cold: As a shell starts it. Else the Mooring that is started already forks for it: under emulation the start of
+                Python takes longer than most commands.
+        """
+        if cold:
+            return self.run(shlex.join(["/opt/mooring/bin/mooring", *words]), seconds=seconds, check=check)
+        done = self.warm({"do": "mooring", "words": words}, seconds=seconds)
+        assert not check or done.code == 0, str(done)
+        return done
 
     def warm(self, order: dict[str, Any], *, seconds: float = 300.0) -> Ran:
         """Give an order to the Mooring that is started already (`guest/warm.py`)."""
@@ -140,14 +156,24 @@ class Machine:
             self._qemu.kill()
         self._qemu.wait()
 
+    def _pack(self) -> None:
+        """The project from the checkout by pip, as a user would; in the guest pip takes most of a minute."""
+        made = self._folder / "project"
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--root-user-action", "ignore"]
+        subprocess.run([*pip, "--target", str(made), str(CHECKOUT)], check=True)
+        with tarfile.open(self._folder / "project.tar", "w") as tar:
+            tar.add(made, "project")
+            tar.add(CHECKOUT / "tests" / "lab" / "guest", "lab")
+        shutil.rmtree(made)
+
     def _install(self) -> None:
-        """The project from the checkout, by pip, as a user would."""
         self.run(
-            "mkdir -p /mnt/checkout /root/mooring && modprobe -a 9pnet_virtio 9p 2>/dev/null || true; "
-            "mount -t 9p -o trans=virtio,version=9p2000.L,ro checkout /mnt/checkout && "
-            "cd /mnt/checkout && cp -r initiator safety tui pyproject.toml README.md LICENSE /root/mooring/ && "
-            "mkdir -p /opt/lab && cp -r tests/lab/guest/. /opt/lab/ && cd / && umount /mnt/checkout && "
-            "/opt/mooring/bin/pip install -q --no-deps --no-build-isolation --no-index /root/mooring",
+            "mkdir -p /mnt/lab /opt/lab && modprobe -a 9pnet_virtio 9p 2>/dev/null || true; "
+            "mount -t 9p -o trans=virtio,version=9p2000.L,ro lab /mnt/lab && "
+            "tar -C /root -xf /mnt/lab/project.tar && umount /mnt/lab && cp -r /root/lab/. /opt/lab && "
+            "sed -i '1s|.*|#!/opt/mooring/bin/python|' /root/project/bin/mooring && "
+            "mv /root/project/bin/mooring /opt/mooring/bin && rm -r /root/project/bin && "
+            "mv /root/project/* /opt/mooring/lib/python3*/site-packages",
             seconds=BOOT_SECONDS,
         )
 
@@ -210,5 +236,5 @@ def _command(built: Path, folder: Path, processors: int, nice: int) -> list[str]
         *("-device", "virtserialport,chardev=lab,name=lab"),
         *("-chardev", f"socket,id=terminal,path={folder / 'terminal.sock'},server=on,wait=off"),
         *("-device", "virtconsole,chardev=terminal"),
-        *("-virtfs", f"local,path={CHECKOUT},mount_tag=checkout,security_model=none,readonly=on"),
+        *("-virtfs", f"local,path={folder},mount_tag=lab,security_model=none,readonly=on"),
     ]

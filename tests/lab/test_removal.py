@@ -42,7 +42,7 @@ def test_a_disk_goes_with_every_byte(ground: Ground, stand: Stand) -> None:
     if stand is disks.PLAIN:
         name = name_of(device)
         ran = ground.guest.mooring(
-            "remove", name, "--confirm", name, "--watch", "1", "--json", seconds=600, check=False
+            "remove", name, "--confirm", name, "--watch", "1", "--json", seconds=600, check=False, cold=True
         )
     else:
         ran = ground.remove(name_of(device))

@@ -29,6 +29,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil  # noqa: F401 - imported late, as the ones below, by whoever needs it
+import pyroute2  # noqa: F401
 import tui.cli
 import tui.commands.kernel
 import tui.commands.reading
@@ -37,7 +39,7 @@ import tui.commands.sessions
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError, RefusedError
 from safety import (
-    effects_kernel,  # noqa: F401 - imported late by whoever needs it
+    effects_kernel,  # noqa: F401
     evidence_kernel,  # noqa: F401
 )
 from safety import journal as journal_
