@@ -25,6 +25,7 @@ from tests.journeys.host import (
     disk_named,
     failed_paths,
     fill,
+    listing,
     mounts,
     until,
 )
@@ -151,6 +152,36 @@ def test_a_refused_removal_and_its_advice_on_a_small_screen(shore: Harbour, tmp_
         terminal.wait("exit code 0")
     assert vault["mountpoint"] not in mounts()
     check_backing(Path(vault["file"]), wanted, tmp_path / "check")
+
+
+def test_a_cable_is_pulled_while_a_removal_runs(shore: Harbour, tmp_path: Path) -> None:
+    """Every answer of the target comes late, so that the unmount has much to write when one of two cables goes."""
+    shore.bring("data")
+    data, (pulled, left) = shore.disk("data"), shore.portals
+    with Terminal(MOORING) as terminal:
+        terminal.wait("data")
+        terminal.find("data")
+        terminal.type("r")
+        terminal.wait("Go on")
+        wanted = fill(Path(data["mountpoint"]), 16)
+        for portal in shore.portals:
+            ranges.fault("delay", [portal, "300"])
+        terminal.confirm("data")
+        terminal.wait("now       Unmount")
+        ranges.fault("cut", [pulled])
+        ranges.fault("delay", [left, "0"])
+        terminal.wait("data is safe to pull", seconds=90)
+        terminal.leave("safe to pull")
+        terminal.type("9")
+        terminal.wait("connection lost")
+        terminal.type("0")
+        screen = terminal.wait("removed")
+        assert "data" in screen
+        terminal.type("q")
+        terminal.wait("exit code 0")
+    assert data["mountpoint"] not in mounts()
+    assert not any(disk["device"] for disk in listing()["disks"] if disk["wwid"] == data["wwid"])
+    check_backing(Path(data["file"]), wanted, tmp_path / "check")
 
 
 def test_a_disk_that_is_swapped_under_the_dialog(shore: Harbour) -> None:
