@@ -146,7 +146,9 @@ class Sizes:
                     taken, left = (blocks - free) * fragment, available * fragment
                     found[mount.dev] = Size(blocks * fragment, taken, left, label.decode(errors="replace") or None)
         except Stuck as stuck:
-            hung = next(iter(waiting.values()))
+            hung = next(iter(waiting.values()), None)
+            if hung is None:  # all have answered; only the end of the answer came too late
+                return None
             self._suspects[hung.dev] = (stuck.pid, self._clock() + self._retry_after)
             for mount_id in [mount_id for mount_id, mount in waiting.items() if mount.dev == hung.dev]:
                 del waiting[mount_id]

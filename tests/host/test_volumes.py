@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from initiator.host import mounts
 from initiator.host.blockreader import read_block
 from initiator.host.mounts import Mount, parse_mountinfo
+from initiator.host.run import Helper, Stuck
 from initiator.host.volumes import Label, Size, Sizes, read_labels, relevant, to_volume
 from initiator.inventory import Inventory
 from initiator.model import VolumeState
@@ -84,6 +86,21 @@ def test_the_size_of_the_root_is_that_of_statvfs() -> None:
     assert problems == ()
     assert found[root.dev].size == truth.f_blocks * truth.f_frsize
     assert 0 < found[root.dev].used <= found[root.dev].size
+
+
+def test_an_answer_whose_end_comes_too_late_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host that is too busy: every volume has answered when the time of the whole is up."""
+    (root,) = own(Path("/"))
+
+    def late(self: Helper, name: str, args: object, deadline: float) -> Iterator[tuple[object, ...]]:
+        yield (root.mount_id, 4096, 100, 60, 50, b"")
+        raise Stuck(name, 1, "", deadline, left_behind=False)
+
+    monkeypatch.setattr(Helper, "stream", late)
+    sizes = Sizes()
+    found, problems = sizes.read([root])
+    assert (found, problems) == ({root.dev: Size(409600, 163840, 204800)}, ())
+    assert sizes.read([root]) == (found, ()), "nobody is suspected"
 
 
 def test_other_namespaces_and_nothing_to_ask_need_no_child() -> None:
