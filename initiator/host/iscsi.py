@@ -63,6 +63,18 @@ class Sessions:
     problems: tuple[Problem, ...] = ()
 
 
+class Wanted(NamedTuple):
+    """The attributes that are read of each kind of object; all that there are, unless told otherwise."""
+
+    session: Mapping[str, Lifetime] = lifetimes.SESSION
+    connection: Mapping[str, Lifetime] = lifetimes.CONNECTION
+    iscsi_host: Mapping[str, Lifetime] = lifetimes.ISCSI_HOST
+    scsi_host: Mapping[str, Lifetime] = lifetimes.SCSI_HOST
+
+
+EVERYTHING = Wanted()
+
+
 @dataclasses.dataclass(slots=True)
 class _KnownSession:
     """What is remembered of one session."""
@@ -92,9 +104,17 @@ class SessionReader:
         root: Where `sys` is.
         turn: How many LUNs are read whole in one reading without a reason.
         descriptors: How many files may be kept open.
+        wanted: What is read of sessions, connections and hosts.
     """
 
-    def __init__(self, root: Path = Path("/"), turn: int = TURN, descriptors: Descriptors | None = None) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        turn: int = TURN,
+        descriptors: Descriptors | None = None,
+        wanted: Wanted = EVERYTHING,
+    ) -> None:
+        self._wanted = wanted
         self._class = f"{sysfs.base(root)}/sys/class"
         self._turn = turn
         descriptors = descriptors or Descriptors()
@@ -153,10 +173,10 @@ class SessionReader:
         for name in self._unwatched:
             if (known := self._sessions.get(name)) is not None:
                 raw = known.raw["session"]
-                self._follow(name, f"{self._class}/iscsi_session/{name}", lifetimes.SESSION, raw)
+                self._follow(name, f"{self._class}/iscsi_session/{name}", self._wanted.session, raw)
                 for connection, _ in known.connections:
                     raw = known.raw.get(connection, {})
-                    self._follow(name, f"{self._class}/iscsi_connection/{connection}", lifetimes.CONNECTION, raw)
+                    self._follow(name, f"{self._class}/iscsi_connection/{connection}", self._wanted.connection, raw)
         self._unwatched.clear()
         return self._watch.changed()
 
@@ -239,16 +259,18 @@ class SessionReader:
         return made
 
     def _session_files(self, folder: str, host: int, connections: tuple[tuple[str, int], ...]) -> dict[str, Raw] | None:
-        scsi_host = attributes.read_raw(f"{self._class}/scsi_host/host{host}", lifetimes.SCSI_HOST) or {}
+        wanted = self._wanted
+        scsi_host = attributes.read_raw(f"{self._class}/scsi_host/host{host}", wanted.scsi_host) or {}
         transport = f"session {scsi_host.get('proc_name', b'')!r}"
-        session = attributes.read_raw(folder, self._shape(transport, folder, lifetimes.SESSION))
+        session = attributes.read_raw(folder, self._shape(transport, folder, wanted.session))
         if not session:
             return None
         raw: dict[str, Raw] = {"session": session, "scsi_host": scsi_host}
-        raw["iscsi_host"] = attributes.read_raw(f"{self._class}/iscsi_host/host{host}", lifetimes.ISCSI_HOST) or {}
+        if wanted.iscsi_host:
+            raw["iscsi_host"] = attributes.read_raw(f"{self._class}/iscsi_host/host{host}", wanted.iscsi_host) or {}
         for name, _ in connections:
             place = f"{self._class}/iscsi_connection/{name}"
-            shape = self._shape(f"connection {transport}", place, lifetimes.CONNECTION)
+            shape = self._shape(f"connection {transport}", place, wanted.connection)
             connection = attributes.read_raw(place, shape)
             if connection is not None:
                 raw[name] = connection
@@ -290,7 +312,7 @@ def _to_session(sid: int, host: int, raw: Mapping[str, Raw]) -> KernelSession:
         sid,
         host,
         attributes.texts(raw["session"]),
-        attributes.texts(raw["iscsi_host"]),
+        attributes.texts(raw.get("iscsi_host", {})),
         attributes.texts(raw["scsi_host"]),
         connections,
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from initiator.host import attributes, kernelview, sysfs
-from initiator.host.iscsi import KernelSession, SessionReader
+from initiator.host import attributes, kernelview, lifetimes, sysfs
+from initiator.host.iscsi import KernelSession, SessionReader, Wanted
 from initiator.host.luns import Lun
 from initiator.model import Portal, Problem, holds_data
 
@@ -74,9 +74,20 @@ class Paths:
     problems: tuple[Problem, ...] = ()
 
 
+_WANTED = Wanted(
+    session={name: lifetimes.SESSION[name] for name in ("targetname", "ifacename", "state", "target_state")},
+    connection={
+        name: lifetimes.CONNECTION[name] for name in ("address", "port", "persistent_address", "persistent_port")
+    },
+    iscsi_host={},
+    scsi_host={"proc_name": lifetimes.SCSI_HOST["proc_name"]},
+)
+"""A removal looks some fifty times: what it does not ask for is a third of the files."""
+
+
 def read_paths(root: Path = Path("/")) -> Paths:
     """Reads every session and every logical unit of the kernel's initiator."""
-    found = SessionReader(root).read(full=True)
+    found = SessionReader(root, wanted=_WANTED).read(full=True)
     base = sysfs.base(root)
     return Paths(
         sessions=tuple(_session(each) for each in sorted(found.sessions, key=lambda each: each.sid)),
