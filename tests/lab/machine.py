@@ -106,8 +106,8 @@ class Machine:
             words: What follows `mooring`.
             seconds: How long it may take.
             check: Whether it has to end with 0.
-            cold: As a shell starts it. Else the Mooring that is started already forks for it: under emulation the start of
-                Python takes longer than most commands.
+            cold: As a shell starts it. Else the Mooring that is started already forks for it: under emulation the start
+                of Python takes longer than most commands.
         """
         if cold:
             return self.run(shlex.join(["/opt/mooring/bin/mooring", *words]), seconds=seconds, check=check)

@@ -63,7 +63,8 @@ def test_it_takes_no_more_time_than_it_may(told: Found) -> None:
 
 def test_a_plain_login_lists_reads_and_writes(told: Found) -> None:
     plain = found(told, "a_plain_login")
-    assert plain["listed"] == {
+    # other scenarios of the same boot have targets of their own there
+    assert {target: portals for target, portals in plain["listed"].items() if target.startswith(NAME)} == {
         **{target: [PORTAL] for target in (OPEN, LOCKED, MUTUAL, STRICT, WIDE)},
         TWO: [PORTAL, SECOND],
     }

@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 import psutil  # noqa: F401 - imported late, as the ones below, by whoever needs it
 import pyroute2  # noqa: F401
+
 import tui.cli
 import tui.commands.kernel
 import tui.commands.reading
