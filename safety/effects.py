@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from initiator import places
 from initiator.engine.client import EngineClient
 from initiator.host import blockreader, sysfs
 from initiator.host import mounts as mounts_
@@ -23,8 +24,7 @@ from initiator.host.usage import living_superblocks
 from initiator.inventory import Inventory
 from initiator.model import Snapshot
 from initiator.names import clean
-from initiator.places import runtime_dir
-from safety import claims
+from safety import claims, looking
 from safety.claims import DeviceClaim
 from safety.evidence import read_facts
 from safety.facts import Facts
@@ -142,6 +142,8 @@ class Host:
             if error.errno == errno.EBUSY:
                 raise Busy(f"{mountpoint} is in use.") from error
             raise
+        if places.is_look(mountpoint):
+            looking.leave(mountpoint, self.mounts())
 
     def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
         """Unmount in the mount namespace of a process."""
@@ -193,7 +195,7 @@ class Host:
 
     def scratch(self) -> str:
         """An empty folder in Mooring's own runtime folder."""
-        folder = runtime_dir() / "undo"
+        folder = places.runtime_dir() / "undo"
         folder.mkdir(mode=0o700, exist_ok=True)
         return str(folder)
 
