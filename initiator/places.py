@@ -13,8 +13,6 @@ from pathlib import Path
 
 from initiator.errors import PlaceError
 
-_LOOK = "look"
-
 
 def runtime_dir() -> Path:
     """Sockets, locks and FUSE mounts; gone after a reboot. Made with mode 0700.
@@ -27,14 +25,19 @@ def runtime_dir() -> Path:
 
 def look_dir() -> Path:
     """Where volumes are mounted to look into them; a part of the runtime folder."""
-    folder = runtime_dir() / _LOOK
+    folder = runtime_dir() / look_path().name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
+def look_path() -> Path:
+    """As `look_dir`, but nothing is made."""
+    return _runtime() / "look"
+
+
 def is_look(mountpoint: str) -> bool:
-    """Whether a mount point is one of a volume that is only looked into; makes nothing."""
-    return Path(mountpoint).parent == _runtime() / _LOOK
+    """Whether a mount point is one of a volume that is only looked into."""
+    return Path(mountpoint).parent == look_path()
 
 
 def state_dir() -> Path:

@@ -150,8 +150,10 @@ def _mounted(scene: Scene) -> Iterator[Finding]:
     for mount in scene.mounts:
         where = f" in mount namespace {mount.namespace} (a container, a service)" if mount.namespace else ""
         text = f"It is mounted already, at {mount.mountpoint}{where}."
-        fix = "" if mount.namespace else f"look there, or first: mooring unmount {mount.mountpoint}"
-        if places.is_look(mount.mountpoint):
+        fix = f"look there, or first: mooring unmount {mount.mountpoint}"
+        if mount.namespace is not None:
+            fix = "look there, or have whoever made that namespace unmount it"
+        elif places.is_look(mount.mountpoint):
             fix = f"look there; when done: mooring unmount {mount.mountpoint}"
         yield Finding(Level.BLOCK, "mounted", mount.mountpoint, text, f"{mount.fstype}, mount {mount.mount_id}", fix)
 
@@ -161,7 +163,7 @@ def _swap(scene: Scene) -> Iterator[Finding]:
         if area.dev is None or area.dev in scene.devs:
             sure = area.dev is not None
             text = f"Swap is switched on in {area.path}" + ("." if sure else ", of which nobody knows where it lies.")
-            yield Finding(Level.BLOCK, "swap", area.path, text, f"/proc/swaps: {area.kind}", "")
+            yield Finding(Level.BLOCK, "swap", area.path, text, f"/proc/swaps: {area.kind}", f"swapoff {area.path}")
 
 
 def _reachable(scene: Scene) -> Iterator[Finding]:
@@ -219,20 +221,23 @@ def _contents(ground: Ground, found: Contents) -> Iterator[Finding]:
         return Finding(Level.BLOCK, code, device, text, seen, fix)
 
     if found.several:
-        yield no("ambiguous", f"{device} has signatures of several things; nobody knows which holds.", "wipefs DEVICE")
+        text = f"{device} has signatures of several things; nobody knows which holds."
+        yield no("ambiguous", text, f"look at: wipefs --no-act {device}")
     elif found.type is None and found.table is not None:
         fix = f"name one of its partitions, once the kernel lists them: partprobe {device}"
         yield no("partitioned", f"{device} has a partition table ({found.table}) and no file system of its own.", fix)
     elif found.type is None:
-        yield no("empty", f"There is no file system on {device} that anybody knows.")
+        yield no("empty", f"There is no file system on {device} that anybody knows.", f"look at: blkid -p {device}")
     elif found.usage != "filesystem":
-        yield no("member", f"{device} carries no file system but {found.type}.", _MEMBERS.get(found.usage or "", ""))
+        fix = _MEMBERS.get(found.usage or "", "whoever made it looks into it")
+        yield no("member", f"{device} carries no file system but {found.type}.", fix)
     elif found.type not in KINDS:
         text = f"Whether {found.type} writes when it is mounted read-only is not known, so it is not mounted."
         yield no("unknown-kind", text, "look into a snapshot of it, on a host that may write to it")
     elif found.type == "btrfs" and found.devices != 1:
         many = "an unknown number of" if not found.devices else str(found.devices)
-        yield no("several-devices", f"This btrfs lies on {many} devices; only one of them was looked at.")
+        text = f"This btrfs lies on {many} devices; whether all are there, and who uses the others, was not asked."
+        yield no("several-devices", text, "mount it by hand: mount -o ro,rescue=nologreplay")
 
 
 _MEMBERS = {

@@ -31,7 +31,7 @@ def mount(arguments: argparse.Namespace) -> int:
     if found.look is None:
         return _refused(found.ground, found.findings, as_object=arguments.json)
     if arguments.dry_run:
-        folder = str(places.look_dir() / found.look.folder)
+        folder = str(places.look_path() / found.look.folder)
         return _told(found.look, folder, None, found.look.would(folder), as_object=arguments.json)
     made = looking.carry_out(found.look)
     code = _told(found.look, made.mountpoint, made, (), as_object=arguments.json)
@@ -89,7 +89,7 @@ def find_ground(snapshot: Snapshot, text: str, labels: Mapping[str, Label] | Non
     """
     name, known = text.removeprefix("/dev/"), look.grounds(snapshot)
     mounted = {volume.dev for volume in snapshot.volumes if volume.mountpoint == text}
-    named = [each for each in known if name in (each.node.kname, f"mapper/{each.node.dm_name}", each.node.dm_name)]
+    named = [each for each in known if name.removeprefix("mapper/") in (each.node.kname, each.node.dm_name)]
     for disk in snapshot.disks:
         if text in (disk.name, disk.id, disk.wwid, disk.device):
             named = list(look.leaves(snapshot, disk)) or named
