@@ -142,8 +142,7 @@ class Host:
             if error.errno == errno.EBUSY:
                 raise Busy(f"{mountpoint} is in use.") from error
             raise
-        if places.is_look(mountpoint):
-            looking.leave(mountpoint, self.mounts())
+        looking.sweep()
 
     def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
         """Unmount in the mount namespace of a process."""
@@ -153,6 +152,7 @@ class Host:
             if error.errno == errno.EBUSY:
                 raise Busy(f"{mountpoint} is in use in the mount namespace of process {pid}.") from error
             raise StepError(f"{mountpoint} in the mount namespace of process {pid}: {error}.", code="umount") from error
+        looking.sweep()
 
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         """Run mount(8)."""

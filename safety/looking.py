@@ -2,7 +2,7 @@
 
 While a volume is looked into, the kernel takes its device for read-only (BLKROSET), because a mount with `ro` can still
 write (see `initiator.host.helper.look`). A note beside the folder says that this was Mooring, so that it ends with the
-mount: `leave`, after the last unmount, and `sweep`, should somebody have unmounted it by hand.
+mount, whoever unmounts it: `sweep`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from initiator import inventory, places
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError, OutcomeUnknownError, RefusedError
 from initiator.host import mounts as mounts_
-from initiator.host import usage
+from initiator.host import sysfs, usage
 from initiator.host.contents import read_contents
 from initiator.host.helper_calls import pinned_mounts
 from initiator.host.mounts import Mount
@@ -74,12 +75,20 @@ def carry_out(wanted: Look, seconds: float = SECONDS) -> Mount:
     """Mount it in a new folder; gives the mount as the kernel shows it.
 
     Raises:
-        RefusedError: somebody uses the device.
+        RefusedError: somebody uses the device, or is looking into another one just now.
         OutcomeUnknownError: the mount hangs.
         MooringError: the kernel does not mount it, or not as it was told to.
     """
-    sweep()
-    folder = _folder(wanted.folder)
+    with _alone() as alone:
+        if not alone:
+            raise RefusedError("Another volume is being mounted to look into it, or is taken away.", fix="try again")
+        _sweep()
+        folder = _folder(wanted.folder)
+        _mount(wanted, folder, seconds)
+        return _proven(wanted, folder)
+
+
+def _mount(wanted: Look, folder: Path, seconds: float) -> None:
     major, minor = map(int, wanted.dev.split(":"))
     node = {"source": wanted.device, "device": os.makedev(major, minor), "sequence": wanted.diskseq}
     _write(folder, {"dev": wanted.dev, "ours": True, "node": node})
@@ -95,9 +104,10 @@ def carry_out(wanted: Look, seconds: float = SECONDS) -> Mount:
             raise RefusedError(text, fix="a mount in a hidden namespace, or a device above it, holds it") from error
         raise MooringError(f"The kernel does not mount {wanted.device}: {error}.", fix="dmesg says why") from error
     except Stuck as error:
+        if error.left_behind:
+            _write(folder, {"dev": wanted.dev, "ours": True, "node": node, "child": error.pid})
         fix = f"look whether it is mounted at {folder} now, and why {wanted.device} does not answer"
         raise OutcomeUnknownError(str(error), code=error.code, fix=fix) from error
-    return _proven(wanted, folder)
 
 
 def _proven(wanted: Look, folder: Path) -> Mount:
@@ -107,10 +117,12 @@ def _proven(wanted: Look, folder: Path) -> Mount:
     if found is None:
         raise NotProven(f"{wanted.device} was mounted at {folder}, and nothing is mounted there.")
     wrong = differs(wanted, found)
+    if not wrong and sysfs.read_int(f"/sys/class/block/{os.path.basename(wanted.device)}/ro") != 1:
+        wrong = "its device can be written to"
     if not wrong:
         return found
     run_helper("umount", {"path": str(folder)}, SECONDS)
-    leave(str(folder), read_mounts())
+    _sweep()
     raise NotProven(f"{wanted.device} was mounted otherwise than it was to be: {wrong}. It is unmounted again.")
 
 
@@ -124,41 +136,67 @@ def differs(wanted: Look, found: Mount) -> str:
     return "" if found.dev == wanted.dev or anonymous else f"it is on device {found.dev}, not {wanted.dev}"
 
 
-def leave(mountpoint: str, rows: Iterable[Mount]) -> None:
-    """After the unmount of what was looked into: let its device be written to again, and take the folder away.
-
-    Nothing is done while a mount of it is left in any namespace: the folder may carry one of another namespace, which
-    would be taken away lazily with it, and its file system may write.
-
-    Raises:
-        HelperFailed, Stuck: the device does not answer.
-    """
-    folder = Path(mountpoint)
-    note = _note(folder)
-    with contextlib.suppress(FileNotFoundError):
-        told: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-        source = told["node"]["source"]
-        mounted = any(mount.dev == told["dev"] or mount.source == source for mount in rows)
-        if mounted or usage.living_superblocks(Path("/"), [os.path.basename(source)]):
-            return
-        try:
-            if told["ours"]:
-                run_helper("look_away", told["node"], SECONDS)
-        except HelperFailed as error:
-            if error.errno not in _GONE:
-                raise
-        note.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
 def sweep() -> None:
-    """The same for whatever was unmounted by hand."""
-    notes = sorted(places.look_dir().glob(f"*{_NOTE}"))
+    """Let every device be written to again that was looked into and is not mounted any more; take its folder away.
+
+    For after an unmount, by whomever. One that somebody looks into just now, or that does not answer, is left to the
+    next time.
+    """
+    if any(_notes()):
+        with _alone() as alone:
+            if alone:
+                _sweep()
+
+
+def _sweep() -> None:
+    notes = sorted(_notes())
     rows = read_mounts() if notes else ()
     for note in notes:
-        with contextlib.suppress(HelperFailed, Stuck):  # one that does not answer keeps no other from being looked into
-            leave(str(note.with_suffix("")), rows)
+        with contextlib.suppress(HelperFailed, Stuck):
+            _leave(note, rows)
+
+
+def _leave(note: Path, rows: Iterable[Mount]) -> None:
+    """Nothing is done while a mount of it is left in any namespace.
+
+    The folder may carry that of another namespace, which would be taken away lazily with it, and its file system could
+    write.
+    """
+    told: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    source = told["node"]["source"]
+    mounted = any(mount.dev == told["dev"] or mount.source == source for mount in rows)
+    if mounted or usage.living_superblocks(Path("/"), [os.path.basename(source)]):
+        return
+    if "child" in told and os.path.exists(f"/proc/{told['child']}"):
+        return  # a mount that hangs may still come to its end
+    try:
+        if told["ours"]:
+            run_helper("look_away", told["node"], SECONDS)
+    except HelperFailed as error:
+        if error.errno not in _GONE:
+            raise
+    note.unlink()
+    with contextlib.suppress(OSError):
+        note.with_suffix("").rmdir()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether nobody else is at it: who lets a device be written to must not meet who is about to mount it."""
+    handle = os.open(places.look_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def _notes() -> Iterator[Path]:
+    return places.look_path().glob(f"*{_NOTE}")
 
 
 def read_mounts() -> tuple[Mount, ...]:

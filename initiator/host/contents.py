@@ -10,7 +10,7 @@ import dataclasses
 import re
 
 from initiator.errors import MooringError
-from initiator.host.run import run, run_helper
+from initiator.host.run import Stuck, run, run_helper
 from initiator.names import clean
 
 _SECONDS = 20.0
@@ -49,9 +49,12 @@ def read_contents(device: str) -> Contents:
     Raises:
         ContentsError: blkid does not tell.
         CannotRun: there is no blkid.
-        HelperFailed, Stuck: the device does not answer.
+        HelperFailed: the device cannot be read.
     """
-    done = run(["blkid", "-p", "-o", "export", device], _SECONDS)
+    try:
+        done = run(["blkid", "-p", "-o", "export", device], _SECONDS)
+    except Stuck as error:  # nothing was begun that could have an outcome
+        raise ContentsError(f"{device} cannot be read: {error}", code=error.code, fix=error.fix) from error
     if done.returncode not in (0, _NOTHING, _SEVERAL):
         reason = clean(done.stderr.strip(), 200) or f"exit status {done.returncode}"
         raise ContentsError(f"blkid does not tell what is on {device}: {reason}", fix=f"blkid -p {device}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from initiator import places
 from initiator.engine.client import EngineClient
 from initiator.errors import OutcomeUnknownError, RefusedError
 from initiator.host.run import run_helper
@@ -181,16 +183,31 @@ def test_a_device_that_was_read_only_before_stays_so(bare: Range) -> None:
     tool("blockdev", "--setrw", str(bare.engine.device))
 
 
-def test_a_copy_of_the_mount_elsewhere_keeps_the_device_protected(bare: Range, tmp_path: Path) -> None:
+def test_the_device_is_protected_until_the_last_mount_of_it_is_gone(bare: Range, tmp_path: Path) -> None:
     folder, second = look(bare), tmp_path / "second"
     second.mkdir()
     tool("mount", "--bind", folder, second)
+    tool("umount", folder)
+    looking.sweep()
+    assert protected(bare)
+    done = mooring("unmount", str(second), "--confirm", str(second), "--watch", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert (protected(bare), entries(bare)) == (False, [])
+
+
+def test_who_lets_a_device_be_written_to_waits_for_who_is_about_to_mount_it(bare: Range) -> None:
+    found = looking.prepare(lambda seen: find_ground(seen, "data"), EngineClient())
+    assert found.look is not None
+    tool("umount", looking.carry_out(found.look).mountpoint)
+    other = os.open(places.look_dir(), os.O_RDONLY)
     try:
-        tool("umount", folder)
+        fcntl.flock(other, fcntl.LOCK_EX)
         looking.sweep()
         assert protected(bare)
+        with pytest.raises(RefusedError, match="Another volume"):
+            looking.carry_out(found.look)
     finally:
-        tool("umount", second)
+        os.close(other)
     looking.sweep()
     assert (protected(bare), entries(bare)) == (False, [])
 
