@@ -207,6 +207,13 @@ def test_what_is_no_device_of_an_iscsi_disk_is_not_found() -> None:
         assert none.value.fix == "there is: data"
 
 
+def test_a_disk_that_is_not_attached_is_refused_with_the_way() -> None:
+    free = scenes.disk(state=DiskState.AVAILABLE, device=None, dev=None, diskseq=None)
+    with pytest.raises(RefusedError, match="available") as refused:
+        find_ground(scenes.snapshot(disks=(free,)), "data")
+    assert refused.value.fix == "attach it first: mooring attach data"
+
+
 def test_a_single_path_of_a_map_is_refused_with_the_map() -> None:
     sda = BlockNode("sda", "8:0", "disk", scenes.SIZE, False, holders=("loop3",), partitions=("sda1",))
     sda1 = BlockNode("sda1", "8:1", "part", scenes.SIZE, False, parent="sda")

@@ -85,7 +85,7 @@ def find_ground(snapshot: Snapshot, text: str, labels: Mapping[str, Label] | Non
 
     Raises:
         BadInputError: nothing is called so, or more than one thing.
-        RefusedError: it is a single path of a map.
+        RefusedError: it is a single path of a map, or a disk that is not attached.
     """
     name, known = text.removeprefix("/dev/"), look.grounds(snapshot)
     mounted = {volume.dev for volume in snapshot.volumes if volume.mountpoint == text}
@@ -93,6 +93,9 @@ def find_ground(snapshot: Snapshot, text: str, labels: Mapping[str, Label] | Non
     for disk in snapshot.disks:
         if text in (disk.name, disk.id, disk.wwid, disk.device):
             named = list(look.leaves(snapshot, disk)) or named
+            if not named:
+                why = f"{clean(disk.name)} ({disk.state}) has no block device on this host to look into"
+                raise RefusedError(why, fix=f"attach it first: mooring attach {clean(disk.name)}")
     called = [(each, (labels or {}).get(each.node.dev)) for each in known]
     named = named or [each for each, label in called if label is not None and text in (label.label, label.uuid)]
     named = named or [each for each in known if each.node.dev in mounted]
