@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from initiator import places
 from initiator.model import (
     Disk,
     DiskState,
@@ -42,7 +43,7 @@ def diff(old: Snapshot, new: Snapshot) -> tuple[Event, ...]:
     kept = _comparable(old, new)
     if kept:
         found += _compare(_of(old.sessions, kept), _of(new.sessions, kept), _session)
-        found += _compare(_of(old.disks, kept), _of(new.disks, kept), _disk)
+        found += _compare(_of(old.disks, kept), _of(new.disks, kept), lambda was, now: _disk(was, now, new.volumes))
         found += _compare(_of(old.maps, kept), _of(new.maps, kept), _map)
         disks = {disk.id: disk.name for disk in (*old.disks, *new.disks)}
         staying = {disk.id for disk in new.disks}
@@ -123,7 +124,7 @@ def _session(was: Session | None, now: Session | None) -> _Change | None:
     return None
 
 
-def _disk(was: Disk | None, now: Disk | None) -> _Change | None:
+def _disk(was: Disk | None, now: Disk | None, volumes: Iterable[Volume]) -> _Change | None:
     if now is None:
         assert was is not None
         safe = was.state in (DiskState.AVAILABLE, DiskState.OFFLINE)
@@ -137,6 +138,9 @@ def _disk(was: Disk | None, now: Disk | None) -> _Change | None:
         text = f"Disk {now.name} has changed its size from {was.size_bytes} to {now.size_bytes} bytes."
         return "state", now.id, text, Severity.WARN
     if now.read_only and was.read_only is False:
+        if any(now.id in volume.disks and places.is_look(volume.mountpoint) for volume in volumes):
+            text = f"Disk {now.name} is taken for read-only while somebody looks into it."
+            return "state", now.id, text, Severity.NOTE
         return "state", now.id, f"Disk {now.name} has become read-only.", Severity.BAD
     return None
 

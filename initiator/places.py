@@ -20,12 +20,29 @@ def runtime_dir() -> Path:
     Raises:
         PlaceError: the folder exists but belongs to somebody else or is open to others.
     """
-    return _private("MOORING_RUNTIME_DIR", "/run/mooring", _user_runtime_dir)
+    return _private(_runtime(), "MOORING_RUNTIME_DIR")
+
+
+def look_dir() -> Path:
+    """Where volumes are mounted to look into them; a part of the runtime folder."""
+    folder = runtime_dir() / look_path().name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def look_path() -> Path:
+    """As `look_dir`, but nothing is made."""
+    return _runtime() / "look"
+
+
+def is_look(mountpoint: str) -> bool:
+    """Whether a mount point is one of a volume that is only looked into."""
+    return Path(mountpoint).parent == look_path()
 
 
 def state_dir() -> Path:
     """Journals and history; survives a reboot. Made with mode 0700."""
-    return _private("MOORING_STATE_DIR", "/var/lib/mooring", _user_state_dir)
+    return _private(_folder("MOORING_STATE_DIR", "/var/lib/mooring", _user_state_dir), "MOORING_STATE_DIR")
 
 
 def config_dir() -> Path:
@@ -55,9 +72,16 @@ def _user_config_dir() -> str:
     return platformdirs.user_config_dir("mooring")
 
 
-def _private(variable: str, of_root: str, of_user: Callable[[], str]) -> Path:
+def _runtime() -> Path:
+    return _folder("MOORING_RUNTIME_DIR", "/run/mooring", _user_runtime_dir)
+
+
+def _folder(variable: str, of_root: str, of_user: Callable[[], str]) -> Path:
     named = os.environ.get(variable)
-    folder = Path(named or (of_root if os.geteuid() == 0 else of_user()))
+    return Path(named or (of_root if os.geteuid() == 0 else of_user()))
+
+
+def _private(folder: Path, variable: str) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from initiator import places
 from initiator.engine.client import EngineClient
 from initiator.host import blockreader, sysfs
 from initiator.host import mounts as mounts_
@@ -23,8 +24,7 @@ from initiator.host.usage import living_superblocks
 from initiator.inventory import Inventory
 from initiator.model import Snapshot
 from initiator.names import clean
-from initiator.places import runtime_dir
-from safety import claims
+from safety import claims, looking
 from safety.claims import DeviceClaim
 from safety.evidence import read_facts
 from safety.facts import Facts
@@ -142,6 +142,7 @@ class Host:
             if error.errno == errno.EBUSY:
                 raise Busy(f"{mountpoint} is in use.") from error
             raise
+        looking.sweep()
 
     def unmount_in(self, pid: int, namespace: str, mountpoint: str, deadline: float) -> None:
         """Unmount in the mount namespace of a process."""
@@ -151,6 +152,7 @@ class Host:
             if error.errno == errno.EBUSY:
                 raise Busy(f"{mountpoint} is in use in the mount namespace of process {pid}.") from error
             raise StepError(f"{mountpoint} in the mount namespace of process {pid}: {error}.", code="umount") from error
+        looking.sweep()
 
     def mount(self, arguments: Sequence[str], deadline: float) -> None:
         """Run mount(8)."""
@@ -193,7 +195,7 @@ class Host:
 
     def scratch(self) -> str:
         """An empty folder in Mooring's own runtime folder."""
-        folder = runtime_dir() / "undo"
+        folder = places.runtime_dir() / "undo"
         folder.mkdir(mode=0o700, exist_ok=True)
         return str(folder)
 

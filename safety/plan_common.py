@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from initiator import places
 from initiator.host.mounts import Mount
 from initiator.host.services import Automount
 from initiator.model import BlockNode, Session
@@ -246,6 +247,7 @@ def unmounts(scene: Scene, options: Options) -> Iterator[Step]:
 def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Options, *, last: bool) -> Step:
     here = mount.mountpoint
     kernel = any(unit.kernel for unit in group)
+    look = places.is_look(here)  # what was only looked into nobody misses
     return Step(
         id="unmount-#",
         kind="unmount-lost" if scene.abandon and kernel else "unmount-kernel" if kernel else "unmount",
@@ -255,7 +257,7 @@ def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Optio
         proof=("" if scene.abandon else "syncfs reported no error; ")
         + f"no mount namespace lists {mount.dev}"
         + (" any more, and its superblock is gone" if last else f" at {here}"),
-        undo=f"mount again at {here} with {mount.options}",
+        undo="" if look else f"mount again at {here} with {mount.options}",
         deadline_s=options.unmount_deadline_s,
         expected_s=1.0,
         params={
@@ -270,6 +272,7 @@ def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Optio
             "super_options": mount.super_options,
             "propagation": mount.propagation,
             "last": last,
+            **({"look": True} if look else {}),
             **(standing(scene, mount) if kernel else {}),
         },
         disks=tuple(unit.disk.id for unit in group),

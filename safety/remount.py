@@ -43,8 +43,10 @@ def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] |
         StepError: the disk is not attached, or is another one, or mount(8) failed.
         NotProven: the mount does not show.
     """
-    on = (ground or _engine_ground)(work, step)
     point = step.params["mountpoint"]
+    if step.params.get("look"):
+        return f"{point} was there only to look into it: mooring mount {step.params['source']} --read-only"
+    on = (ground or _engine_ground)(work, step)
     if _shown(work, step, on) is not None:
         return f"{point} is mounted"
     if step.params["root"] == "/":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from initiator import places
 from initiator.changes import diff
 from initiator.model import (
     Access,
@@ -110,6 +111,13 @@ def test_a_path_vanishes_from_a_disk_that_stays_or_goes() -> None:
 )
 def test_a_disk_changes(fields: dict[str, Any], text: str, severity: Severity) -> None:
     assert changed(disks=(dataclasses.replace(DISK, **fields),)) == [("state", "d1", f"Disk data {text}", severity)]
+
+
+def test_a_disk_that_is_looked_into_is_read_only_on_purpose() -> None:
+    there = dataclasses.replace(VOLUME, id="volume:77", mountpoint=str(places.look_path() / "data"), disks=("d1",))
+    found = changed(disks=(dataclasses.replace(DISK, read_only=True),), volumes=(*OLD.volumes, there))
+    assert ("state", "d1", "Disk data is taken for read-only while somebody looks into it.", NOTE) in found
+    assert not [each for each in found if each[3] is BAD]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ ACTIONS: tuple[Action, ...] = (
         changes=True,
     ),
     Action(
+        "look",
+        ("v",),
+        "look into",
+        "Mount what is on the selected disk read-only, to look into it; nothing is written to the disk",
+        menu=True,
+        changes=True,
+    ),
+    Action(
         "menu", ("space",), "actions", "Everything that can be done with the selected thing; the right button too", 3
     ),
     Action("filter", ("slash",), "filter", "Show only rows with some words; field:value and !not work too", 4),
@@ -189,6 +197,8 @@ class Context:
     policy: Policy = dataclasses.field(default_factory=Policy)
     mates: int | None = None
     """How many other paths of the same disk work, where a path of the kernel is selected."""
+    mounted: str = ""
+    """Where the selected disk's own file system is mounted."""
     probed: int | None = 0
     """How many sessions a probe can stand beside; None where there is nothing that probes."""
 
@@ -233,9 +243,12 @@ def around(context: Context, world: World | None, probes: bool) -> Context:
         disk = world.disk(item.disk)
         if disk is not None and disk.source is Source.KERNEL:
             mates = sum(works(path) for path in world.paths_of(disk) if path.id != item.id)
+    mounted = ""
+    if world is not None and isinstance(item, Disk) and item.dev is not None:
+        mounted = next((each.mountpoint for each in world.snapshot.volumes if each.dev == item.dev), "")
     sessions = world.snapshot.sessions if world is not None else ()
     probed = sum(session.source is Source.KERNEL for session in sessions) if probes else None
-    return dataclasses.replace(context, carried=carried, mates=mates, probed=probed)
+    return dataclasses.replace(context, carried=carried, mates=mates, mounted=mounted, probed=probed)
 
 
 def why_not(action: Action, context: Context) -> str:
@@ -272,6 +285,28 @@ def _why_no_unmount(context: Context) -> str:
     if item.namespace is not None:
         return "It is mounted by another mount namespace (a container, a service): whoever made that unmounts it."
     return "" if item.disks else "It is not on an iSCSI disk."
+
+
+_NO_LOOK = {
+    DiskState.AVAILABLE: "This disk is not attached yet.",
+    DiskState.NO_PATH: "No path of it works: whoever looks into it would hang.",
+    DiskState.OFFLINE: "It is being removed.",
+    DiskState.DEAD: "Nothing serves it any more.",
+    DiskState.UNKNOWN: "Whether anything serves it is not known.",
+}
+
+
+def _why_no_look(context: Context) -> str:
+    item = context.row.item if context.row else None
+    if isinstance(item, Volume):
+        return f"It is mounted already: look into {say(item.mountpoint)}."
+    if not isinstance(item, Disk):
+        return "Move the cursor to a disk: view 4 lists them."
+    if item.kind != "disk":
+        return f"It is no disk but a {say(item.kind)}."
+    return _NO_LOOK.get(item.state, "") or (
+        f"It is mounted already: look into {say(context.mounted)}." if context.mounted else ""
+    )
 
 
 _NO_SESSION = "Move the cursor to a session: they are listed below the disks of their target."
@@ -347,6 +382,7 @@ def _why_no_attach(context: Context) -> str:
 _WHY_NOT: Mapping[str, Callable[[Context], str]] = {
     "remove": _why_no_removal,
     "unmount": _why_no_unmount,
+    "look": _why_no_look,
     "attach": _why_no_attach,
     "rescan": _why_no_rescan,
     "startup": _why_no_startup,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tui.connecting import Chap, Connector, Offer, Offers
 from tui.feed import Differ, Reading, Source
+from tui.looking import HostLooker, Looker
 
 if TYPE_CHECKING:
     from initiator.engine.client import EngineClient
@@ -135,6 +136,7 @@ class Backends:
     connector: Attacher = dataclasses.field(default_factory=Connector)
     check: Checker = check_host
     probes: Switch | None = None
+    looker: Looker = dataclasses.field(default_factory=HostLooker)
 
 
 class TcpLater:

@@ -252,6 +252,7 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     unmount.add_argument("name", metavar="VOLUME", help="its mount point, label, UUID, device or id")
     unmount.add_argument("--dry-run", action="store_true", help="only show the plan")
     unmount.set_defaults(abandon=False)
+    _add_mount(commands)
     plan.add_argument("--unmount", action="store_true", help="NAME is a volume, and only that is to be unmounted")
     for parser in (remove, drain, unmount):
         parser.add_argument("--confirm", metavar="NAME", help="the name once more, instead of being asked")
@@ -274,6 +275,15 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     back.add_argument("--chap-target-secret-file", metavar="FILE", help="mutual CHAP: file with the target's secret")
     told = group.add("report", "report", "what became of a removal, step by step with the evidence", json=True)
     told.add_argument("journal", nargs="?", help="its journal, or what was removed (default: the newest)")
+
+
+def _add_mount(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "mount a volume of an iSCSI disk read-only, to look into it; nothing is written to the disk"
+    mount = _Adder(commands, "look").add("mount", "mount", text, json=True, changes="mount")
+    mount.add_argument("name", metavar="VOLUME", help="its device, label or UUID, or the disk, if it has only one")
+    about = "say that you only want to look: Mooring mounts in no other way"
+    mount.add_argument("--read-only", dest="look", action="store_true", required=True, help=about)
+    mount.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
 
 def _add_chap(parser: argparse.ArgumentParser) -> None:

@@ -130,6 +130,12 @@ TERMS: tuple[Term, ...] = (
         " its row; its disk stays attached, so its cable must stay where it is.",
     ),
     Term(
+        "look",
+        "To mount a volume read-only in a folder of Mooring's own (v on a disk), without a byte being written: no"
+        " journal is replayed, and the kernel takes the device for read-only as long. So what the last host had not"
+        " finished writing may be missing or look broken. U on its row in view 7 ends it.",
+    ),
+    Term(
         "claim",
         "An exclusive open of the device. From then on nothing else can mount or open it, so what was found unused"
         " stays unused until the removal is over.",
@@ -215,7 +221,7 @@ TERMS: tuple[Term, ...] = (
 
 OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.TARGET: ("target", "portal", "IQN", "discovery"),
-    Kind.DISK: ("WWID", "LUN", "attach", "MPIO", "map", "flush"),
+    Kind.DISK: ("WWID", "LUN", "attach", "MPIO", "map", "flush", "look"),
     Kind.VOLUME: ("volume", "dismount", "mount namespace"),
     Kind.PATH: ("path", "MPIO", "ALUA", "portal", "session"),
     Kind.SESSIONS: ("session", "logout", "CHAP"),

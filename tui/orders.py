@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from initiator.model import Session, Source
+from initiator.model import Disk, Session, Snapshot, Source
 from tui import exporting
 from tui.exporting import Sheet
 from tui.words import count, short_target
@@ -16,6 +16,7 @@ from tui.words import count, short_target
 if TYPE_CHECKING:
     from initiator.host.nodes import NodeRecord
     from tui.backends import Attacher, KernelOrders
+    from tui.looking import Looker
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,6 +119,30 @@ def attach(name: str, target: str, lun: int, connector: Attacher) -> Order:
         "Nothing is mounted, and nothing is written to it.",
     )
     return Order(f"Attach {name}", about, (Choice("Attach", functools.partial(connector.attach, target, lun)),))
+
+
+_MOST_BUTTONS = 4
+
+
+def look(disk: Disk, snapshot: Snapshot, looker: Looker) -> Order:
+    """Mount a volume of a disk read-only; each device that can carry one has a button."""
+    from safety.look import leaves
+
+    mounted = {volume.dev for volume in snapshot.volumes}
+    found = [each for each in leaves(snapshot, disk) if each.node.dev not in mounted]
+    about = [
+        f"The file system on {disk.name} is mounted read-only in a folder that only root can enter.",
+        "Nothing is written to the disk: no journal is replayed, nothing is mended, and the kernel takes the device for"
+        " read-only until it is unmounted again.",
+    ]
+    if len(found) < 2:
+        names = [("Look", found[0].device if found else disk.id)]
+    else:
+        names = [(each.node.dm_name or each.node.kname, each.device) for each in found[:_MOST_BUTTONS]]
+        rest = [each.device for each in found[_MOST_BUTTONS:]]
+        about += [f"Not on a button: {', '.join(rest)} (mooring mount DEVICE --read-only)."] if rest else []
+    choices = tuple(Choice(label, functools.partial(looker.look, name)) for label, name in names)
+    return Order(f"Look into {disk.name}", tuple(about), choices, "the mount")
 
 
 def login(record: NodeRecord, kernel: KernelOrders) -> Order:

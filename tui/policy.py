@@ -22,13 +22,13 @@ FILE = Path("/etc/mooring/policy.toml")
 EVERYTHING = "everything"
 CHANGING = frozenset(
     {
-        *("attach", "discover", "engine-cleanup", "engine-stop", "isns", "login", "logout", "practice", "remove"),
-        *("rescan", "resume", "startup", "undo", "unmount", "write"),
+        *("attach", "discover", "engine-cleanup", "engine-stop", "isns", "login", "logout", "mount", "practice"),
+        *("remove", "rescan", "resume", "startup", "undo", "unmount", "write"),
     }
 )
 """The commands and orders that change something, as a policy names them."""
 
-_SAME = {"path_out": "remove", "path_back": "undo", "probe": "login"}
+_SAME = {"path_out": "remove", "path_back": "undo", "probe": "login", "look": "mount"}
 """Actions of the dashboard that are a part of what a policy names."""
 
 

@@ -11,6 +11,7 @@ from initiator import names
 from initiator.engine import rpc
 from initiator.errors import MooringError
 from initiator.host import (
+    contents,
     hostfiles,
     kmsg,
     lldp,
@@ -164,6 +165,7 @@ _TEXTS: tuple[Callable[[str], Any], ...] = (
     multipathconfig.parse_defaults,
     lldp.parse_neighbours,
     sessionstats.parse_stats,
+    contents.parse,
 )
 
 
@@ -174,12 +176,12 @@ def host(data: bytes) -> None:
     raw = cut.rest()
     with contextlib.suppress(MooringError, ValueError):
         # ValueError: these readers are called by ones that report a file that cannot be read as a problem.
-        if kind % 12 == 10:
+        if kind % 13 == 11:
             tcp.parse_tcp_info(raw)
-        elif kind % 12 == 11:
+        elif kind % 13 == 12:
             kmsg.parse(raw, 0.0)
         else:
-            _TEXTS[kind % 12](raw.decode("utf-8", "surrogateescape"))
+            _TEXTS[kind % 13](raw.decode("utf-8", "surrogateescape"))
 
 
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")

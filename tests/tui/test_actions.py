@@ -86,7 +86,7 @@ def test_a_disk_that_is_not_attached_is_not_removed() -> None:
 def test_looking_is_always_allowed() -> None:
     shut = context(None, read_only="no", stale=True, paused=True, age_s=None)
     refused = [action.id for action in ACTIONS if why_not(action, shut)]
-    ordered = ["remove", "unmount", "discover", "attach", "login", "logout", "rescan", "startup"]
+    ordered = ["remove", "unmount", "look", "discover", "attach", "login", "logout", "rescan", "startup"]
     assert refused == [*ordered, "path_out", "path_back", "probe"]
 
 

@@ -74,6 +74,7 @@ def test_every_changing_command_asks_the_policy(
         ("login", "iqn.2026-11.x:a"),
         ("logout", "s"),
         ("attach", "d"),
+        ("mount", "d", "--read-only"),
         ("rescan", "s"),
         ("startup", "iqn.2026-11.x:a", "manual"),
         ("write", "iqn.2026-11.x:a", "--portal", "127.0.0.1:1", "--confirm", "x"),

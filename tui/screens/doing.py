@@ -110,6 +110,12 @@ class Doing(Screen[None]):
         if isinstance(item, Volume):
             self.mooring.removals.begin(scope.volume(item))
 
+    def do_look(self) -> None:
+        """Ask before the selected disk's volume is mounted to look into it."""
+        item, world = self.selected.item if self.selected else None, self.store.world
+        if isinstance(item, Disk) and world is not None:
+            self.mooring.give(orders.look(item, world.snapshot, self.mooring.backends.looker))
+
     def do_unfinished(self) -> None:
         """The removals that wait."""
         self.mooring.removals.show_unfinished()
