@@ -207,8 +207,8 @@ class MooringApp(App[int]):
         """Do what a key is bound to before the next one is looked at; whether there was something to do.
 
         Textual sends a key on its way up from what has the focus, and looks for its binding when it arrives here. Keys
-        that follow closely (one packet of a slow SSH, a busy host) would be sent to what has the focus until then, not to
-        what the key before them opened. Lines of dialogs keep that way: all that is typed into them is in order.
+        that follow closely (one packet of a slow SSH, a busy host) would be sent to what has the focus until then, not
+        to what the key before them opened. Lines of dialogs keep that way: what is typed into them is in order.
         """
         field = self.focused
         if isinstance(field, FilterInput):
