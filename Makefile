@@ -25,10 +25,10 @@ test: $(VENV)/.made debs ## every test; root for those with real block devices
 lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
 	$(BIN)/python -m tests.lab build
-	$(BIN)/pytest -q -n 3 --dist loadgroup --timeout 1500 --durations 25 -m "not long" tests/lab
+	$(BIN)/pytest -q -n 2 --dist loadgroup --timeout 1500 --durations 25 -m "not long" tests/lab
 
 lab-again: $(VENV)/.made ## what failed in `make lab`, without the other scenarios and in a fresh boot
-	$(BIN)/pytest -q -n 3 --dist loadgroup --timeout 1500 --last-failed --last-failed-no-failures none -m "not long" tests/lab
+	$(BIN)/pytest -q -n 2 --dist loadgroup --timeout 1500 --last-failed --last-failed-no-failures none -m "not long" tests/lab
 
 lab-long: $(VENV)/.made ## hundreds of killed and raced removals in the same machine; about two hours
 	@.ci/debs $(LAB_DEBS)

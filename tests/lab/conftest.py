@@ -1,4 +1,4 @@
-"""Three boots of the lab's guest, side by side: one that is looked at, two in which disks are removed.
+"""Two boots of the lab's guest, side by side. One is looked at first; each then takes the next file that waits.
 
 Its logs are kept when a scenario fails.
 """
@@ -35,15 +35,12 @@ _LOOKED_AT = (
     "test_lio.py",  # and so has this, without any session of the kernel
 )
 
-
-_TRAPPED = ("test_long.py", "test_traps_guards.py", "test_traps_running.py")
-
 _running: list[str] = []
 """The file of the test that runs."""
 
 
 def _group(name: str) -> str:
-    return "looked at" if name in _LOOKED_AT else "trapped" if name in _TRAPPED else "removed"
+    return "looked at" if name in _LOOKED_AT else Path(name).stem
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,7 +51,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each group in one boot, the files of `_LOOKED_AT` in that order."""
+    """Each group in one boot, the files of `_LOOKED_AT` in that order.
+
+    The groups with the most tests begin (pytest-xdist), so this one finds its guest as it was booted.
+    """
     order = {name: number for number, name in enumerate(_LOOKED_AT)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:

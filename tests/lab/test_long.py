@@ -47,6 +47,7 @@ def test_raced(mapped: Stack) -> None:
     assert race.outcome
 
 
+@pytest.mark.long
 @pytest.mark.trap("T12", 80)
 def test_killed_at_random_moments(mapped: Stack) -> None:
     chain = deaths.wander(mapped, 4)

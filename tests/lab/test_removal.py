@@ -11,6 +11,8 @@ from tests.lab import disks
 from tests.lab.disks import Ground, Stand
 from tests.lab.machine import Machine
 
+LONG = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def ground(guest: Machine) -> Ground:
@@ -35,7 +37,11 @@ def codes(made: dict[str, Any], level: str) -> list[str]:
 
 
 @pytest.mark.trap(3, 4, 26, 31, 33, 34, 35, 36, 42, 49, 81)
-@pytest.mark.parametrize("stand", [disks.PLAIN, disks.XFS, disks.LVM, disks.LUKS], ids=lambda stand: stand.name)
+@pytest.mark.parametrize(
+    "stand",
+    [disks.PLAIN, pytest.param(disks.XFS, marks=LONG), disks.LVM, pytest.param(disks.LUKS, marks=LONG)],
+    ids=lambda stand: stand.name,
+)
 def test_a_disk_goes_with_every_byte(ground: Ground, stand: Stand) -> None:
     device = ground.build(stand)
     checksum = ground.fill(stand)
@@ -99,10 +105,10 @@ def test_a_process_in_the_mount_is_named_and_nothing_is_done(ground: Ground, kep
 
 
 DEATHS = [
-    ("hand-over", "verified", "before", "resume"),
+    pytest.param("hand-over", "verified", "before", "resume", marks=LONG),
     ("hand-over", "verified", "after", "undo"),
     ("offline-2", "verified", "before", "resume"),
-    ("logout-1", "verified", "after", "undo"),
+    pytest.param("logout-1", "verified", "after", "undo", marks=LONG),
 ]
 """Each takes most of a minute under emulation; every other place is tried in the simulated kernel."""
 

@@ -80,6 +80,7 @@ def test_a_path_leaves_its_map_under_load_and_undo_brings_it_back(ground: Ground
     assert ground.on_the_target(MAP) == checksum
 
 
+@pytest.mark.long
 def test_a_group_over_two_disks_goes_with_both_and_comes_back_with_both(ground: Ground) -> None:
     ground.build(SPREAD)
     checksum = ground.fill(SPREAD)

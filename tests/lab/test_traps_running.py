@@ -122,6 +122,7 @@ def joined(ground: Ground) -> Iterator[Removal]:
 
 
 @pytest.mark.trap("T9", 20, 23, 32, 40)
+@pytest.mark.long
 def test_another_device_with_the_same_name_is_not_touched(disk: Removal) -> None:
     """The path is deleted and found again: it has the same H:C:T:L, and is another device."""
     (hctl,), guest = disk.hctl(), disk.ground.guest
@@ -150,6 +151,7 @@ def test_a_session_that_drops_and_comes_back_sets_its_paths_running(disk: Remova
 
 
 @pytest.mark.trap("T22", 46)
+@pytest.mark.long
 def test_a_session_without_a_node_record(disk: Removal) -> None:
     guest = disk.ground.guest
     guest.run(f"rm -r /etc/iscsi/nodes/{DISK.target}")
@@ -185,6 +187,7 @@ def test_a_restart_in_the_middle(disk: Removal) -> None:
 
 
 @pytest.mark.trap(10, 13, 29)
+@pytest.mark.long
 def test_a_rescan_that_finds_a_deleted_path_again(disk: Removal) -> None:
     host = disk.hctl()[0].split(":")[0]
     disk.stop_at("delete-1", "verified")
@@ -195,6 +198,7 @@ def test_a_rescan_that_finds_a_deleted_path_again(disk: Removal) -> None:
 
 
 @pytest.mark.trap(13, 61)
+@pytest.mark.long
 def test_a_startup_that_somebody_sets_again(disk: Removal) -> None:
     guest = disk.ground.guest
     disk.stop_at("watch", "started")
@@ -207,6 +211,7 @@ def test_a_startup_that_somebody_sets_again(disk: Removal) -> None:
 
 
 @pytest.mark.trap(6)
+@pytest.mark.long
 def test_an_opener_of_the_map_that_leaves_again(joined: Removal) -> None:
     device = joined.ground.device(MAP)
     joined.stop_at("hand-over", "started")
@@ -232,6 +237,7 @@ def test_an_opener_of_the_map_that_stays(joined: Removal) -> None:
 
 
 @pytest.mark.trap(17, 18, 68)
+@pytest.mark.long
 def test_a_map_that_somebody_flushes_meanwhile(joined: Removal) -> None:
     """What it had in memory was not proven to be written by us, so the removal does not go on."""
     joined.stop_at("unmount-1", "verified")
