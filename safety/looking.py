@@ -91,7 +91,9 @@ def carry_out(wanted: Look, seconds: float = SECONDS) -> Mount:
 def _mount(wanted: Look, folder: Path, seconds: float) -> None:
     major, minor = map(int, wanted.dev.split(":"))
     node = {"source": wanted.device, "device": os.makedev(major, minor), "sequence": wanted.diskseq}
-    _write(folder, {"dev": wanted.dev, "ours": True, "node": node})
+    # Whoever is killed from here on leaves a note that is true: a device that is read-only already stays so.
+    ours = sysfs.read_int(f"/sys/class/block/{os.path.basename(wanted.device)}/ro") != 1
+    _write(folder, {"dev": wanted.dev, "ours": ours, "node": node})
     try:
         request = {**node, "target": str(folder), "fstype": wanted.fstype, "data": wanted.data}
         if run_helper("look", request, seconds).value:
@@ -105,7 +107,7 @@ def _mount(wanted: Look, folder: Path, seconds: float) -> None:
         raise MooringError(f"The kernel does not mount {wanted.device}: {error}.", fix="dmesg says why") from error
     except Stuck as error:
         if error.left_behind:
-            _write(folder, {"dev": wanted.dev, "ours": True, "node": node, "child": error.pid})
+            _write(folder, {"dev": wanted.dev, "ours": ours, "node": node, "child": error.pid})
         fix = f"look whether it is mounted at {folder} now, and why {wanted.device} does not answer"
         raise OutcomeUnknownError(str(error), code=error.code, fix=fix) from error
 

@@ -19,6 +19,7 @@ import os
 import sys
 import time
 
+BLKROSET = 0x125D
 LOOP_CLR_FD = 0x4C01
 LOOP_SET_STATUS64 = 0x4C04
 LOOP_GET_STATUS64 = 0x4C05
@@ -41,6 +42,7 @@ def seal(fd: int) -> str:
     while True:
         os.fsync(fd)
         if cleared(fd):
+            fcntl.ioctl(fd, BLKROSET, bytes(4))  # or whoever gets the device next could not write to it either
             return "sealed"
         if time.monotonic() > until:
             keep(fd)

@@ -224,6 +224,8 @@ class MooringApp(App[int]):
 
     @on(Arrived)
     def _arrived(self) -> None:
+        if not self.screen_stack:
+            return  # the reader goes on until the very end
         delivery = self._mailbox.take()
         self.main.failure = delivery.failure
         self._tell(delivery.judged.alerts)

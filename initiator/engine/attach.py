@@ -98,6 +98,8 @@ async def attach_loop(file: str, size_bytes: int, block_bytes: int, read_only: b
     if done.returncode or not device:
         await detach_all(file)
         raise AttachError(f"losetup could not make a block device: {done.stderr.strip() or 'no reason given'}")
+    if not read_only:  # a loop device keeps the flag that it was protected with for somebody else (BLKROSET)
+        await _run(["blockdev", "--setrw", device])
     problem = check_loop(device, file, size_bytes, block_bytes, read_only)
     if problem is not None:
         await detach_all(file)

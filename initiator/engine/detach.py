@@ -12,6 +12,7 @@ import fcntl
 import os
 import sys
 
+BLKROSET = 0x125D
 LOOP_CLR_FD = 0x4C01
 
 
@@ -32,6 +33,7 @@ def main() -> int:
         print(f"{device} stands on {found!r} now", file=sys.stderr)
         return 2
     try:
+        fcntl.ioctl(handle, BLKROSET, bytes(4))  # or whoever gets the device next could not write to it either
         fcntl.ioctl(handle, LOOP_CLR_FD)
     except OSError as error:
         print(f"{device}: {error.strerror}", file=sys.stderr)

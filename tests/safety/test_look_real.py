@@ -94,6 +94,7 @@ def bare(here: Range) -> Iterator[Range]:
     yield here
     for place in (here.state.parent / "run" / "look").glob("*/"):
         subprocess.run(["umount", place], check=False, capture_output=True)
+    subprocess.run(["blockdev", "--setrw", str(here.engine.device)], check=False, capture_output=True)
 
 
 def put(here: Range, image: Path) -> str:
@@ -175,6 +176,15 @@ def test_what_was_unmounted_by_hand_is_made_good_by_the_next_look(bare: Range) -
     assert (protected(bare), entries(bare)) == (False, [])
 
 
+def test_a_removal_after_an_unmount_by_hand_leaves_no_protected_device_to_others(bare: Range) -> None:
+    """The kernel itself keeps the flag for whoever gets the same loop device next."""
+    tool("umount", look(bare))
+    device = str(bare.engine.device)
+    path = runner.start(bare.plan())
+    assert to_the_end(path).outcome is Outcome.DONE, read(path)[-1]
+    assert tool("blockdev", "--getro", device) == "0"
+
+
 def test_a_device_that_was_read_only_before_stays_so(bare: Range) -> None:
     tool("blockdev", "--setro", str(bare.engine.device))
     folder = look(bare)
@@ -232,6 +242,9 @@ def test_a_mount_that_does_not_come_back_in_time_is_told_as_unknown(bare: Range)
         looking.carry_out(found.look, 0.001)
     assert (stuck.value.code, "look/data now" in stuck.value.fix) == ("stuck", True)
     looking.sweep()
+    if protected(bare):  # it came to its end after all, which is why nobody can say what became of it
+        tool("umount", places.look_path() / "data")
+        looking.sweep()
     assert (protected(bare), entries(bare)) == (False, [])
 
 
