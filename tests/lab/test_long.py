@@ -33,8 +33,16 @@ def mapped(guest: Machine) -> Iterator[Stack]:
     yield from _made(guest, stacks.XFS)
 
 
+@pytest.mark.trap("T12")
+def test_killed_at_some_of_its_steps(mapped: Stack) -> None:
+    chain = deaths.sweep(mapped, between=0.12, within=0.03)
+    assert chain.kills >= 2
+    assert (chain.removals, chain.undone, chain.stopped) == (1, 1, [])
+
+
+@pytest.mark.long
 @pytest.mark.trap("T12", "T19")
-def test_killed_at_some_of_its_steps(nested: Stack) -> None:
+def test_a_nested_one_killed_at_some_of_its_steps(nested: Stack) -> None:
     chain = deaths.sweep(nested, between=0.2, within=0.1)
     assert chain.kills >= 3
     assert (chain.removals, chain.undone, chain.stopped) == (1, 1, [])

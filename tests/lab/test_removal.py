@@ -107,7 +107,7 @@ def test_a_process_in_the_mount_is_named_and_nothing_is_done(ground: Ground, kep
 DEATHS = [
     pytest.param("hand-over", "verified", "before", "resume", marks=LONG),
     ("hand-over", "verified", "after", "undo"),
-    ("offline-2", "verified", "before", "resume"),
+    pytest.param("offline-2", "verified", "before", "resume", marks=LONG),
     pytest.param("logout-1", "verified", "after", "undo", marks=LONG),
 ]
 """Each takes most of a minute under emulation; every other place is tried in the simulated kernel."""

@@ -256,6 +256,7 @@ def test_a_reading_while_sessions_come_and_go(ground: Ground) -> None:
 
 
 @pytest.mark.trap("T13", "T24")
+@pytest.mark.long
 def test_a_unit_that_is_no_disk_and_a_map_whose_vendor_has_a_quote(ground: Ground) -> None:
     """tgt has a controller as LUN 0 of every target: it is nobody's disk, and goes with the session.
 

@@ -137,6 +137,7 @@ def test_another_device_with_the_same_name_is_not_touched(disk: Removal) -> None
 
 
 @pytest.mark.trap("T2", 62)
+@pytest.mark.long
 def test_a_session_that_drops_and_comes_back_sets_its_paths_running(disk: Removal) -> None:
     guest = disk.ground.guest
     disk.stop_at("offline-1", "verified")
