@@ -127,6 +127,8 @@ def test_a_disk_whose_target_is_gone_is_given_up_with_words_of_its_own(ground: G
     try:
         states = f"for n in $({ground.names(MAP)}); do cat /sys/block/$n/device/state; done | sort -u"
         ground.wait(f'[ "$({states})" = transport-offline ]', seconds=120)
+        # multipathd lets it queue for some more looks; a plan of that time would not be true any more when it is run
+        ground.wait(f"! dmsetup table {name} | grep -q queue_if_no_path")
         ordinary = json.loads(ground.guest.mooring("plan", name, "--json", check=False).out)
         assert ordinary["blocked"]
         words = ("remove", name, "--abandon", "--watch", "1", "--json", "--confirm")
