@@ -43,6 +43,10 @@ LOGIN_SECONDS = 150.0
 """iscsid gives up after node.session.initial_login_retry_max (8) times login_timeout (15 s); a record may say more."""
 _LONGEST_LOGIN = 600.0
 LOGOUT_SECONDS = 60.0
+_NOT_TAKEN_UP = frozenset({2, 32})
+"""ISCSI_ERR_SESS_NOT_FOUND, ISCSI_ERR_SESSION_NOT_CONNECTED (open-iscsi, iscsi_err.h): what an iscsid says that was
+just started and takes up the kernel's sessions one after another."""
+_TAKEN_UP_SECONDS = 15.0
 SECONDS = 30.0
 """For everything else."""
 _QUEUE_SECONDS = 120.0
@@ -203,12 +207,16 @@ class Iscsiadm:
             ActionFailed: the session is still there.
         """
         with self._order(f"log out of session {sid}"):
-            session, luns = self._known(sid)
-            self._refuse(session, luns)
-            done = self._ask(["-m", "session", "-r", str(sid), "-u"], LOGOUT_SECONDS, f"the logout of session {sid}")
-            gone = self._wait(lambda: self._is_gone(sid) or None, 10.0 if done.returncode == 0 else 1.0)
-        if not gone:
-            raise ActionFailed(f"logout of session {sid}", done)
+            until = self._monotonic() + _TAKEN_UP_SECONDS
+            while True:
+                session, luns = self._known(sid)
+                self._refuse(session, luns)
+                order = ["-m", "session", "-r", str(sid), "-u"]
+                done = self._ask(order, LOGOUT_SECONDS, f"the logout of session {sid}")
+                if self._wait(lambda: self._is_gone(sid) or None, 10.0 if done.returncode == 0 else 1.0):
+                    return
+                if done.returncode not in _NOT_TAKEN_UP or self._monotonic() > until:
+                    raise ActionFailed(f"logout of session {sid}", done)
 
     def set_startup(self, target: str, portal: Portal, startup: str, interface: str = "default") -> str | None:
         """Sets whether a record is logged in to at boot; gives what it was before.

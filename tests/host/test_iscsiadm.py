@@ -207,6 +207,38 @@ def test_a_logout_after_which_the_session_is_still_there_failed(
         orders.logout(9)
 
 
+@pytest.mark.parametrize("code", [2, 32])
+def test_a_logout_waits_for_an_iscsid_that_was_just_started(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree, code: int
+) -> None:
+    """It takes up the kernel's sessions one after another, and knows none of those that wait."""
+    tree.session(7)
+    tool.code, tool.works = code, False
+
+    def takes_it_up() -> None:
+        if len(tool.calls) == 3:
+            tool.code, tool.works = 0, True
+
+    tool.during = takes_it_up
+    orders.logout(7)
+    assert tool.calls == [["-m", "session", "-r", "7", "-u"]] * 3
+
+
+def test_a_disk_that_comes_while_a_logout_waits_forbids_it(
+    orders: Iscsiadm, tool: FakeIscsiadm, tree: KernelTree
+) -> None:
+    tree.session(7)
+    tool.code, tool.works = 32, False
+
+    def comes() -> None:
+        tree.lun(7, 0, kind=0, kname="sda")
+
+    tool.during = comes
+    with pytest.raises(RefusedError) as caught:
+        orders.logout(7)
+    assert (caught.value.code, len(tool.calls)) == ("attached", 1)
+
+
 # --- start-up, rescan ---
 
 
