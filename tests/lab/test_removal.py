@@ -39,7 +39,7 @@ def codes(made: dict[str, Any], level: str) -> list[str]:
 @pytest.mark.trap(3, 4, 26, 31, 33, 34, 35, 36, 42, 49, 81)
 @pytest.mark.parametrize(
     "stand",
-    [disks.PLAIN, pytest.param(disks.XFS, marks=LONG), disks.LVM, pytest.param(disks.LUKS, marks=LONG)],
+    [disks.PLAIN, *(pytest.param(stand, marks=LONG) for stand in (disks.XFS, disks.LVM, disks.LUKS))],
     ids=lambda stand: stand.name,
 )
 def test_a_disk_goes_with_every_byte(ground: Ground, stand: Stand) -> None:

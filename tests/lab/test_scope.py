@@ -48,6 +48,7 @@ def test_a_target_is_drained_of_all_its_disks_in_one_plan(ground: Ground) -> Non
     assert ground.on_the_target(TWO) == checksum
 
 
+@pytest.mark.long
 def test_a_path_leaves_its_map_under_load_and_undo_brings_it_back(ground: Ground) -> None:
     device = ground.build(MAP)
     checksum = ground.fill(MAP)

@@ -224,6 +224,7 @@ def test_a_map_that_queues_without_a_path(ground: Ground) -> None:
 
 
 @pytest.mark.trap("T20", 79)
+@pytest.mark.long
 def test_an_automount_point_is_told(ground: Ground) -> None:
     device, place = ground.device(DISK), DISK.mountpoint
     unit = ground.guest.run(f"systemd-escape -p {place}").out.strip()

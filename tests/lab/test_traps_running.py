@@ -223,6 +223,7 @@ def test_an_opener_of_the_map_that_leaves_again(joined: Removal) -> None:
 
 
 @pytest.mark.trap(6, 3, 4, 17)
+@pytest.mark.long
 def test_an_opener_of_the_map_that_stays(joined: Removal) -> None:
     device, guest = joined.ground.device(MAP), joined.ground.guest
     joined.stop_at("hand-over", "started")
