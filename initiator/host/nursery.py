@@ -12,6 +12,7 @@ import contextlib
 import marshal
 import os
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -41,6 +42,12 @@ class Born:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0.0)
         return self.returncode
+
+    def kill(self) -> None:
+        """End it, however it may be: through the descriptor, so that no other process can be hit."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end.

@@ -379,8 +379,11 @@ def _environment() -> dict[str, str]:
 
 def _give_up(child: subprocess.Popen[bytes] | Born, what: str, started: float) -> Stuck:
     sleeping = where_it_sleeps(child.pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+    if isinstance(child, Born):  # it is in the group of the nursery
+        child.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
     for stream in (child.stdin, child.stdout, child.stderr):
         if stream is not None:
             stream.close()

@@ -224,6 +224,15 @@ async def test_a_child_that_cannot_be_killed_is_left_behind_and_said_to_be(tmp_p
     await until(lambda: not still_stuck(failure.value.pid), what="the child to come back when the file system gives up")
 
 
+def test_a_helper_that_only_sleeps_is_killed(tmp_path: Path) -> None:
+    """Opening a FIFO waits for somebody who writes."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(Stuck, match="was killed") as failure:
+        run_helper("namespace_mounts", {"path": str(tmp_path / "fifo")}, 1.0)
+    assert not failure.value.left_behind
+    assert not still_stuck(failure.value.pid)
+
+
 def test_two_threads_can_run_helpers_of_their_own() -> None:
     results: list[object] = []
     threads = [
