@@ -181,12 +181,18 @@ def unmounts_there(scene: Scene, options: Options) -> Iterator[Step]:
             kind="unmount-there",
             phase=Phase.DISMOUNT,
             title=f"Unmount {here} in the mount namespace of process {pid}",
-            command=f'setns(/proc/{pid}/ns/mnt), then umount2("{here}", UMOUNT_NOFOLLOW)',
-            proof=f"mount namespace {mount.namespace} does not list it",
+            command=f'setns(/proc/{pid}/ns/mnt), syncfs("{here}"), then umount2("{here}", UMOUNT_NOFOLLOW)',
+            proof=f"syncfs reported no error; mount namespace {mount.namespace} does not list it",
             undo="the container, or whoever made the namespace, mounts it again",
             deadline_s=options.unmount_deadline_s,
             expected_s=0.5,
-            params={"mountpoint": here, "mount_id": mount.mount_id, "namespace": mount.namespace, "pid": pid},
+            params={
+                "mountpoint": here,
+                "mount_id": mount.mount_id,
+                "namespace": mount.namespace,
+                "pid": pid,
+                "knames": standing(scene, mount).get("knames", []),
+            },
             disks=tuple(unit.disk.id for unit in scene.on(mount.dev)),
         )
 

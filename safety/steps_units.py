@@ -40,7 +40,7 @@ class UnmountThere(Kind):
     """Unmount in the mount namespace of somebody else, because the person chose so."""
 
     def apply(self, work: Work, step: Step) -> None:
-        """Through a process that is in it."""
+        """Through a process that is in it; written back first, as umount does not tell what it could not write."""
         params = step.params
         if self.standing(work, step) is None:
             namespace, point = params["namespace"], params["mountpoint"]
@@ -51,6 +51,10 @@ class UnmountThere(Kind):
         params = step.params
         point = params["mountpoint"]
         work.until(lambda: None if self.standing(work, step) else f"{point} is still mounted there.", _SETTLE_S)
+        trouble = [line for kname in params.get("knames", ()) for line in work.world.trouble(kname)]
+        if trouble:
+            text = f"The kernel reported errors while {point} was unmounted there: {trouble[0]}"
+            raise NotProven(text, fix="undo, then look for the reason before trying again")
         return f"mount namespace {params['namespace']} does not list {point}"
 
     def standing(self, work: Work, step: Step) -> str | None:

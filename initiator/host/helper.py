@@ -56,8 +56,11 @@ def flock(fd: int) -> None:
 
 
 def syncfs(path: str) -> None:
-    """Writes back the whole file system that is mounted at `path`; errors are those since the last call."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Writes back the whole file system that is mounted at `path`; errors are those since the last call.
+
+    A file can be a mount point, too.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _libc("syncfs", handle)
     finally:
@@ -70,7 +73,7 @@ def umount(path: str) -> None:
 
 
 def umount_in(pid: int, namespace: str, path: str) -> None:
-    """As `umount`, in the mount namespace that a process is in, if it is the one with this inode."""
+    """As `syncfs` and `umount`, in the mount namespace that a process is in, if it is the one with this inode."""
     handle = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if str(os.fstat(handle).st_ino) != "".join(each for each in namespace if each.isdigit()):
@@ -78,6 +81,7 @@ def umount_in(pid: int, namespace: str, path: str) -> None:
         _libc("setns", handle, _CLONE_NEWNS)  # its root and current folder are those of the namespace now
     finally:
         os.close(handle)
+    syncfs(path)
     umount(path)
 
 
