@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from initiator.errors import BadInputError
-from initiator.model import Disk, DiskState, Path, Session, SessionState, Snapshot, Volume
+from initiator.model import Disk, DiskState, Path, Session, Snapshot, Volume
+from safety import cables
 
 
 class Reach(enum.StrEnum):
@@ -115,10 +116,15 @@ class Scope:
         if self.reach is Reach.SESSION:
             return [_find(snapshot.sessions, subject, "session")]
         if self.reach is Reach.TARGET:
-            found = [each for each in _live(snapshot) if each.target == subject]
+            found = [each for each in cables.live(snapshot) if each.target == subject]
         else:
             _find(snapshot.links, subject, "link")
-            found = [each for each in _live(snapshot) if each.link == subject]
+            carried = cables.carried(snapshot, subject)
+            found = list(carried.alone)
+            if carried.shared and not found:
+                bonds = ", ".join(sorted({(each.link or "").removeprefix("link:") for each in carried.shared}))
+                text = f"{self.name} carries no session alone: it is a member of what carries {bonds}, which goes on."
+                raise BadInputError(text, fix=f"mooring drain {bonds}, if all of it has to go")
         if not found:
             text = f"This host has no session {'to' if self.reach is Reach.TARGET else 'over'} {self.name}."
             raise BadInputError(text, fix="mooring list")
@@ -209,10 +215,6 @@ def _of_sessions(snapshot: Snapshot, found: list[Session]) -> Extent:
     attached = [each for each in snapshot.disks if each.id in carried and each.state is not DiskState.AVAILABLE]
     wanted = [(disk, {each.id for each in gone if each.disk == disk.id}) for disk in attached]
     return extent(snapshot, wanted, found)
-
-
-def _live(snapshot: Snapshot) -> list[Session]:
-    return [each for each in snapshot.sessions if each.state is not SessionState.LOGGED_OUT]
 
 
 class _Named(Protocol):

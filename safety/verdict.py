@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from initiator.model import Disk, Session, SessionState, Snapshot
-from safety import lanes
+from collections.abc import Sequence
+
+from initiator.model import Disk, Session, Snapshot
+from safety import cables, lanes
 from safety.plan import Plan
 from safety.scope import Reach
 from safety.sequence import Phase
@@ -24,11 +26,9 @@ def verdict(work: Work) -> tuple[str, dict[str, list[str]]]:
     for step in work.plan.steps:
         if step.phase is not Phase.LOGOUT:
             continue
-        link, portal = step.params["link"], step.params["portal"]
-        _sort(f"portal {portal}", [one for one in _live(snapshot) if str(one.portal) == portal], free, busy)
-        if link is not None:
-            name = next((one.name for one in snapshot.links if one.id == link), str(link))
-            _sort(f"link {name}", [one for one in _live(snapshot) if one.link == link], free, busy)
+        portal = step.params["portal"]
+        _sort(f"portal {portal}", [one for one in cables.live(snapshot) if str(one.portal) == portal], free, busy)
+        _sort_links(step.params["link"], snapshot, free, busy)
     said = [*_disks(work), *_scope(work.plan, snapshot)]
     if free:
         said.append(f"No session any more: {', '.join(free)}.")
@@ -74,7 +74,7 @@ def _disks(work: Work) -> list[str]:
 def _scope(plan: Plan, snapshot: Snapshot) -> list[str]:
     """Whether that which was named is free of this host's sessions."""
     if plan.scope.reach is Reach.TARGET:
-        left = [one.name for one in _live(snapshot) if one.target == plan.scope.subjects[0]]
+        left = [one.name for one in cables.live(snapshot) if one.target == plan.scope.subjects[0]]
         if left:
             return [f"Sessions of this host to {plan.name} that began meanwhile: {', '.join(left)}."]
         others = sorted({name for member in plan.members for name in member.attach.get("others", ())})
@@ -84,13 +84,21 @@ def _scope(plan: Plan, snapshot: Snapshot) -> list[str]:
     return [] if plan.members or not ended else [f"Logged out: {', '.join(ended)}."]
 
 
-def _live(snapshot: Snapshot) -> list[Session]:
-    return [session for session in snapshot.sessions if session.state is not SessionState.LOGGED_OUT]
+def _sort_links(link_id: str | None, snapshot: Snapshot, free: list[str], busy: list[str]) -> None:
+    """The link of a session that has ended, and what that stands on: the cable is below a VLAN or a bond."""
+    link = next((one for one in snapshot.links if one.id == link_id), None)
+    for each in cables.below(snapshot, link) if link is not None else ():
+        found = cables.carried(snapshot, each.id)
+        users, name = found.alone + found.shared, f"link {each.name}"
+        if users or not found.unknown:
+            _sort(name, users, free, busy)
+        elif not any(entry.startswith(name + " ") for entry in busy):
+            busy.append(f"{name} (perhaps {cables.names(found.unknown)}: it is not known over which link)")
 
 
-def _sort(name: str, users: list[Session], free: list[str], busy: list[str]) -> None:
+def _sort(name: str, users: Sequence[Session], free: list[str], busy: list[str]) -> None:
     if users and not any(entry.startswith(name + " ") for entry in busy):
-        busy.append(f"{name} ({', '.join(dict.fromkeys(session.name for session in users))})")
+        busy.append(f"{name} ({cables.names(users)})")
     elif not users and name not in free:
         free.append(name)
 
@@ -101,4 +109,4 @@ def still_seen(work: Work, snapshot: Snapshot) -> str | None:
     if disk is None:
         return None
     over = {path.session for path in snapshot.paths if path.disk == disk.id}
-    return next((session.name for session in _live(snapshot) if session.id in over), None)
+    return next((session.name for session in cables.live(snapshot) if session.id in over), None)
