@@ -18,6 +18,8 @@ from safety.world_kernel import Route
 
 _PATIENCE_S = 3.0
 """Seconds for udev, or whoever else looks at a device in passing, to be done with it."""
+_LOCK_S = 20.0
+"""Seconds for udev to be done with the events that an unmount or swapoff has caused: on a busy host they take long."""
 _VANISH_S = 10.0
 """Seconds within which a map without openers is gone."""
 _FOLDER = "/sys/class/scsi_device/{}/device"
@@ -115,7 +117,7 @@ def _claim(
         for route in routes:
             path = f"/dev/{route.kname}"
             with _said(path):
-                locks += helper.call("open_locked", {"path": path, "patience": _PATIENCE_S}, deadline).fds
+                locks += helper.call("open_locked", {"path": path, "patience": _LOCK_S}, deadline).fds
         last = -1
         if closing is not None:
             helper.call("dm_remove", {"uuid": uuid, "deferred": True}, deadline)
@@ -205,7 +207,10 @@ def _said(names: str) -> Iterator[None]:
     try:
         yield
     except HelperFailed as error:
-        if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
+        if error.errno == errno.EWOULDBLOCK:
+            text = f"{names} cannot be claimed: udev, or a tool that writes partitions, has its lock: {error}."
+            raise Busy(text, fix="udevadm settle, then resume") from error
+        if error.errno == errno.EBUSY:
             fix = "a mount in a hidden namespace, a map, an array or another program holds it"
             raise Busy(f"{names} cannot be claimed: {error}.", fix=fix) from error
         raise StepError(f"{names} cannot be claimed: {error}.", code="kernel-said-no") from error

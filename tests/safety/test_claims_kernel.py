@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from initiator.host.nursery import children_of
 from initiator.host.run import close_all
 from safety import claims_kernel
 from safety.claims import number, sequence_number
@@ -35,13 +39,16 @@ def route(disk: RealDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ro
     return found
 
 
-def test_a_claim_keeps_everything_open_until_it_is_closed(disk: RealDisk, route: Route) -> None:
+def test_a_claim_keeps_everything_open_until_it_is_closed(
+    disk: RealDisk, route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims_kernel, "_LOCK_S", 0.2)
     (claim,) = claims_kernel.take([route], 20.0)
     gc.collect()
     held = claim.held
     assert held
     assert [os.fstat(fd).st_size for fd in (claim.state_fd, claim.delete_fd)] == [8, 0]
-    with pytest.raises(Busy):
+    with pytest.raises(Busy, match="has its lock"):
         claims_kernel.take([route], 20.0)
     with pytest.raises(OSError, match="busy"):
         os.open(disk.device, os.O_RDONLY | os.O_EXCL)
@@ -51,6 +58,32 @@ def test_a_claim_keeps_everything_open_until_it_is_closed(disk: RealDisk, route:
     for fd in fds:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+
+
+def test_udev_gets_its_time_for_the_events_of_an_unmount(
+    disk: RealDisk, route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers lock a disk while they work on it; nobody else's claim is waited for so long."""
+    monkeypatch.setattr(claims_kernel, "_PATIENCE_S", 0.0)
+    udev = os.open(disk.device, os.O_RDONLY)
+    fcntl.flock(udev, fcntl.LOCK_EX)
+
+    def done() -> None:
+        while not any(_has_open(pid, disk.device) for pid in children_of(os.getpid())):
+            pass  # the helper has not come to the lock
+        os.close(udev)
+
+    worker = threading.Thread(target=done)
+    worker.start()
+    (claim,) = claims_kernel.take([route], 20.0)
+    worker.join()
+    claim.close()
+
+
+def _has_open(pid: int, device: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(each) == device for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 @pytest.mark.parametrize(("name", "text"), [("wwid", "naa.2"), ("block/{}/diskseq", "1")])
