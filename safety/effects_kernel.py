@@ -23,6 +23,8 @@ from initiator.scsi.commands import synchronize_cache10
 from safety import claims_kernel
 from safety.claims import DeviceClaim
 from safety.claims_kernel import DevicePathClaim
+from safety.evidence import read_openers
+from safety.facts import User
 from safety.world import Busy, Claim, StepError, Unreadable
 from safety.world_kernel import Answer, Door, PathClaim, Route
 
@@ -64,6 +66,10 @@ class KernelHost:
     def traffic(self, route: Route) -> Traffic | None:
         """Counters of a path."""
         return read_traffic(route.hctl)
+
+    def openers(self, routes: Sequence[Route]) -> tuple[User, ...]:
+        """The processes that have the device of a path open."""
+        return read_openers(Path("/"), {route.dev for route in routes})
 
     def startup(self, door: Door) -> str | None:
         """`node.startup` of a session's record."""

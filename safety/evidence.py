@@ -25,6 +25,7 @@ from safety.identity import Identity
 from safety.journal import process_start
 from safety.places import journal_dir, open_removals
 from safety.scope import Extent
+from safety.world import Unreadable
 
 _HOW = {
     Kind.FILE: "open file",
@@ -47,16 +48,17 @@ def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -
         root: Where `proc` and `sys` are.
         extent: What is removed; a disk without a device number has no uses on this host, and who uses one that only
             loses paths does not matter.
-        own_journal: The journal of the asking runner, which is no other removal.
+        own_journal: The journal of the asking runner, which is no other removal, and whose claims are no use.
     """
     kernel, kernel_problems = _kernel(root, extent)
-    usage = _settled_usage(root, *_devices(extent, kernel))
+    claims = own_journal is not None
+    usage = _settled_usage(root, *_devices(extent, kernel), claims=claims)
     others, journal_problems = _others(extent, own_journal)
     live = root == Path("/")
     told: list[Problem] = []
     found = Facts(
         mounts=usage.mounts,
-        users=tuple(_user(one, live) for one in usage.openers if not _is_checker(one)),
+        users=tuple(_user(one, live) for one in _foreign(usage, claims=claims)),
         loops=usage.loops,
         superblocks=usage.superblocks,
         exports=_exports(usage),
@@ -71,6 +73,24 @@ def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -
         kernel=kernel,
     )
     return dataclasses.replace(found, problems=(*usage.problems, *journal_problems, *kernel_problems, *told))
+
+
+def read_openers(root: Path, devs: set[str]) -> tuple[User, ...]:
+    """Who has one of these devices or a partition of it open, but this process for its claims.
+
+    Args:
+        root: Where `proc` and `sys` are.
+        devs: `major:minor`.
+
+    Raises:
+        Unreadable: of some process this cannot be told.
+    """
+    usage = _settled_usage(root, set(), devs, claims=True)
+    hidden = [each for each in usage.problems if each.source in ("usage", "openers")]
+    if hidden:
+        text = f"It is not known whether the disk is in use: {hidden[0].subject}: {hidden[0].reason}."
+        raise Unreadable(text, fix="resume, or undo")
+    return tuple(_user(one, root == Path("/")) for one in _foreign(usage, claims=True))
 
 
 T = TypeVar("T")
@@ -145,7 +165,15 @@ def _is_checker(opener: Opener) -> bool:
     return opener.comm == "multipathd" and opener.kind is Kind.DEVICE
 
 
-def _settled_usage(root: Path, devs: set[str], bare: set[str]) -> Usage:
+def _foreign(usage: Usage, *, claims: bool) -> tuple[Opener, ...]:
+    """Without multipathd's checkers and, where this process is a runner, its claims."""
+    own = os.getpid() if claims else None
+    return tuple(
+        one for one in usage.openers if not _is_checker(one) and not (one.pid == own and one.kind is Kind.DEVICE)
+    )
+
+
+def _settled_usage(root: Path, devs: set[str], bare: set[str], *, claims: bool) -> Usage:
     """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device.
 
     udev's workers hold a device for as long as its events take, which on a busy host are seconds.
@@ -153,7 +181,7 @@ def _settled_usage(root: Path, devs: set[str], bare: set[str]) -> Usage:
     end, looks = time.monotonic() + _UDEV_S, 0
     while True:
         usage, looks = read_usage(root, devs, bare=bare), looks + 1
-        passing = [one for one in usage.openers if one.kind is Kind.DEVICE and not _is_checker(one)]
+        passing = [one for one in _foreign(usage, claims=claims) if one.kind is Kind.DEVICE]
         patient = all(one.comm in UDEV for one in passing) and time.monotonic() < end
         if not passing or (looks >= _LOOKS and not patient):
             return usage

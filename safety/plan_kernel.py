@@ -314,8 +314,9 @@ def _flushes(unit: Unit, routes: list[Route], options: Options) -> tuple[Step, .
             kind="silent",
             phase=Phase.FLUSH,
             title=f"See that nothing is under way to {unit.disk.name} any more",
-            command="read inflight, device_busy, stat, ioerr_cnt and iotmo_cnt of each path, twice",
-            proof="no request is in flight, none ended in between, and no error was counted since the flush",
+            command="read inflight, device_busy, stat, ioerr_cnt and iotmo_cnt of each path, twice; then /proc/*/fd",
+            proof="no request is in flight, none ended in between, no process has it open, "
+            "and no error was counted since the flush",
             undo="",
             deadline_s=20.0,
             expected_s=0.3,

@@ -138,21 +138,28 @@ class Silent(Kind):
     def apply(self, work: Work, step: Step) -> None:
         """Look twice, until nothing happens in between."""
         end = work.world.now() + step.deadline_s
-        while (reason := self._noise(work)) is not None:
+        while (reason := self._noise(work) or self._openers(work)) is not None:
             if work.world.now() >= end:
-                raise Busy(f"{reason}{who_uses(work)}", fix="find who reads or writes and end it, then resume")
+                raise Busy(reason, fix="find who reads or writes and end it, then resume")
             work.world.pause(_QUIET_S)
 
     def _noise(self, work: Work) -> str | None:
         first = {route.hctl: _count(work, route) for route in lanes.running(work)}
         for hctl, seen in first.items():
             if seen.in_flight != 0 or seen.busy != 0:
-                return f"Commands are under way on {hctl}: {seen.in_flight} in flight, {seen.busy} sent."
+                text = f"Commands are under way on {hctl}: {seen.in_flight} in flight, {seen.busy} sent"
+                return f"{text}{who_uses(work)}."
         work.world.pause(_QUIET_S)
         for route in lanes.running(work):
             if first.get(route.hctl) != _count(work, route):
-                return f"Something reads from or writes to /dev/{route.kname}."
+                return f"Something reads from or writes to /dev/{route.kname}{who_uses(work)}."
         return None
+
+    def _openers(self, work: Work) -> str | None:
+        """Who opened a path plainly, what an exclusive open does not prevent, and may have written to memory only."""
+        found = work.world.kernel.openers(lanes.running(work))
+        names = (f"{user.command} (process {user.pid}) has {user.path} open" for user in found)
+        return f"{', '.join(names)}: what it wrote since the flush would be lost." if found else None
 
     def verify(self, work: Work, step: Step) -> str:
         """No new error since the flush."""
@@ -162,7 +169,10 @@ class Silent(Kind):
                 text = f"Commands failed on /dev/{route.kname} since it was flushed."
                 raise NotProven(text, fix="undo, then look for the reason: dmesg")
         lanes.claims(work, lanes.running(work))
-        return "no request is in flight, none ended in between, and no error was counted since the flush"
+        return (
+            "no request is in flight, none ended in between, no process has it open, "
+            "and no error was counted since the flush"
+        )
 
     def standing(self, work: Work, step: Step) -> str | None:
         """As the flush."""

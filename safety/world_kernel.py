@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 
 from initiator.host.scsipaths import Paths, ScsiPath, Traffic
 from initiator.model import BlockNode, Portal, Swap
+from safety.facts import User
 from safety.world import Claim
 
 
@@ -109,6 +110,13 @@ class KernelWorld(Protocol):
 
     def traffic(self, route: Route) -> Traffic | None:
         """Counters of a path; None if it is gone."""
+
+    def openers(self, routes: Sequence[Route]) -> tuple[User, ...]:
+        """The processes that have the device of a path open, or one of its partitions; not this one, for its claims.
+
+        Raises:
+            Unreadable: a process could not be looked at.
+        """
 
     def startup(self, door: Door) -> str | None:
         """`node.startup` of a session's record; None if it has none."""

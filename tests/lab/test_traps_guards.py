@@ -244,6 +244,7 @@ def test_an_automount_point_is_told(ground: Ground) -> None:
 
 
 @pytest.mark.trap("T8", 55, 65)
+@pytest.mark.long
 def test_a_reading_while_sessions_come_and_go(ground: Ground) -> None:
     node = f"iscsiadm -m node -T {TWICE.target}"
     ground.guest.run(f"{node} -o update -n node.session.nr_sessions -v 1")

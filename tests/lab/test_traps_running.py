@@ -238,6 +238,22 @@ def test_an_opener_of_the_map_that_stays(joined: Removal) -> None:
     joined.undone()
 
 
+@pytest.mark.trap("T5")
+def test_who_writes_to_a_path_after_its_flush_and_keeps_it_open(disk: Removal) -> None:
+    """What it wrote is in memory only; neither its plain open nor any counter keeps the disk from being deleted."""
+    device, guest = disk.ground.device(DISK), disk.ground.guest
+    disk.stop_at("flush", "verified")
+    guest.run(
+        f"setsid bash -c 'exec 3<>{device}; dd bs=512 count=1 >&3 </dev/zero; sleep 1000' >/dev/null 2>&1 </dev/null &"
+        " echo $! >/run/opener; sleep 1"
+    )
+    end = disk.go_on()
+    assert (end["outcome"], end["code"]) == ("stopped", "busy"), end
+    assert f"has {device} open" in end["text"]
+    guest.run("kill $(cat /run/opener)")
+    disk.undone()
+
+
 @pytest.mark.trap(17, 18, 68)
 @pytest.mark.long
 def test_a_map_that_somebody_flushes_meanwhile(joined: Removal) -> None:
@@ -308,15 +324,16 @@ def test_a_cable_that_is_pulled(joined: Removal, step: str, mark: str) -> None:
 @pytest.mark.trap("T21", 50, 51, 53)
 @pytest.mark.parametrize(("step", "mark"), [long("unmount-1", "started"), ("delete-1", "verified")])
 def test_an_iscsid_that_stops(disk: Removal, step: str, mark: str) -> None:
+    """Masked: iscsiadm would start one that is only stopped."""
     guest = disk.ground.guest
     disk.stop_at(step, mark)
-    guest.run("systemctl stop iscsid.socket iscsid")
+    guest.run("systemctl mask --runtime --now iscsid.socket iscsid")
     try:
         end = disk.go_on()
         assert end["outcome"] in ("stopped", "unknown"), end
         assert end["code"], end
     finally:
-        guest.run("systemctl start iscsid.socket iscsid")
+        guest.run("systemctl unmask --runtime iscsid.socket iscsid; systemctl start iscsid.socket iscsid")
     disk.resumed()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from initiator.host.mounts import Mount
@@ -34,7 +34,7 @@ from safety.facts import Facts, Memory, SystemUse, User
 from safety.facts_kernel import KernelFacts, Record
 from safety.scope import Extent
 from safety.world import Ends, LoopState
-from safety.world_kernel import Answer, Door
+from safety.world_kernel import Answer, Door, Route
 from tests.safety import scenes
 from tests.safety.simparts import (
     AUTOFS,
@@ -92,6 +92,7 @@ class SimView:
         self.volumes = own
         self.mounted: list[Mount] = [self._mount(volume, 40 + volume.number) for volume in own]
         self.users: tuple[User, ...] = ()
+        self.raw: tuple[User, ...] = ()
         self.next_seq, self.next_mount = 500, 600
         self.answer = Answer(0, 0, 0, b"")
         self.automounted = automount
@@ -339,6 +340,9 @@ class SimView:
 
     def array_uuids(self) -> Mapping[str, str]:
         return {}
+
+    def openers(self, routes: Sequence[Route]) -> tuple[User, ...]:
+        return self.raw
 
     def startup(self, door: Door) -> str | None:
         return self.records.get(door.sid % 10)

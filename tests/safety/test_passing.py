@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def looked(monkeypatch: pytest.MonkeyPatch, found: Iterable[str | None]) -> tupl
 
     monkeypatch.setattr(evidence, "time", clock)
     monkeypatch.setattr(evidence, "read_usage", read)
-    return evidence._settled_usage(Path("/"), {"8:0"}, set()), clock.now
+    return evidence._settled_usage(Path("/"), {"8:0"}, set(), claims=False), clock.now
 
 
 @pytest.mark.parametrize("comm", sorted(UDEV))
@@ -61,6 +63,15 @@ def test_others_have_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     usage, took = looked(monkeypatch, ["qemu"] * 1000)
     assert [one.comm for one in usage.openers] == ["qemu"]
     assert took < 0.5
+
+
+@pytest.mark.parametrize("claims", [False, True])
+def test_the_claims_of_a_runner_are_no_use(claims: bool) -> None:
+    """Its open files are: the removal would take its ground away."""
+    own = dataclasses.replace(opener("python3"), pid=os.getpid())
+    usage = Usage(openers=(own, opener("dd"), dataclasses.replace(own, kind=Kind.FILE)))
+    found = evidence._foreign(usage, claims=claims)
+    assert found == (usage.openers[1:] if claims else usage.openers)
 
 
 def test_a_checker_of_paths_is_no_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from safety.journal import Journal, Kind, Mark, Outcome, read
 from safety.plan import Options, Plan, make
 from safety.scope import Scope, disks
 from safety.steps import KINDS
-from safety.world_kernel import Answer, Door
+from safety.world_kernel import Answer, Door, PathClaim
 from tests.safety.removals import Mortal, begin, go, last, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.simworld import Crash
@@ -154,6 +154,26 @@ def test_a_process_in_the_mount_stops_it_before_anything_is_lost(tmp_path: Path)
     world.users = (User(9, "bash", "current folder", "/mnt/data"),)
     assert run(path, world) is Outcome.REFUSED
     assert world.calls == []
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_who_opens_a_path_beside_its_claim_and_stays_keeps_the_disk(tmp_path: Path, name: str) -> None:
+    """An exclusive open does not prevent a plain one, and no counter shows what that wrote to memory only."""
+    world = WORLDS[name]()
+    before, written, flush = WORLDS[name](), world.written, world.synchronize
+
+    def opened(claim: PathClaim, deadline: float) -> Answer:
+        world.raw = (User(9, "dd", "open device", f"/dev/{claim.route.kname}"),)
+        return flush(claim, deadline)
+
+    world.synchronize = opened  # type: ignore[method-assign]
+    path = begin(tmp_path, planned(world))
+    assert run(path, world) is Outcome.STOPPED
+    assert "dd (process 9) has /dev/sd" in last(path).text
+    assert not any(call.startswith("offline") for call in world.calls)
+    world.raw = ()
+    assert go(path, world, back=True) is Outcome.UNDONE
+    assert_back(world, written, before)
 
 
 @pytest.mark.parametrize(
