@@ -103,34 +103,31 @@ class TargetStack:
 
     async def _log_in_patiently(self, ways: Sequence[_Way], patience: float) -> None:
         """After a takeover: every way is kept and tried until it works; this waits for the first."""
-        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        errors: list[MooringError] = []
+        up = asyncio.Event()
+        last: dict[int, MooringError] = {}
         for way in ways:
             self._ways[way.route.number] = way
-            self._start(self._until_logged_in(way, up, errors, len(ways)))
+            self._start(self._until_logged_in(way, up, last))
         try:
             async with asyncio.timeout(patience):
-                await up
+                await up.wait()
         except TimeoutError:
-            raise ConnectionLost(f"no portal let us in again within {patience:g} s") from None
+            because = f": {_worst(tuple(last.values()))}" if last else ""
+            raise ConnectionLost(f"no portal let us in again within {patience:.3g} s{because}") from None
 
-    async def _until_logged_in(
-        self, way: _Way, up: asyncio.Future[None], errors: list[MooringError], count: int
-    ) -> None:
+    async def _until_logged_in(self, way: _Way, up: asyncio.Event, last: dict[int, MooringError]) -> None:
+        """A refusal is no end: a target that is just starting refuses too, and a live session outlasts that."""
         way.trying = True
         while (error := await self._log_in(way)) is not None:
+            last[way.route.number] = error
             self._note(way, f"no session over {way.route.portal} yet: {error}", Severity.WARN)
-            if isinstance(error, LoginError) and not error.retry:
-                errors.append(error)
-                if len(errors) == count and not up.done():
-                    up.set_exception(_worst(errors))
-                break
-            await asyncio.sleep(_RETRY)
-        else:
-            self._add_path(way)
-            if not up.done():
-                up.set_result(None)
+            final = isinstance(error, LoginError) and not error.retry
+            await asyncio.sleep((final and way.session.config.retry_refused) or _RETRY)
+            if way.route.number not in self._ways:
+                return  # somebody has logged it out
         way.trying = False
+        self._add_path(way)
+        up.set()
 
     def _way(self, route: Route) -> _Way:
         session = EngineSession(options.session_config(self._config, route))

@@ -226,6 +226,22 @@ def test_a_target_that_restarts_under_a_disk_is_waited_for(real_engine: Engine, 
     wait_for(lambda: engine.state("data") == "attached")
 
 
+def test_a_worker_is_replaced_while_the_target_restarts_and_does_not_know_itself_yet(
+    real_engine: Engine, tgtd: Tgtd
+) -> None:
+    engine = real_engine
+    backing = tgtd.add_lun(tgtd.add_target(TARGET), size=SIZE)
+    disk = attach(engine, tgtd)
+    tgtd.stop()
+    tgtd.start()
+    os.kill(engine.worker()["pid"], signal.SIGKILL)
+    wait_for(lambda: "no session over" in engine.events(), what="a refusal")
+    tgtd.add_lun(tgtd.add_target(TARGET), path=backing)
+    wait_for(lambda: engine.worker().get("replaced") == 1, timeout=40.0)
+    run("dd", f"if={disk.device}", "of=/dev/null", "bs=64k", "count=4", "iflag=direct", "status=none")
+    assert engine.state("data") in ("attached", "degraded")
+
+
 def test_two_disks_of_one_target_have_sessions_of_their_own(real_engine: Engine, tgtd: Tgtd) -> None:
     engine = real_engine
     tid = tgtd.add_target(TARGET)
