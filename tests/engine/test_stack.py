@@ -13,12 +13,13 @@ import pytest
 from initiator.engine import options, stack
 from initiator.engine.attached import Route, WorkerConfig
 from initiator.engine.stack import TargetStack
-from initiator.model import Portal, Severity
+from initiator.model import PathState, Portal, Severity
 from initiator.practice.config import RangeConfig
 from initiator.practice.target import Target
 from initiator.protocol.errors import ConnectionLost, LoginError
 from tests.practice.conftest import OPEN, build
 from tests.practice.peer import NAME
+from tests.practice.test_engine import apply
 from tests.until import until
 
 
@@ -100,3 +101,18 @@ async def test_patience_has_an_end_and_says_what_the_target_said(starting: Range
     async with serving(starting) as target, working(target.config.portals) as worker:
         with pytest.raises(ConnectionLost, match=r"within 0\.3 s: .*no such target"):
             await worker.stack.login(worker.routes, 0.3)
+
+
+async def test_a_path_whose_lun_comes_late_joins_the_disk(whole: RangeConfig) -> None:
+    async with serving(whole) as target, working(target.config.portals) as worker:
+        first, second = worker.routes
+        await worker.stack.login((first,), 0.0)
+        device = (await worker.stack.open(0, False, None)).device
+        apply(target, "vanish", "data")
+        await worker.stack.login((second,), 0.0)
+        assert worker.count(f"LUN 0 is not there over {second.portal}") == 1
+        assert [path.name for path in device.paths] == [str(first.portal)]
+        apply(target, "vanish", "data", "off")
+        await until(lambda: len(device.paths) == 2)
+        await until(lambda: all(path.state is PathState.ACTIVE for path in device.paths))
+        assert worker.count("is not there over") == 1, "it is looked for often, and said once"
