@@ -13,6 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from initiator.binding import bound_to, ends_of
 from initiator.fabric import EMPTY, Fabric, Neighbour, Nic, Route, TargetPort
 from initiator.model import Access, Connection, Disk, Link, LinkState, Map, Path, Session, Snapshot, TcpInfo
 
@@ -59,7 +60,8 @@ class Lane:
     connection: Connection | None
     tcp: TcpInfo | None
     link: Link | None
-    """The one that packets leave through: what the route says, else the one that has the local address."""
+    """The one that packets leave through: what the route says, else the one that it is bound to or that has the local
+    address."""
     way: tuple[Link, ...]
     """That link and everything under it, top first: `bond0.12`, `bond0`, `eth0`, `eth1`."""
     cables: tuple[Link, ...]
@@ -116,9 +118,9 @@ def lane_of(session: Session, links: Mapping[str, Link], fabric: Fabric = EMPTY)
     """The lane of one session; `links` by name."""
     connection = next(iter(session.connections), None)
     local = connection.local_host if connection is not None else None
-    peer = connection.peer_host if connection is not None else None
-    route = fabric.routes.get((local, peer)) if local is not None and peer is not None else None
-    own = links.get((session.link or "").removeprefix("link:"))
+    ends = ends_of(session, connection, links.values()) if connection is not None else None
+    route = fabric.routes.get(ends) if ends is not None else None
+    own = _own(session, links)
     leaves = links.get(route.device or "") if route is not None else None
     link = leaves or own
     way = under(link, links, fabric.nics) if link is not None else ()
@@ -142,6 +144,14 @@ def lane_of(session: Session, links: Mapping[str, Link], fabric: Fabric = EMPTY)
         footings=footings,
         unknown=unknown,
     )
+
+
+def _own(session: Session, links: Mapping[str, Link]) -> Link | None:
+    """The link that a session is bound to, else the one that has its address; None where nobody can say."""
+    bound = bound_to(session, links.values())
+    if bound is not None:
+        return links.get(bound[0]) if len(bound) == 1 else None
+    return links.get((session.link or "").removeprefix("link:"))
 
 
 def under(link: Link, links: Mapping[str, Link], nics: Mapping[str, Nic]) -> tuple[Link, ...]:

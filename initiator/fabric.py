@@ -55,7 +55,7 @@ class TargetPort:
 
 
 Ends = tuple[str, str]
-"""Local address and peer of a connection."""
+"""Local address and peer of a connection; the address as `10.9.1.7%eth1` where its socket is bound to an interface."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -40,11 +40,14 @@ class Loss:
     """The names of the sessions over it, working or not."""
     members: tuple[str, ...] = ()
     """Links only: what takes over where it is one of several cables of a bond."""
+    unsure: tuple[str, ...] = ()
+    """Links only: the names of the sessions that may go over it, and nobody knows."""
 
     @property
     def text(self) -> str:
         """The answer in one sentence."""
-        return f"If {self.kind} {self.name} is lost, you lose {_what(self)}."
+        doubt = f"; nobody knows whether it carries {', '.join(self.unsure)}" if self.unsure else ""
+        return f"If {self.kind} {self.name} is lost, you lose {_what(self)}{doubt}."
 
 
 def _what(loss: Loss) -> str:
@@ -55,7 +58,7 @@ def _what(loss: Loss) -> str:
         return f"{text}; {kept}"
     if loss.members:
         return f"{text}: {', '.join(loss.members)} takes over"
-    return text if loss.ends else f"{text}: no working path needs it"
+    return text if loss.ends or loss.unsure else f"{text}: no working path needs it"
 
 
 def losses(snapshot: Snapshot, fabric: Fabric = EMPTY) -> tuple[Loss, ...]:
@@ -82,9 +85,26 @@ def losses(snapshot: Snapshot, fabric: Fabric = EMPTY) -> tuple[Loss, ...]:
             falling.setdefault(door, set()).add(path.id)
             users.setdefault(door, set()).add(path.session)
     teller = _Teller(snapshot)
-    return tuple(
-        teller.loss(footing, falling[footing], users[footing], spares.get(footing, ())) for footing in sorted(falling)
-    )
+    found = []
+    for footing in sorted(falling):
+        loss = teller.loss(footing, falling[footing], users[footing], spares.get(footing, ()))
+        if unsure := tuple(sorted(lane.session.name for lane in known.values() if _may_need(lane, footing))):
+            # What may go down with it too does not take over.
+            loss = dataclasses.replace(loss, unsure=unsure, members=())
+        found.append(loss)
+    return tuple(found)
+
+
+def unplaced(snapshot: Snapshot, fabric: Fabric = EMPTY) -> tuple[str, ...]:
+    """The names of the sessions of which nobody knows through which link they go."""
+    return tuple(sorted(lane.session.name for lane in lanes(snapshot, fabric).values() if lane.link is None))
+
+
+def _may_need(lane: Lane, footing: Footing) -> bool:
+    """Whether a session may go over a link without anybody knowing it."""
+    if footing.kind is not Kind.LINK or Kind.LINK not in lane.unknown:
+        return False
+    return lane.link is None or (len(lane.cables) > 1 and footing.name in [cable.name for cable in lane.cables])
 
 
 def falls_with(lane: Lane) -> Iterable[Footing]:

@@ -86,6 +86,48 @@ def test_the_route_decides_which_link_it_is() -> None:
     assert lane.network == "10.9.1.0/24"
 
 
+def test_what_a_session_is_bound_to_decides_before_the_route_of_others() -> None:
+    snapshot, fabric = wiring.one_network()
+    assert [lane.link and lane.link.name for lane in lanes(snapshot, fabric).values()] == ["eth1", "eth2"]
+    assert [lane.route for lane in lanes(snapshot, fabric).values()] == [Route("eth1"), Route("eth2")]
+    without = dataclasses.replace(fabric, routes={("10.9.1.2", "10.9.1.9"): Route("eth1")})
+    assert lanes(snapshot, without)["s2"].link == snapshot.links[1], "bound is bound, whatever was asked"
+
+
+def test_a_device_of_a_session_that_is_not_bound_to_it_decides_nothing() -> None:
+    """iSER has the name from the interface record in sysfs too, and goes where the route leads."""
+    snapshot, fabric = wiring.one_network()
+    for details in ({"transport": "iser", "net_device": "eth2"}, {"net_device": "default"}, {}):
+        free = wiring.changed(snapshot, wiring.bound(session(2, "eth2", "10.9.1.2", "10.9.1.9"), **details))
+        assert lanes(free, fabric)["s2"].link == snapshot.links[0], details
+
+
+def test_a_hardware_address_binds_before_a_name() -> None:
+    snapshot, fabric = wiring.one_network()
+    over = session(2, "eth2", "10.9.1.2", "10.9.1.9")
+    by_mac = wiring.bound(over, hardware_address="02:00:00:00:00:02", net_device="eth1")
+    assert lanes(wiring.changed(snapshot, by_mac), fabric)["s2"].link == snapshot.links[1]
+    card = {"transport": "cxgb4i", "hardware_address": "02:00:00:00:00:01", "net_device": "eth2"}
+    assert lanes(wiring.changed(snapshot, wiring.bound(over, **card)), fabric)["s2"].link == snapshot.links[1]
+
+
+def test_of_links_with_one_hardware_address_the_local_address_tells() -> None:
+    snapshot, fabric = wiring.one_network()
+    twins = tuple(dataclasses.replace(each, mac="02:00:00:00:00:01") for each in snapshot.links)
+    over = wiring.bound(session(2, "eth2", "10.9.1.2", "10.9.1.9"), hardware_address="02:00:00:00:00:01")
+    assert lanes(wiring.changed(snapshot, over, *twins), fabric)["s2"].link == twins[1]
+    bare = tuple(dataclasses.replace(each, addresses=()) for each in twins)
+    lane = lanes(wiring.changed(snapshot, over, *bare), fabric)["s2"]
+    assert (lane.link, lane.route, Kind.LINK in lane.unknown) == (None, None, True)
+
+
+def test_where_the_link_that_a_session_is_bound_to_has_gone_nobody_knows_its_way() -> None:
+    snapshot, fabric = wiring.one_network()
+    for details in ({"net_device": "eth7"}, {"hardware_address": "02:00:00:00:00:07"}):
+        over = wiring.bound(session(2, "eth2", "10.9.1.2", "10.9.1.9"), **details)
+        assert Kind.LINK in lanes(wiring.changed(snapshot, over), fabric)["s2"].unknown
+
+
 def test_loopback_has_no_cable_and_no_network_to_share() -> None:
     links = {"lo": link("lo", kind="loopback")}
     lane = lane_of(session(1, "lo", "127.0.0.1", "127.0.0.2"), links)

@@ -146,6 +146,14 @@ def test_packets_that_leave_through_another_link() -> None:
         assert path_is(snapshot, dataclasses.replace(fabric, routes=routes)).verdict is Verdict.OK
 
 
+def test_packets_of_a_session_that_is_bound_to_its_link_do_not_stray() -> None:
+    snapshot, fabric = wiring.one_network()
+    health = assess(snapshot, fabric)
+    assert [health.judgements[key].verdict for key in ("p0", "p1")] == [Verdict.OK, Verdict.OK]
+    free = wiring.changed(snapshot, session(2, "eth2", "10.9.1.2", "10.9.1.9"))
+    assert assess(free, fabric).judgements["p1"].reason == "its packets leave through eth1 with the address of eth2"
+
+
 @pytest.mark.parametrize(("duplex", "verdict"), [("half", Verdict.DEGRADED), ("full", Verdict.OK), (None, Verdict.OK)])
 def test_half_duplex(duplex: str | None, verdict: Verdict) -> None:
     snapshot, fabric = wiring.two_links()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from initiator.chain import Kind
 from initiator.fabric import EMPTY, Fabric, TargetPort
-from initiator.losses import Loss, losses
+from initiator.losses import Loss, losses, unplaced
 from initiator.model import PathState, Snapshot
 from tests import wiring
 from tests.wiring import link, path, session
@@ -72,6 +72,34 @@ def test_a_switch_and_a_controller_are_answered_for() -> None:
     every = found(snapshot, fabric)
     assert [each.name for each in every["switch", "left"].ends] == ["d1"]
     assert [each.left for each in every["controller", f"{wiring.TARGET}, target port group 1"].weakens] == [1]
+
+
+def test_each_bound_session_falls_with_its_own_link() -> None:
+    snapshot, fabric = wiring.one_network()
+    every = found(snapshot, fabric)
+    for name in ("eth1", "eth2"):
+        assert every["link", name].text == f"If link {name} is lost, you lose no disk; d1 keeps 1 of 2 paths."
+
+
+def test_no_link_is_said_to_be_free_of_a_session_whose_link_nobody_knows() -> None:
+    snapshot, fabric = wiring.one_network()
+    lost = wiring.bound(session(2, "eth2", "10.9.1.2", "10.9.1.9"), net_device="eth7")
+    snapshot = wiring.changed(snapshot, lost, dataclasses.replace(snapshot.paths[0], state=PathState.FAILED))
+    assert unplaced(snapshot, fabric) == ("two@10.9.1.9",)
+    text = found(snapshot, fabric)["link", "eth1"].text
+    assert text == "If link eth1 is lost, you lose no disk; nobody knows whether it carries two@10.9.1.9."
+    assert found(snapshot, fabric)["portal", "10.9.1.9:3260"].unsure == ()
+
+
+def test_of_two_ways_out_of_a_bridge_none_is_said_to_take_over() -> None:
+    over = session(1, "br0", "10.9.1.1", "10.9.1.2")
+    links = (link("br0", "eth0", "eth1", kind="bridge"), link("eth0"), link("eth1"))
+    every = found(wiring.host(links, (over,), (path(0, over),)))
+    assert every["link", "eth0"].text == (
+        "If link eth0 is lost, you lose no disk; nobody knows whether it carries two@10.9.1.2."
+    )
+    assert every["link", "br0"].unsure == ()
+    assert unplaced(wiring.host(links, (over,), (path(0, over),))) == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from(PathState)), min_size=1, max_size=6))

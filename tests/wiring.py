@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeVar
 
-from initiator.fabric import Fabric, Neighbour, Nic
+from initiator.fabric import Fabric, Neighbour, Nic, Route
 from initiator.model import (
     Connection,
     Disk,
@@ -97,6 +97,31 @@ def changed(snapshot: Snapshot, *things: Link | Session | Path | Disk) -> Snapsh
         paths=tuple(_fresh(each, fresh) for each in snapshot.paths),
         disks=tuple(_fresh(each, fresh) for each in snapshot.disks),
     )
+
+
+def bound(over: Session, **details: str) -> Session:
+    """The same session with what the kernel tells of its transport, and of the interface that iscsid bound it to."""
+    return dataclasses.replace(over, details={"transport": "tcp", **details})
+
+
+def one_network() -> tuple[Snapshot, Fabric]:
+    """Two cables in one network, one session bound to each, and the kernel's answers without and with a binding."""
+    sessions = (
+        bound(session(1, "eth1", "10.9.1.1", "10.9.1.8"), net_device="eth1"),
+        bound(session(2, "eth2", "10.9.1.2", "10.9.1.9"), net_device="eth2"),
+    )
+    routes = {
+        ("10.9.1.1", "10.9.1.8"): Route("eth1"),
+        ("10.9.1.2", "10.9.1.9"): Route("eth1"),
+        ("10.9.1.1%eth1", "10.9.1.8"): Route("eth1"),
+        ("10.9.1.2%eth2", "10.9.1.9"): Route("eth2"),
+    }
+    links = tuple(
+        dataclasses.replace(link(f"eth{n}"), mac=f"02:00:00:00:00:0{n}", addresses=(f"10.9.1.{n}",)) for n in (1, 2)
+    )
+    nics = {each.name: Nic(("10.9.1.0/24",)) for each in links}
+    paths = tuple(path(number, each) for number, each in enumerate(sessions))
+    return host(links, sessions, paths), Fabric(nics=nics, routes=routes)
 
 
 T = TypeVar("T", Link, Session, Path, Disk)

@@ -137,5 +137,5 @@ def _ways(ways: Ways, page: Page) -> list[Line]:
 
 
 def _loss(loss: Loss, page: Page) -> list[Line]:
-    role = "warn" if loss.ends else ""
+    role = "warn" if loss.ends or loss.unsure else ""
     return paragraph(say(loss.text), page.width, role)

@@ -32,6 +32,9 @@ from initiator.model import Severity
 WORKER = "initiator.engine.worker"
 _SERVE = 30.0
 _DROWSY = 2.0
+_LONGEST_PAUSE = 5.0
+_LAST_TRY = 1.0
+"""So much time a replaced worker gets to log in when its pauses have used up all of it."""
 _HOPELESS = ("no-resend", "identity")
 """Reasons for which no further attempt can succeed."""
 
@@ -56,6 +59,11 @@ class Member:
     protections: dict[str, Any] = dataclasses.field(default_factory=dict)
     replaced: int = 0
     deaths: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=64))
+    """When a process of this worker ended by itself."""
+    away_since: float | None = None
+    """Since when no process of it works."""
+    tries: int = 0
+    """How often it could not be replaced since then."""
     leaving: bool = False
     working: bool = False
     """Whether the process of the moment has logged in and, with a disk, serves it."""
@@ -130,7 +138,7 @@ class Crew:
         member = Member(config)
         self._spawn(member)
         try:
-            failed = await self._log_in(member, 0.0)
+            failed = await self._log_in(member, None)
         except MooringError:
             await self._end(member)
             raise
@@ -262,13 +270,19 @@ class Crew:
         )
         member.link = link
 
-    async def _log_in(self, member: Member, patience: float) -> list[dict[str, Any]]:
-        """Have a fresh process log in; the portals that refused."""
+    async def _log_in(self, member: Member, until: float | None) -> list[dict[str, Any]]:
+        """Have a fresh process log in; the portals that refused.
+
+        Args:
+            member: Whose process it is.
+            until: When to cease trying; None takes the first answer.
+        """
         try:
             async with asyncio.timeout(self._settings.start):
                 await member.ready.wait()
         except TimeoutError as error:
             raise EngineSilent(f"a new worker did not speak within {self._settings.start:g} s") from error
+        patience = 0.0 if until is None else max(until - time.monotonic(), _LAST_TRY)
         answer = await member.call("setup", patience + 60.0, config=report.to_json(member.config), patience=patience)
         member.config = report.from_json(WorkerConfig, answer["config"])
         failed: list[dict[str, Any]] = answer["failed"]
@@ -284,8 +298,10 @@ class Crew:
             if member.leaving:
                 break
             now = time.monotonic()
-            member.deaths.append(now)
-            self._tell(member.subject, f"the worker for {member.title} ended and is replaced", Severity.BAD)
+            if not member.tries:
+                member.away_since = now
+                member.deaths.append(now)
+                self._tell(member.subject, f"the worker for {member.title} ended and is replaced", Severity.BAD)
             recent = sum(now - death < self._settings.window for death in member.deaths)
             if member.aborted:
                 self._give_up(member, "its worker was stuck in the kernel and had to be cut off")
@@ -293,22 +309,40 @@ class Crew:
             if recent > self._settings.attempts:
                 self._give_up(member, f"its worker ended {recent} times within {self._settings.window:g} s")
                 break
-            await asyncio.sleep(min(5.0, 0.2 * (2 ** (recent - 1) - 1)))
-            try:
-                await self._replace(member)
-            except MooringError as error:
-                reason = str(error)
-                log.error("the worker for %s could not be replaced: %s", member.title, reason)
-                await self._end_process(member)
-                if error.code in _HOPELESS:
-                    self._give_up(member, reason)
-                    break
+            await asyncio.sleep(min(_LONGEST_PAUSE, 0.2 * (2 ** min(max(recent - 1, member.tries), 8) - 1)))
+            if not await self._try_to_replace(member, (member.away_since or now) + self._settings.patience):
+                break
         self.members.remove(member)
 
-    async def _replace(self, member: Member) -> None:
+    async def _try_to_replace(self, member: Member, until: float) -> bool:
+        """One more process for a worker; False if that is not wanted any more, or the disk was given up.
+
+        A target that is away, refuses or has no such LUN yet is waited for: that is no fault of the worker's, and
+        counts as none of its deaths. It is given up when its time has run out.
+        """
+        if member.leaving:
+            return False
+        try:
+            await self._replace(member, until)
+        except MooringError as error:
+            member.tries += 1
+            if isinstance(error, EngineSilent):
+                member.deaths.append(time.monotonic())
+            log.error("the worker for %s could not be replaced: %s", member.title, error)
+            self._tell(member.subject, f"nobody serves {member.title} yet: {error}", Severity.BAD)
+            await self._end_process(member)
+            if error.code in _HOPELESS:
+                self._give_up(member, str(error))
+                return False
+            if time.monotonic() >= until:
+                self._give_up(member, f"it could not be replaced within {self._settings.patience:g} s: {error}")
+                return False
+        return True
+
+    async def _replace(self, member: Member, until: float) -> None:
         async with member.lock:
             self._spawn(member)
-            await self._log_in(member, self._settings.patience)
+            await self._log_in(member, until)
             attachment = member.attachment
             if attachment is not None:
                 exposed = member.fuse_fds is not None and book.exposed(member.fuse_fds[1])
@@ -321,6 +355,7 @@ class Crew:
                         "serve", _SERVE, member.fuse_fds, attachment=report.to_json(attachment), resume=True
                     )
             member.replaced += 1
+            member.tries = 0
             member.working = True
         self._tell(member.subject, f"a new worker serves {member.title}", Severity.WARN)
 

@@ -184,6 +184,10 @@ class Keeper:
 
     def access_refused(self, path: DevicePath, access: Access) -> None:
         """A command was refused because of the path's access state."""
+        if not self.info.alua:
+            # It has no port groups (TPGS 0) to ask about: nobody tells when it serves again; only another try can.
+            self.hold(path, f"the target says that this port is {access}")
+            return
         path.access = access
         self._groups_due = self._clock()
         self.refresh()
@@ -259,6 +263,8 @@ class Keeper:
         path.checked = True
         path.held = None
         path.info = info
+        if not info.groups and path.rank is None:
+            path.access = info.access  # nobody tells when it serves again; only another try can
         path.settle_until = path.idle_since = self._clock()
         path.settle_until += self._options.settle
         self._take_groups(info.groups)

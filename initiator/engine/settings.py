@@ -23,9 +23,10 @@ class Settings:
     beat: float = 0.5
     """How often a worker says that it is alive."""
     patience: float = 120.0
-    """How long a replaced worker tries to log in again before the disk is given up (MOORING_ENGINE_PATIENCE)."""
+    """How long a worker is tried to be replaced, while the target is away, refuses or has no such LUN, before the disk
+    is given up (MOORING_ENGINE_PATIENCE)."""
     attempts: int = 5
-    """How often a worker is replaced within `window` before the disk is given up (MOORING_ENGINE_ATTEMPTS)."""
+    """How often a worker may end within `window` before the disk is given up (MOORING_ENGINE_ATTEMPTS)."""
     window: float = 120.0
     start: float = 20.0
     """How long a new worker may take until it speaks."""

@@ -53,6 +53,8 @@ class _Way:
     well_known: tuple[int, ...] = ()
     trying: bool = False
     """Whether somebody is logging it in."""
+    complaint: str | None = None
+    """What was said last of why it does not lead to the open disk."""
 
     @property
     def usable(self) -> bool:
@@ -103,34 +105,31 @@ class TargetStack:
 
     async def _log_in_patiently(self, ways: Sequence[_Way], patience: float) -> None:
         """After a takeover: every way is kept and tried until it works; this waits for the first."""
-        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        errors: list[MooringError] = []
+        up = asyncio.Event()
+        last: dict[int, MooringError] = {}
         for way in ways:
             self._ways[way.route.number] = way
-            self._start(self._until_logged_in(way, up, errors, len(ways)))
+            self._start(self._until_logged_in(way, up, last))
         try:
             async with asyncio.timeout(patience):
-                await up
+                await up.wait()
         except TimeoutError:
-            raise ConnectionLost(f"no portal let us in again within {patience:g} s") from None
+            because = f": {_worst(tuple(last.values()))}" if last else ""
+            raise ConnectionLost(f"no portal let us in again within {patience:.3g} s{because}") from None
 
-    async def _until_logged_in(
-        self, way: _Way, up: asyncio.Future[None], errors: list[MooringError], count: int
-    ) -> None:
+    async def _until_logged_in(self, way: _Way, up: asyncio.Event, last: dict[int, MooringError]) -> None:
+        """A refusal is no end: a target that is just starting refuses too, and a live session outlasts that."""
         way.trying = True
         while (error := await self._log_in(way)) is not None:
+            last[way.route.number] = error
             self._note(way, f"no session over {way.route.portal} yet: {error}", Severity.WARN)
-            if isinstance(error, LoginError) and not error.retry:
-                errors.append(error)
-                if len(errors) == count and not up.done():
-                    up.set_exception(_worst(errors))
-                break
-            await asyncio.sleep(_RETRY)
-        else:
-            self._add_path(way)
-            if not up.done():
-                up.set_result(None)
+            final = isinstance(error, LoginError) and not error.retry
+            await asyncio.sleep((final and way.session.config.retry_refused) or _RETRY)
+            if way.route.number not in self._ways:
+                return  # somebody has logged it out
         way.trying = False
+        self._add_path(way)
+        up.set()
 
     def _way(self, route: Route) -> _Way:
         session = EngineSession(options.session_config(self._config, route))
@@ -254,16 +253,30 @@ class TargetStack:
 
     def _add_path(self, way: _Way) -> None:
         """A session came while a disk is open: use it too, if it leads to the same unit."""
-        if self._export is None or any(path.session is way.session for path in self._export.device.paths):
+        if self._export is None or not self._may_join(way):
             return
         info = next((each for each in way.luns if each.lun == self._lun), None)
         if info is None:
-            self._note(way, f"LUN {self._lun} is not there over {way.route.portal}", Severity.WARN)
+            self._complain(way, f"LUN {self._lun} is not there over {way.route.portal}", Severity.WARN)
             return
         try:
             self._export.device.add_path(way.session, info, str(way.route.portal))
         except RefusedError as error:
-            self._note(way, str(error), Severity.BAD)
+            self._complain(way, str(error), Severity.BAD)
+        else:
+            way.complaint = None
+
+    def _may_join(self, way: _Way) -> bool:
+        """Whether a session works that is no path of the open disk, if there is one."""
+        paths = self._export.device.paths if self._export is not None else ()
+        kept = self._ways.get(way.route.number) is way
+        return kept and way.usable and not any(path.session is way.session for path in paths)
+
+    def _complain(self, way: _Way, text: str, severity: Severity) -> None:
+        """Say why a session does not lead to the disk; it is looked at again and again, and said once."""
+        if way.complaint != text:
+            way.complaint = text
+            self._note(way, text, severity)
 
     async def flush(self) -> dict[str, Any]:
         """See `Stack.flush`."""
@@ -300,15 +313,19 @@ class TargetStack:
         way.luns = tuple(found)
 
     async def _look_again(self) -> None:
-        """See from time to time which LUNs there are; try again what was given up."""
+        """See from time to time which LUNs there are; try again what was given up.
+
+        While a disk is open only sessions are looked at that it does not go over: its LUN may come to them late.
+        """
         while True:
             await asyncio.sleep(_LOOK_AGAIN)
             for way in tuple(self._ways.values()):
                 if way.session.state is SessionState.FREE and not way.trying:
                     await self._revive(way)
-                elif way.usable and self._export is None:
+                elif not way.trying and self._may_join(way):
                     with contextlib.suppress(IscsiError, UnitError, ScsiFormatError):
                         await self._look(way)
+                        self._add_path(way)
 
     async def _revive(self, way: _Way) -> None:
         """A session that was given up (the target refused it, or was away for too long) begins anew."""

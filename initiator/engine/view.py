@@ -116,10 +116,13 @@ def _joined(one: Disk, other: Disk) -> Disk:
 def _attached(each: Seen, attachment: Attachment, described: Disk | None, paths: list[Path]) -> tuple[Disk, Map]:
     identity = attachment.disk.removeprefix("engine:d:")
     working = [path for path in paths if path.state in _WORKING]
+    # A session over which the disk is not seen is one path less than there should be, not one path fewer to count.
+    carrying = {path.session for path in paths}
+    blind = [session.name for session in each.report.sessions if session.id not in carrying]
     state, health = DiskState.ATTACHED, MapState.OK
     if not working:
         state, health = DiskState.NO_PATH, MapState.NO_PATH
-    elif len(working) < len(paths):
+    elif len(working) < len(paths) + len(blind):
         state, health = DiskState.DEGRADED, MapState.DEGRADED
     if attachment.offline:
         state = DiskState.OFFLINE
@@ -137,7 +140,7 @@ def _attached(each: Seen, attachment: Attachment, described: Disk | None, paths:
         size_bytes=attachment.unit.size_bytes,
         read_only=attachment.unit.read_only,
         unflushed=each.beat.get("unflushed", base.unflushed),
-        reason=base.reason if each.working else _REPLACED,
+        reason=_reason(base.reason, blind) if each.working else _REPLACED,
     )
     multipath = Map(
         id=f"engine:m:{identity}",
@@ -149,11 +152,15 @@ def _attached(each: Seen, attachment: Attachment, described: Disk | None, paths:
         disk=attachment.disk,
         paths=ids,
         active=len(working),
-        total=len(paths),
+        total=len(paths) + len(blind),
         policy=f"ALUA state, then {each.selector}",
         queueing="waits for a path for a limited time, then fails",
     )
     return disk, multipath
+
+
+def _reason(reason: str | None, blind: list[str]) -> str | None:
+    return reason or (f"it is not seen over {', '.join(blind)}" if blind else None)
 
 
 def from_unit(attachment: Attachment) -> Disk:

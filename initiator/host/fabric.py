@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from initiator.binding import ends_of
 from initiator.errors import MooringError
 from initiator.fabric import EMPTY, Ends, Fabric, Neighbour, Nic, Route, TargetPort
 from initiator.host import attributes, lldp, nics, routes, sysfs
@@ -76,10 +77,10 @@ class FabricReader:
         if self._nics.due(shape, now):
             self._nics.value = nics.read_nics(snapshot.links, self._root, self._networks)
         ends = {
-            (connection.local_host, connection.peer_host)
+            pair
             for session in snapshot.sessions
             for connection in session.connections
-            if connection.local_host is not None and connection.peer_host is not None
+            if (pair := ends_of(session, connection, snapshot.links)) is not None
         }
         if self._ask_routes is not None and self._routes.due((frozenset(ends), shape), now):
             self._routes.value = self._asked("routes", self._ask_routes, ends) or {}

@@ -145,7 +145,9 @@ class _LinkFinder:
         return self._key == _addressing(found)
 
     def __call__(self, session: KernelSession) -> str | None:
-        bound = self._names.get(session.iscsi_host.get("netdev", ""))
+        # iSER does not bind to what its interface record names (see initiator.binding).
+        rdma = session.scsi_host.get("proc_name") == "iscsi_iser"
+        bound = self._names.get(session.iscsi_host.get("netdev", "")) if not rdma else None
         if bound is not None or not self._found:
             return bound
         values = session.connections[0].attributes if session.connections else {}

@@ -16,7 +16,8 @@ from initiator.fabric import Ends, Route
 def read_routes(pairs: Iterable[Ends]) -> dict[Ends, Route]:
     """The route of each pair of local address and peer; one that the kernel refuses is left out.
 
-    The local address may be an empty string: the kernel chooses.
+    The local address may be an empty string: the kernel chooses. With `%eth1` behind it the socket is bound to that
+    interface (SO_BINDTODEVICE), and only routes over it count.
 
     Raises:
         OSError: the kernel does not let us ask.
@@ -97,7 +98,7 @@ def _question(local: str, peer: str) -> dict[str, Any]:
         if to.version != source.version:
             raise ValueError("an address of each family")
         question["src"] = str(source)
-    scope = (peer.partition("%")[2] or local.partition("%")[2]) if to.is_link_local else ""
+    scope = local.partition("%")[2] or (peer.partition("%")[2] if to.is_link_local else "")
     if scope:
         try:
             question["oif"] = socket.if_nametoindex(scope)

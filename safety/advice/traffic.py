@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
+from initiator.binding import ends_of
 from initiator.errors import BadInputError
 from initiator.model import Connection, Link, Portal, Session, Severity
 from initiator.names import parse_portal
@@ -73,10 +74,11 @@ def routed(host: Host) -> Iterator[Answer]:
     fabric = host.facts.fabric
     for session, _ in host.wired:
         for each in session.connections:
-            if fabric is None or each.local_host is None or each.peer_host is None:
+            ends = ends_of(session, each, host.snapshot.links)
+            if fabric is None or ends is None:
                 yield Unsure(session.name, f"its route is not known: {host.facts.why('fabric')}")
                 continue
-            route = fabric.routes.get((each.local_host, each.peer_host))
+            route = fabric.routes.get(ends)
             if route is None:
                 yield Unsure(session.name, "the kernel tells no route for its addresses")
             elif route.gateway is not None:

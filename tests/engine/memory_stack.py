@@ -1,8 +1,8 @@
 """A worker's sessions without a network: one logical unit whose medium is a file. `python -m` this runs a worker.
 
 Options of the login: `medium` (path), `size`, `lun`, `block`, `delay`, `wwid`, `write_error` (errno of all writes),
-`login_fails` and `other_wwid` (files that let logins fail, or another unit appear, while they exist), `no_resend` (as
-on an old kernel).
+`login_fails`, `no_lun` and `other_wwid` (files that let logins fail, the unit be away, or another one appear, while
+they exist), `no_resend` (as on an old kernel).
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class MemoryStack:
         del self._routes[number]
 
     async def open(self, lun: int, read_only: bool, takeover: Takeover | None) -> Export:
-        if lun != self._unit.lun:
+        away = self._options.get("no_lun")
+        if lun != self._unit.lun or (away and Path(away).exists()):
             raise MooringError(f"there is no LUN {lun}", code="not-found")
         if takeover is not None and takeover.unit.wwid != self._unit.wwid:
             raise MooringError("it is another disk now", code="identity")

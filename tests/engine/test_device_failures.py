@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from initiator.model import PathState, SessionState, Severity
+from initiator.model import Access, PathState, SessionState, Severity
 from initiator.protocol.errors import ConnectionLost, IscsiError
 from initiator.protocol.ffp_task import Task, TaskError
 from initiator.scsi.commands import Op, Status, encode_lun, test_unit_ready
@@ -290,6 +290,30 @@ def test_a_unit_that_vanishes_from_one_path_is_used_over_the_other() -> None:
     assert [path.reason for path in failed] == ["ILLEGAL REQUEST: logical unit not supported (05/25/00)"]
     rig.settle(4)
     assert all(path.state is PathState.ACTIVE for path in rig.device.paths)
+
+
+@pytest.mark.parametrize("code", [0x0A, 0x0B, 0x0C])
+def test_a_port_that_does_not_serve_is_tried_again_where_nobody_can_be_asked(code: int) -> None:
+    """A target without ALUA (TPGS 0) that answers as one with it, for a moment."""
+    rig = Rig(1)
+    rig.unit.script.append(check(Sense(Key.NOT_READY, 0x04, code)))
+    ends, _ = rig.read(0, BLOCK)
+    rig.sessions[0].answer()
+    assert (ends, state(rig)) == ([], PathState.FAILED)
+    assert "this port is" in (rig.device.paths[0].reason or "")
+    rig.settle(4)
+    assert (ends, state(rig)) == ([0], PathState.ACTIVE)
+
+
+def test_a_port_that_did_not_serve_is_tried_again_where_its_groups_cannot_be_read() -> None:
+    unit = Unit()
+    unit.tpgs, unit.groups = 1, {1: Access.OPTIMIZED}
+    rig = Rig(1, unit)
+    unit.unsupported.add(Op.REPORT_TARGET_PORT_GROUPS.value)
+    rig.unit.script.append(check(Sense(Key.NOT_READY, 0x04, 0x0B)))
+    ends, _ = rig.read(0, BLOCK)
+    rig.settle(4)
+    assert (ends, state(rig)) == ([0], PathState.ACTIVE)
 
 
 def test_a_unit_that_is_gone_everywhere_gives_an_error_in_time() -> None:

@@ -81,13 +81,21 @@ def test_an_attached_disk_has_the_paths_of_its_own_worker_only() -> None:
 )
 def test_the_state_of_a_disk_follows_its_paths(states: tuple[str, ...], offline: bool, disk: str, joined: str) -> None:
     paths = tuple(path(number, A, PathState(state)) for number, state in enumerate(states))
-    seen = Seen(dataclasses.replace(report(1, A), paths=paths), attachment(A, offline=offline))
+    sessions = tuple(session(number) for number in range(len(states)))
+    seen = Seen(dataclasses.replace(report(1, A), sessions=sessions, paths=paths), attachment(A, offline=offline))
     found = merge([seen], [], [], 5.0)
     assert (found.disks[0].state.value, found.maps[0].state.value) == (disk, joined)
     assert (found.maps[0].total, found.maps[0].active) == (
         len(states),
         sum(state in ("active", "standby") for state in states),
     )
+
+
+def test_a_session_over_which_the_disk_is_not_seen_is_a_path_that_is_missing() -> None:
+    seen = dataclasses.replace(report(1, A), sessions=(session(1), session(2)))
+    found = merge([Seen(seen, attachment(A))], [], [], 5.0)
+    assert (found.disks[0].state, found.disks[0].reason) == (DiskState.DEGRADED, "it is not seen over t@x")
+    assert (found.maps[0].state, found.maps[0].active, found.maps[0].total) == (MapState.DEGRADED, 1, 2)
 
 
 def test_of_a_worker_that_is_away_nothing_is_shown_as_working() -> None:

@@ -142,6 +142,48 @@ def test_a_disk_that_cannot_be_served_any_more_fails_instead_of_hanging(
     assert not (engine.runtime / "disks/disk").exists()
 
 
+def test_a_target_that_is_silent_for_too_long_is_given_up_however_few_workers_that_took(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOORING_ENGINE_PATIENCE", "0.3")
+    monkeypatch.setenv("MOORING_ENGINE_ATTEMPTS", "1000")
+    away = tmp_path / "away"
+    device = engine.attach(login_fails=str(away))
+    away.touch()
+    os.kill(engine.worker()["pid"], signal.SIGKILL)
+    wait_for(lambda: engine.state() == "dead")
+    assert "could not be replaced within 0.3 s: the target is not there" in engine.events()
+    with pytest.raises(OSError, match="Input/output error"):
+        Path(device).read_bytes()
+
+
+def test_a_target_that_is_only_starting_is_waited_for_however_many_workers_that_takes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOORING_ENGINE_PATIENCE", "60")
+    monkeypatch.setenv("MOORING_ENGINE_ATTEMPTS", "1")
+    away = tmp_path / "away"
+    device = engine.attach(no_lun=str(away))
+    away.touch()
+    os.kill(engine.worker()["pid"], signal.SIGKILL)
+    wait_for(lambda: engine.events().count("nobody serves disk disk yet: there is no LUN 0") > 1)
+    assert engine.state() == "no-path"
+    away.unlink()
+    wait_for(lambda: engine.worker().get("replaced") == 1)
+    assert Path(device).read_bytes() == engine.medium.read_bytes()
+    assert engine.state() == "attached"
+
+
+def test_a_worker_that_ends_again_and_again_is_given_up(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORING_ENGINE_ATTEMPTS", "1")
+    engine.attach()
+    os.kill(engine.worker()["pid"], signal.SIGKILL)
+    wait_for(lambda: engine.worker().get("replaced") == 1)
+    os.kill(engine.worker()["pid"], signal.SIGKILL)
+    wait_for(lambda: engine.state() == "dead")
+    assert "its worker ended 2 times within 120 s" in engine.events()
+
+
 def test_another_unit_is_never_served_under_the_name_of_an_attached_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

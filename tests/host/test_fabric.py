@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -121,18 +122,23 @@ print(json.dumps([[*pair, route.device, route.gateway] for pair, route in read_r
 def test_the_kernel_says_where_packets_leave(cables: str) -> None:
     import sys
 
-    pairs = [("10.9.1.2", "10.9.1.9"), ("10.9.1.2", "10.77.1.1"), ("10.9.1.2", "192.0.2.1"), ("10.9.1.1", "fd00::1")]
+    pairs = [
+        ("10.9.1.2", "10.9.1.9"), ("10.9.1.2%veth2", "10.9.1.9"), ("10.9.1.2", "10.77.1.1"),
+        ("10.9.1.2", "192.0.2.1"), ("10.9.1.1", "fd00::1"), ("10.9.1.2%veth7", "10.9.1.9"),
+    ]  # fmt: skip
     done = subprocess.run(
         ["ip", "netns", "exec", cables, sys.executable, "-c", _ASK, json.dumps(pairs)],
         capture_output=True, text=True, check=True, timeout=30, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     found = {(local, peer): (device, gateway) for local, peer, device, gateway in json.loads(done.stdout)}
     for (local, peer), (device, gateway) in found.items():
-        words = ["ip", "-j", "-n", cables, "route", "get", peer, "from", local]
+        source, _, bound = local.partition("%")
+        words = ["ip", "-j", "-n", cables, "route", "get", peer, "from", source, *(("oif", bound) if bound else ())]
         (told,) = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout)
         assert (told["dev"], told.get("gateway")) == (device, gateway)
-    assert set(found) == {("10.9.1.2", "10.9.1.9"), ("10.9.1.2", "10.77.1.1")}
+    assert set(found) == {("10.9.1.2", "10.9.1.9"), ("10.9.1.2%veth2", "10.9.1.9"), ("10.9.1.2", "10.77.1.1")}
     assert found["10.9.1.2", "10.77.1.1"] == ("veth2", "10.9.1.200")
+    assert [found[local, "10.9.1.9"][0] for local in ("10.9.1.2", "10.9.1.2%veth2")] == ["veth1", "veth2"]
 
 
 def test_the_route_to_ourselves() -> None:
@@ -264,6 +270,15 @@ def test_everything_is_asked_once_and_again_when_it_may_have_changed(tmp_path: P
     clock.now += fabrics.SECONDS
     reader.read(snapshot(state=LinkState.DOWN))
     assert (asked.routes, asked.switches) == (3, 3)
+
+
+def test_of_a_bound_session_the_route_over_its_interface_is_asked(tree: Tree) -> None:
+    plain = snapshot()
+    details = {"transport": "tcp", "net_device": "eth0"}
+    bound = dataclasses.replace(plain, sessions=(dataclasses.replace(plain.sessions[0], details=details),))
+    reader = FabricReader(tree.root, {}, Asked().ask_routes, None, Clock())
+    assert reader.read(plain).routes == {("10.9.1.1", "10.9.1.2"): Route("eth0")}
+    assert reader.read(bound).routes == {("10.9.1.1%eth0", "10.9.1.2"): Route("eth0")}
 
 
 def test_who_does_not_answer_is_a_problem_until_he_does(tree: Tree) -> None:

@@ -477,6 +477,10 @@ def test_links_bound_by_name_win(tree: KernelTree) -> None:
     with KernelReader(tree.root, dm_status=lambda: None) as reader:
         report = reader.read(read_block(tree.root)[0], found)
     assert [session.link for session in report.sessions] == ["link:eth7", None]
+    tree.attribute("scsi_host/host1/proc_name", "iscsi_iser")
+    with KernelReader(tree.root, dm_status=lambda: None) as reader:
+        report = reader.read(read_block(tree.root)[0], found)
+    assert [session.link for session in report.sessions] == [None, None], "iSER goes where the route leads"
 
 
 def test_a_big_host_fits_together(tmp_path: Path) -> None:

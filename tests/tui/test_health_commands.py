@@ -152,6 +152,8 @@ def test_names_of_nothing_and_wrong_times(known: Snapshot) -> None:
     with pytest.raises(BadInputError) as raised:
         commands._named(losses(known), "eth9")
     assert "eth1" in raised.value.fix
+    with pytest.raises(BadInputError, match="nobody knows through which link these go: two"):
+        commands._named(losses(known), "eth9", ("two@10.9.1.9",))
 
 
 def test_what_is_lost_with_one_thing_and_with_each(known: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from initiator.chain import chain_of
 from initiator.errors import BadInputError
 from initiator.fabric import Fabric
 from initiator.health import assess
-from initiator.losses import Loss, losses
+from initiator.losses import Loss, losses, unplaced
 from initiator.model import Disk, Path, Session, Snapshot, Source
 from initiator.names import clean
 from tui.commands.common import emit
@@ -55,7 +56,7 @@ def lose(arguments: argparse.Namespace) -> int:
     _, snapshot, fabric, _ = _look_twice(0.0)
     found = losses(snapshot, fabric)
     if arguments.name is not None:
-        found = _named(found, arguments.name)
+        found = _named(found, arguments.name, unplaced(snapshot, fabric))
     if arguments.json:
         emit({"schema": snapshot.schema, "losses": [loss_json(each) for each in found]})
     elif not found:
@@ -65,14 +66,16 @@ def lose(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _named(found: tuple[Loss, ...], name: str) -> tuple[Loss, ...]:
+def _named(found: tuple[Loss, ...], name: str, doubtful: Sequence[str] = ()) -> tuple[Loss, ...]:
     named = tuple(
         each for each in found if name in (each.name, each.name.partition(" (")[0], f"{each.kind}:{each.name}")
     )
     if not named:
         known = ", ".join(clean(each.name) for each in found[:20])
+        doubt = f", but nobody knows through which link these go: {clean(', '.join(doubtful), 300)}" if doubtful else ""
         raise BadInputError(
-            f"nothing that carries iSCSI is called {clean(name)!r}", fix=f"there is: {known}" if known else ""
+            f"nothing that is known to carry iSCSI is called {clean(name)!r}{doubt}",
+            fix=f"there is: {known}" if known else "",
         )
     return named
 
