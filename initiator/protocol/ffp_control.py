@@ -124,6 +124,7 @@ class Control:
         """Send a task management request; RefCmdSN and the referenced tag belong to ABORT TASK (11.5.4, 11.5.5)."""
         numbers = self._numbers
         tag = self._tag()
+        about = task or because
         management = Management(
             function,
             lun,
@@ -133,6 +134,7 @@ class Control:
             done=done,
             task=task,
             because=because,
+            tag=NO_TAG if about is None else about.itt,
             escalates=escalates,
         )
         self._managed[tag] = management
@@ -314,7 +316,8 @@ class Control:
         if management.function in (QUERY_TASK, QUERY_TASK_SET):
             return []
         if management.task is not None:
-            return [management.task] if live.get(management.task.itt) is management.task else []
+            # One that has ended meanwhile may be under way again, as another task (4.2.3.3).
+            return [management.task] if live.get(management.tag) is management.task else []
         before = (management.cmd_sn - 1) & MASK
         older = [task for task in live.values() if at_most(task.cmd_sn, before)]
         if management.function in _OF_A_UNIT:
@@ -329,7 +332,7 @@ class Control:
         if stronger is None:
             raise ConnectionLost("the target answers neither the command nor a reset", code="reset-failed")
         task = management.task or management.because
-        if task is not None and self._commands.live.get(task.itt) is task:
+        if task is not None and self._commands.live.get(management.tag) is task:
             self.manage(stronger, task.lun, escalates=True, because=task)
 
     def _text_answer(self, pdu: TextResponse) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from initiator.protocol.errors import IscsiError
 from initiator.protocol.keys import Params
+from initiator.protocol.pdu import NO_TAG
 
 GOOD = 0x00
 CHECK_CONDITION = 0x02
@@ -159,6 +160,7 @@ class Management:
         done: Told when the answer is there, or when none will come.
         task: The task that ABORT TASK or QUERY TASK is about.
         because: The hanging task for whose sake a reset is made.
+        tag: The task tag that `task` or `because` had then. Its owner may send the same object again under another.
         escalates: True if a stronger function follows when this one fails.
         response: The answer (11.6.1), or None if there was none: rejected, or the connection was lost.
     """
@@ -172,6 +174,7 @@ class Management:
     done: Callable[[Management], None] | None = None
     task: Task | None = None
     because: Task | None = None
+    tag: int = NO_TAG
     escalates: bool = False
     response: int | None = None
 

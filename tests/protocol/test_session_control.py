@@ -34,9 +34,10 @@ from initiator.protocol.session import (
     Management,
     Pong,
     Rejected,
+    Task,
     TextAnswer,
 )
-from tests.protocol.session_rig import LUN, Begin, Rig
+from tests.protocol.session_rig import LUN, READ_CDB, Begin, Rig
 
 OTHER_LUN = bytes((0, 4)) + bytes(6)
 
@@ -301,6 +302,65 @@ def test_late_answer_to_an_abort_still_counts() -> None:
     assert rig.done == [hung]
     rig.feed(managed(rig, reset, 0))
     assert rig.done == [hung]
+
+
+@pytest.mark.check(133)
+@pytest.mark.parametrize("answer", [0, 1, 255, "reject", None])
+def test_a_late_answer_to_an_abort_is_not_about_the_same_task_sent_again(answer: int | str | None) -> None:
+    """4.2.3.3: what comes after the task was concluded is discarded, and its owner may have sent it again by then."""
+    rig = Rig(management_timeout=1.0)
+    ended: list[int | None] = []
+
+    def again(task: Task) -> None:
+        ended.append(task.status)
+        if len(ended) == 1:
+            task.reset()
+            task.deadline = None
+            rig.submit(task)
+
+    task = rig.submit(Task(LUN, READ_CDB, again, data_in=memoryview(bytearray(4)), deadline=rig.now))
+    rig.sent()
+    rig.core.tick(rig.now)
+    abort = rig.one(TaskManagement)
+    rig.feed(rig.response(task, status=8))
+    rig.command()
+    if answer is None:
+        rig.core.tick(rig.now + 1)
+    elif answer == "reject":
+        rig.feed(rig.number(Reject(reason=4, data=abort.encode()[:48])))
+    else:
+        rig.feed(managed(rig, abort, int(answer)))
+    assert rig.sent() == []
+    rig.feed(rig.last_data(task, b"abcd"))
+    assert (ended, bytes(task.data_in or b"")) == ([8, 0], b"abcd")
+
+
+@pytest.mark.check(133)
+@pytest.mark.parametrize("answer", [5, None])
+def test_a_late_failure_of_a_reset_is_not_about_the_same_task_sent_again(answer: int | None) -> None:
+    rig = Rig(management_timeout=1.0)
+
+    def again(task: Task) -> None:
+        if task.status == 8:
+            task.reset()
+            task.deadline = None
+            rig.submit(task)
+
+    task = rig.submit(Task(LUN, READ_CDB, again, data_in=memoryview(bytearray(4)), deadline=rig.now))
+    rig.sent()
+    rig.core.tick(rig.now)
+    rig.feed(managed(rig, rig.one(TaskManagement), 255))
+    reset = rig.one(TaskManagement)
+    assert reset.function == LU_RESET
+    rig.feed(rig.response(task, status=8))
+    rig.command()
+    if answer is None:
+        rig.core.tick(rig.now + 1)
+    else:
+        rig.feed(managed(rig, reset, answer))
+    assert rig.sent() == []
+    rig.feed(rig.last_data(task, b"abcd"))
+    assert task.good
 
 
 @pytest.mark.check(132, 133)
