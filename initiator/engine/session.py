@@ -230,8 +230,7 @@ class EngineSession(Recorded):
         result = connected.result
         self.portal, self._stored_portal = connected.portal, connected.stored
         self.params, self.tsih, self.notes = result.params, result.tsih, result.notes
-        self.local_address = connected.sock.getsockname()[:2]
-        self.peer_address = connected.sock.getpeername()[:2]
+        self.local_address, self.peer_address = connected.local, connected.peer
         self._wait = result.params.default_time2wait
         self._drain = None
         self._count_from_here()

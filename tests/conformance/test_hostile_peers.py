@@ -18,6 +18,7 @@ import pytest
 
 from initiator.engine.connect import connect
 from initiator.engine.discovery import discover
+from initiator.engine.session_config import SessionConfig
 from initiator.model import Portal, SessionState
 from initiator.protocol import text
 from initiator.protocol.errors import ConnectionLost, RemoteProtocolError
@@ -126,6 +127,35 @@ async def test_a_peer_that_accepts_and_says_nothing_holds_no_reconnect_up() -> N
         await until(lambda: watched.reconnects == 1)
         assert len(target.peers) == 3
         assert await read_block(watched) == b"12345678"
+
+
+async def slamming(peer: Peer) -> None:
+    """A login that is granted, and a reset right behind the last word of it."""
+    await log_in(peer)
+    peer.reset()
+
+
+async def test_a_reset_right_behind_the_login_does_not_end_the_reconnect() -> None:
+    async def dropping(peer: Peer) -> None:
+        await log_in(peer)
+        await peer.close()
+
+    async with session(dropping, slamming, slamming, serve) as (watched, target):
+        await until(lambda: watched.reconnects)
+        assert await read_block(watched) == b"12345678"
+        assert (watched.reconnects, len(target.peers)) == (1, 4)  # noticed before the session was said to be back
+
+
+async def test_a_reset_right_behind_the_first_login_is_an_error_like_any_other() -> None:
+    async with Scripted(slamming, serve) as target:
+        watched = Watched(SessionConfig(TARGET, target.portal, INITIATOR))
+        with pytest.raises(ConnectionLost, match="broke in") as caught:
+            await watched.start()
+        assert caught.value.code == "connection-broken"
+        assert watched.state is SessionState.FREE
+        await watched.start()
+        assert watched.peer_address == (target.portal.host, target.portal.port)
+        await watched.close()
 
 
 # Surroundings
