@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from initiator.protocol.errors import RemoteProtocolError
+from initiator.protocol.errors import ConnectionLost, RemoteProtocolError
 from initiator.protocol.ffp_commands import Commands
 from initiator.protocol.ffp_manage import Manager
 from initiator.protocol.ffp_numbers import MASK
@@ -33,6 +33,10 @@ from initiator.protocol.pdu import (
 
 ACKNOWLEDGE_AFTER = 1.0
 """Seconds after which received statuses are acknowledged by a NOP-Out if nothing else goes out (11.18)."""
+
+NOPS_WAITING = 2048
+"""NOP-Outs without a question that may wait to be sent: more than one turn of reading can call for, so that a target is
+dropped that goes on asking and does not take the answers, and no other."""
 
 _TAGS = 0x80000000
 """Control PDUs use the upper half of the initiator task tags, commands the lower."""
@@ -61,6 +65,8 @@ class Control:
         self._logout_tag: int | None = None
         self._idle_since = (commands.outbox.tail, commands.now)
         self._acknowledged = commands.numbers.exp_stat_sn
+        self._said: deque[int] = deque()
+        """Where they end, as `outbox.gone` counts: NOP-Outs without a question that may not have left yet."""
         self.manager = Manager(commands, timeout=management_timeout, tag=self._tag, send=self._send)
 
     @property
@@ -117,7 +123,7 @@ class Control:
         """Escalate what was not answered in time, and acknowledge what has been received.
 
         Raises:
-            ConnectionLost: a reset was not answered; only a new login helps.
+            ConnectionLost: a reset was not answered, or nothing is taken from us; only a new login helps.
         """
         self.manager.tick()
         self._acknowledge(self._commands.now)
@@ -129,6 +135,7 @@ class Control:
 
         Raises:
             RemoteProtocolError: it breaks a rule, or has no place in this phase.
+            ConnectionLost: it refuses the last reset, or is one question too many.
         """
         pdu = decode(bhs, b"", data)
         if not isinstance(pdu, Response):
@@ -171,7 +178,7 @@ class Control:
             if pdu.lun == _NO_SUCH_LUN:
                 raise RemoteProtocolError("NOP-In that asks for an answer, but has no LUN (RFC 7143, 11.19.3)")
             if self._commands.sendable:
-                self._nop(NO_TAG, transfer_tag=pdu.target_transfer_tag, lun=pdu.lun)
+                self._say(pdu.target_transfer_tag, pdu.lun)
             return
         if pdu.target_transfer_tag != NO_TAG:
             raise RemoteProtocolError("NOP-In that is both question and answer (RFC 7143, 11.19)")
@@ -246,6 +253,16 @@ class Control:
             )
         )
 
+    def _say(self, transfer_tag: int, lun: bytes) -> None:
+        """Send a NOP-Out that asks for nothing: an answer, or an acknowledgement."""
+        said, outbox = self._said, self._commands.outbox
+        while said and said[0] <= outbox.gone:
+            said.popleft()
+        if len(said) >= NOPS_WAITING:
+            raise ConnectionLost(f"the target does not read: {NOPS_WAITING} answers to its pings wait", code="flooded")
+        self._nop(NO_TAG, transfer_tag=transfer_tag, lun=lun)
+        said.append(outbox.tail)
+
     def _nop(self, tag: int, *, transfer_tag: int = NO_TAG, lun: bytes = NO_LUN, data: bytes = b"") -> None:
         numbers = self._numbers
         self._send(
@@ -267,7 +284,7 @@ class Control:
             self._idle_since = (self._commands.outbox.tail, now)
         elif now - since >= ACKNOWLEDGE_AFTER and self._acknowledged != self._numbers.exp_stat_sn:
             if self._commands.sendable:
-                self._nop(NO_TAG)
+                self._say(NO_TAG, NO_LUN)
             self._acknowledged = self._numbers.exp_stat_sn
             self._idle_since = (self._commands.outbox.tail, now)
 

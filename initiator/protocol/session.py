@@ -150,7 +150,8 @@ class FullFeature:
 
         Raises:
             RemoteProtocolError: the target broke a rule of the RFC; the connection has to be dropped.
-            ConnectionLost: it refuses the reset that a hanging task needs; the connection has to be dropped.
+            ConnectionLost: it refuses the reset that a hanging task needs, or does not read the answers that it asks
+                for; the connection has to be dropped.
         """
         self._commands.now = self.last_received = now
         self._receiver.received(count)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from initiator.protocol.errors import LocalProtocolError, RemoteProtocolError
+from initiator.protocol.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from initiator.protocol.ffp_control import NOPS_WAITING
 from initiator.protocol.pdu import (
     NO_TAG,
     AsyncMessage,
@@ -41,6 +42,29 @@ def test_the_targets_ping_is_answered_in_kind() -> None:
     nop = rig.one(NopOut)
     assert (nop.target_transfer_tag, nop.lun) == (0, b"\1\2\3\4\5\6\7\x08")
     assert (nop.initiator_task_tag, nop.immediate, nop.cmd_sn, nop.data) == (NO_TAG, True, 1, b"")
+
+
+def question(rig: Rig, tag: int) -> NopIn:
+    pdu: NopIn = rig.number(NopIn(target_transfer_tag=tag, lun=LUN), counted=False)
+    return pdu
+
+
+def test_a_target_that_asks_without_end_and_does_not_read_is_dropped() -> None:
+    """The answers would fill the memory of this host."""
+    rig = Rig()
+    task = rig.read(1)
+    rig.feed(*(question(rig, tag) for tag in range(NOPS_WAITING)))
+    with pytest.raises(ConnectionLost, match="does not read") as caught:
+        rig.feed(question(rig, NOPS_WAITING))
+    assert caught.value.code == "flooded"
+    assert rig.core.abandon() == [task]
+
+
+def test_a_target_that_reads_may_ask_as_often_as_it_likes() -> None:
+    rig = Rig()
+    for _ in range(3):
+        rig.feed(*(question(rig, tag) for tag in range(NOPS_WAITING)))
+        assert len(rig.sent()) == NOPS_WAITING
 
 
 @pytest.mark.check(122)
