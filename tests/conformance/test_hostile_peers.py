@@ -23,7 +23,18 @@ from initiator.model import Portal, SessionState
 from initiator.protocol import text
 from initiator.protocol.errors import ConnectionLost, RemoteProtocolError
 from initiator.protocol.ffp_task import TaskError
-from initiator.protocol.pdu import R2T, DataIn, LoginRequest, NopIn, NopOut, ScsiCommand, TextRequest
+from initiator.protocol.pdu import (
+    R2T,
+    AsyncMessage,
+    DataIn,
+    LoginRequest,
+    NopIn,
+    NopOut,
+    Reject,
+    Response,
+    ScsiCommand,
+    TextRequest,
+)
 from initiator.scsi.commands import write
 from tests.conformance.ffp_rig import (
     INITIATOR,
@@ -156,6 +167,42 @@ async def test_a_reset_right_behind_the_first_login_is_an_error_like_any_other()
         await watched.start()
         assert watched.peer_address == (target.portal.host, target.portal.port)
         await watched.close()
+
+
+@pytest.mark.parametrize("kind", ["reject", "async", "sense", "logout"])
+async def test_a_peer_that_talks_without_end_is_not_quoted_without_end(kind: str) -> None:
+    """What is told is kept in memory, by the log too; that something was left out is told."""
+    words: dict[str, Response] = {
+        "reject": Reject(reason=4, data=ScsiCommand(initiator_task_tag=4711).encode()[:48]),
+        "async": AsyncMessage(async_event=255),
+        "sense": AsyncMessage(async_event=0, data=b"\0\x02\x70\0"),
+        "logout": AsyncMessage(async_event=1, parameter3=3600),
+    }
+
+    async def talking(peer: Peer) -> None:
+        await log_in(peer)
+        command = await peer.read(ScsiCommand)
+        for _ in range(3000):
+            await peer.send_pdu(peer.numbered(words[kind]))
+        await answer(peer, command)
+        await peer.gone()
+
+    async with session(talking) as (watched, _):
+        assert await read_block(watched) == b"12345678"
+        await until(lambda: any("left out" in told for told, _ in watched.told))
+        quoted = [told for told, _ in watched.told if "left out" not in told]
+        assert 0 < len(quoted) < 30
+
+
+async def test_a_peer_that_drops_each_login_at_once_is_not_told_without_end() -> None:
+    async def dropping(peer: Peer) -> None:
+        await log_in(peer)
+        await peer.close()
+
+    async with session(dropping) as (watched, _):
+        await until(lambda: watched.reconnects > 60)
+        await until(lambda: any("left out" in told for told, _ in watched.told))
+        assert len(watched.told) < watched.reconnects + 60
 
 
 # Surroundings

@@ -61,6 +61,16 @@ def test_a_thin_disk_that_runs_full_is_told_in_time() -> None:
     assert [severity for text, severity in rig.events if "running out of space" in text] == [Severity.BAD]
 
 
+@pytest.mark.parametrize(("asc", "ascq"), [(0x38, 0x07), (0x3F, 0x0E)])
+def test_a_unit_that_reports_without_end_is_not_quoted_without_end(asc: int, ascq: int) -> None:
+    rig = Rig()
+    for _ in range(1000):
+        say(rig, asc, ascq)
+    rig.clock.advance(0.5)
+    assert 50 < len(rig.events) < 150
+    assert rig.told("events were left out")
+
+
 def test_new_access_states_are_read() -> None:
     rig = Rig()
     rig.unit.tpgs = 1
