@@ -21,6 +21,9 @@ BANNER_BYTES = 5
 """Bytes that tell one protocol from another; a server that speaks first may send little more and then wait for ever."""
 
 
+Address = tuple[str, int]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connected:
     """A connection that has just entered the full feature phase.
@@ -30,12 +33,16 @@ class Connected:
         result: What the login brought.
         portal: Where it ended up after redirects.
         stored: The portal to begin with next time: a permanent redirect replaces it, a temporary one does not.
+        local: Our end as (host, port).
+        peer: The target's end.
     """
 
     sock: socket.socket
     result: LoginResult
     portal: Portal
     stored: Portal
+    local: Address
+    peer: Address
 
 
 Make = Callable[[int, int, int], socket.socket]
@@ -71,13 +78,13 @@ async def connect(
             for _ in range(MAX_REDIRECTS):
                 attempt = _Attempt(portal, make, listen)
                 try:
-                    sock, result = await attempt.run(config())
+                    sock, result, local, peer = await attempt.run(config())
                 except RedirectError as redirect:
                     if redirect.permanent and portal == stored:
                         stored = redirect.portal
                     portal = redirect.portal
                 else:
-                    return Connected(sock, result, portal, stored)
+                    return Connected(sock, result, portal, stored, local, peer)
     except TimeoutError:
         attempt.check_banner()
         raise ConnectionLost(
@@ -105,19 +112,21 @@ class _Attempt:
         self._pdu = bytearray()
         """What has arrived of the PDU that is being received."""
 
-    async def run(self, config: LoginConfig) -> tuple[socket.socket, LoginResult]:
+    async def run(self, config: LoginConfig) -> tuple[socket.socket, LoginResult, Address, Address]:
         with contextlib.ExitStack() as stack:
             sock = await self._reach()
             stack.callback(sock.close)
             try:
                 result = await self._log_in(sock, config)
+                # A reset that came right behind the last answer is noticed here first: there is no peer any more.
+                local, peer = sock.getsockname()[:2], sock.getpeername()[:2]
             except OSError as error:
                 raise ConnectionLost(
                     f"{self.portal}: the connection broke in {self.stage}: {error.strerror or error}",
                     code="connection-broken",
                 ) from error
             stack.pop_all()
-            return sock, result
+            return sock, result, local, peer
 
     async def _reach(self) -> socket.socket:
         try:

@@ -27,6 +27,7 @@ from initiator.engine.lower import SessionLike
 from initiator.engine.pieces import Finish, Piece, Request
 from initiator.engine.probe import LunInfo, same_unit
 from initiator.engine.selector import DevicePath
+from initiator.engine.throttle import Throttle
 from initiator.engine.verdict import Kind
 from initiator.errors import RefusedError
 from initiator.model import PathState, Severity
@@ -37,6 +38,8 @@ from initiator.scsi.parameters import Capacity
 from initiator.scsi.sense import Sense
 
 _RESET = 0x29
+_NEWS = (100, 2.0)
+"""How much is told at once, and the seconds after which one more thing is; for bad news, and for all other."""
 
 __all__ = ["Device", "DeviceOptions", "FlushReport"]
 
@@ -80,6 +83,7 @@ class Device:
         self.on_resize: Callable[[int], None] | None = None
         self._clock = clock
         self._schedule = schedule or _call_later
+        self._bad, self._news = Throttle(*_NEWS, clock), Throttle(*_NEWS, clock)
         self._ledger = Ledger(info.write_cache is not False)
         self._keeper = Keeper(
             info,
@@ -119,10 +123,15 @@ class Device:
             return
         self._keeper.tick()
         self._dispatcher.tick()
+        for throttle, severity in ((self._bad, Severity.BAD), (self._news, Severity.WARN)):
+            count = throttle.left_out()
+            if count and self.on_event is not None:
+                self.on_event(f"too much happens to tell all of it: {count} events were left out", severity)
         self._schedule(self.options.tick, self._tick)
 
     def _tell(self, text: str, severity: Severity) -> None:
-        if self.on_event is not None:
+        throttle = self._bad if severity is Severity.BAD else self._news
+        if throttle.admits() and self.on_event is not None:
             self.on_event(text, severity)
 
     def _paths_changed(self) -> None:

@@ -94,9 +94,10 @@ class Dispatcher:
     def accept(self, piece: Piece) -> None:
         """Begin a new piece. Its `finish` is called exactly once."""
         self.in_flight += 1
-        self._start(piece)
+        self._start(piece, piece.born)
 
-    def _start(self, piece: Piece) -> None:
+    def _start(self, piece: Piece, now: float) -> None:
+        """Send a piece, or have it wait. The target's time counts from `now`, and waiting for a path is none of it."""
         ready = self._keeper.ready
         if self.over or not ready:
             self._wait(piece)
@@ -106,10 +107,7 @@ class Dispatcher:
         else:
             self._turn += 1
             path = self._pick(ready, self._turn)
-        if piece.path is None:
-            now = piece.born
-        else:
-            now = self._clock()
+        if piece.path is not None:
             piece.reset()
         piece.path = path
         piece.lun = path.lun
@@ -144,7 +142,7 @@ class Dispatcher:
             return
         self._draining = True
         while self.waiting and self._keeper.ready:
-            self._start(self.waiting.popleft())
+            self._start(self.waiting.popleft(), self._clock())
         self._draining = False
 
     def tick(self) -> None:
@@ -301,7 +299,7 @@ class Dispatcher:
         if self.over:
             self._complete(piece, errno.ESHUTDOWN)
         elif self._in_time(piece, text):
-            self._start(piece)
+            self._start(piece, self._clock())
 
     def _later(self, piece: Piece, text: str) -> None:
         """The target needs a moment; each wait of a piece is twice as long as the one before."""
@@ -316,7 +314,7 @@ class Dispatcher:
     def _resume(self, piece: Piece) -> None:
         if piece in self._delayed:
             self._delayed.remove(piece)
-            self._start(piece)
+            self._start(piece, self._clock())
 
     # The end of a piece
 

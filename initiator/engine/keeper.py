@@ -42,7 +42,10 @@ _ACCESS_CHANGED = (0x2A06, 0x2A07)
 _MODE_CHANGED = 0x2A01
 _CAPACITY_CHANGED = 0x2A09
 _INQUIRY_CHANGED = 0x3F03
+_WORTH_ASKING = (_MODE_CHANGED, _CAPACITY_CHANGED, _INQUIRY_CHANGED)
 _SPACE_LOW = 0x3807
+_CROWD = 32
+"""Questions that may wait for a path: a unit that reports one change after the other would be asked without end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -210,6 +213,8 @@ class Keeper:
         elif code in _ACCESS_CHANGED:
             self._groups_due = self._clock()
             self._read_groups()
+        elif code in _WORTH_ASKING and len(path.todo) >= _CROWD:
+            return
         elif code == _CAPACITY_CHANGED:
             self._ask_size(path)
         elif code == _MODE_CHANGED:

@@ -1,4 +1,4 @@
-"""What is kept of a session for people: what was said in its logins, what went through it, a trace of its wire."""
+"""What a session tells people: what was said in its logins, what went through it, its news, a trace of its wire."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from initiator.engine.session_config import SessionConfig
 from initiator.engine.tap import Trace, retap
+from initiator.engine.throttle import Throttle
 from initiator.engine.transport import Transport
+from initiator.model import Severity
 from initiator.protocol.dialogue import Dialogue
 from initiator.protocol.ffp_task import Counters
+
+_NEWS = (60, 1.0)
+"""Of a session's own life. One that reconnects as often as the usual Time2Wait allows stays below that."""
+_WORDS = (20, 10.0)
+"""Of what the target says on its own."""
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +32,16 @@ class Recorded:
         config: As given.
         counters: What has gone through, over all connections.
         dialogue: What was said in the last login, for people; empty before the first.
+        on_event: Told what a person may want to know.
     """
 
-    def __init__(self, config: SessionConfig) -> None:
+    def __init__(self, config: SessionConfig, clock: Callable[[], float]) -> None:
         self.config = config
         self.counters = Counters()
         self.dialogue: tuple[str, ...] = ()
+        self.on_event: Callable[[Any, str, Severity], None] | None = None
+        self._news = Throttle(*_NEWS, clock)
+        self._words = Throttle(*_WORDS, clock)
         self._transport: Transport | None = None
         self._trace: Trace | None = None
         self._counted = Counters()
@@ -68,3 +80,24 @@ class Recorded:
     def _count_from_here(self) -> None:
         """A connection begins."""
         self._counted = dataclasses.replace(self.counters)
+
+    def _tell(self, text: str, severity: Severity) -> None:
+        """Tell what becomes of the session."""
+        if self._news.admits():
+            self._say(text, severity)
+
+    def _relay(self, text: str, severity: Severity) -> None:
+        """Tell what the target says on its own, as long as it is not too much."""
+        if self._words.admits():
+            self._say(text, severity)
+
+    def _tell_left_out(self) -> None:
+        """To be called a few times a second."""
+        if count := self._news.left_out():
+            self._say(f"the session changes too often to tell all of it: {count} events were left out", Severity.WARN)
+        if count := self._words.left_out():
+            self._say(f"the target says too much to tell all of it: {count} messages were left out", Severity.WARN)
+
+    def _say(self, text: str, severity: Severity) -> None:
+        if self.on_event is not None:
+            self.on_event(self, text, severity)

@@ -67,7 +67,8 @@ class EngineSession(Recorded):
     """
 
     def __init__(self, config: SessionConfig) -> None:
-        super().__init__(config)
+        self._loop = asyncio.get_running_loop()
+        super().__init__(config, self._loop.time)
         self.portal = config.portal
         self.state = SessionState.LOGGED_OUT
         self.reason: str | None = "not started"
@@ -80,10 +81,8 @@ class EngineSession(Recorded):
         self.peer_address: tuple[str, int] | None = None
         self.notes: tuple[str, ...] = ()
         self.on_state: Callable[[Any], None] | None = None
-        self.on_event: Callable[[Any, str, Severity], None] | None = None
         self.on_lost: Callable[[Any, Sequence[Task]], None] | None = None
         self.on_sense: Callable[[Any, bytes, Sense], None] | None = None
-        self._loop = asyncio.get_running_loop()
         self._stored_portal = config.portal
         self._open: Transport | None = None  # the transport while it takes commands
         self._waiting = Waiting()
@@ -230,8 +229,7 @@ class EngineSession(Recorded):
         result = connected.result
         self.portal, self._stored_portal = connected.portal, connected.stored
         self.params, self.tsih, self.notes = result.params, result.tsih, result.notes
-        self.local_address = connected.sock.getsockname()[:2]
-        self.peer_address = connected.sock.getpeername()[:2]
+        self.local_address, self.peer_address = connected.local, connected.peer
         self._wait = result.params.default_time2wait
         self._drain = None
         self._count_from_here()
@@ -318,6 +316,7 @@ class EngineSession(Recorded):
         now = self._loop.time()
         stalled = self._liveness.stalled(now)
         self._ticker = self._loop.call_later(TICK, self._tick)
+        self._tell_left_out()
         transport = self._transport
         if transport is None:
             self._tick_away(now)
@@ -359,21 +358,22 @@ class EngineSession(Recorded):
             case AsyncEvent():
                 self._async_event(transport, event)
             case Rejected(reason):
-                self._tell(f"the target rejected a PDU, reason {reason:#04x}", Severity.WARN)
+                self._relay(f"the target rejected a PDU, reason {reason:#04x}", Severity.WARN)
                 if reason == _WAITING_FOR_LOGOUT:
                     self._begin_drain(0)
             case LoggedOut():
                 self._answered_logout(transport, event)
             case Negotiated(params, error):
                 self.params = params
-                log.info("%s: negotiated again: %s", self.config.target, error or params.as_text())
-                if error is not None:
-                    self._tell(f"a negotiation failed, and what was agreed before stays: {error}", Severity.WARN)
+                if error is None and self._words.admits():
+                    log.info("%s: negotiated again: %s", self.config.target, params.as_text())
+                elif error is not None:
+                    self._relay(f"a negotiation failed, and what was agreed before stays: {error}", Severity.WARN)
 
     def _async_event(self, transport: Transport, event: AsyncEvent) -> None:
         """What the target asks for on its own (11.9.1)."""
         if event.event == 1:
-            self._tell(f"the target asks for a logout within {event.parameter3} s", Severity.WARN)
+            self._relay(f"the target asks for a logout within {event.parameter3} s", Severity.WARN)
             self._begin_drain(event.parameter3)
         elif event.event in (2, 3):
             self._wait = event.parameter2
@@ -385,7 +385,7 @@ class EngineSession(Recorded):
         elif event.event == 0:
             self._scsi_event(event)
         else:
-            self._tell(f"the target sent asynchronous message {event.event}", Severity.NOTE)
+            self._relay(f"the target sent asynchronous message {event.event}", Severity.NOTE)
 
     def _scsi_event(self, event: AsyncEvent) -> None:
         """Sense data about a logical unit, not in answer to a command; behind its length (11.9.4)."""
@@ -393,9 +393,9 @@ class EngineSession(Recorded):
         try:
             sense = parse_sense(event.data[2 : 2 + length])
         except ScsiFormatError as error:
-            self._tell(f"the target reports a SCSI event that cannot be read: {error}", Severity.WARN)
+            self._relay(f"the target reports a SCSI event that cannot be read: {error}", Severity.WARN)
             return
-        self._tell(f"the target reports {sense.explain()}", Severity.NOTE)
+        self._relay(f"the target reports {sense.explain()}", Severity.NOTE)
         if self.on_sense is not None:
             self.on_sense(self, event.lun, sense)
 
@@ -424,10 +424,6 @@ class EngineSession(Recorded):
         self.state, self.reason = state, reason
         if self.on_state is not None:
             self.on_state(self)
-
-    def _tell(self, text: str, severity: Severity) -> None:
-        if self.on_event is not None:
-            self.on_event(self, text, severity)
 
     def _forget_connection(self) -> None:
         self.local_address = self.peer_address = None

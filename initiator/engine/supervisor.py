@@ -26,6 +26,7 @@ from initiator.engine.client import LOG_NAME, SUPERVISOR
 from initiator.engine.crew import WORKER, Crew, Member
 from initiator.engine.disks import Disks
 from initiator.engine.link import Link
+from initiator.engine.logfile import keep_short
 from initiator.engine.methods import Methods
 from initiator.errors import MooringError
 from initiator.model import Severity
@@ -104,6 +105,7 @@ class Supervisor:
         idle_since = time.monotonic()
         while not self._over.is_set():
             listener = self._keep_place(listener)
+            keep_short(self._runtime / LOG_NAME, _LOG_LIMIT)
             if self._crew.members or any(member is None for member in self._links.values()):
                 idle_since = time.monotonic()
             if time.monotonic() - idle_since > self._limits.idle:
@@ -210,10 +212,7 @@ def _lock(runtime: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
-    written = runtime / LOG_NAME
-    with contextlib.suppress(FileNotFoundError):
-        if written.stat().st_size > _LOG_LIMIT:
-            written.rename(written.with_suffix(".log.old"))
+    keep_short(runtime / LOG_NAME, _LOG_LIMIT)
     return handle
 
 

@@ -128,11 +128,11 @@ class TapSocket(socket.socket):
         self._blank = {True: Blanker(), False: Blanker()}
         return self
 
-    def record_from_now(self, trace: Trace, clean: Callable[[], bool]) -> TapSocket:
+    def record_from_now(self, trace: Trace, clean: Callable[[], bool], flow: Flow) -> TapSocket:
         """Begin with a connection in use, in each direction with the next PDU; `clean` says that one begins."""
         self._trace = trace
         self._clean = clean
-        self._flow = Flow(self.getsockname()[:2], self.getpeername()[:2])
+        self._flow = flow
         return self
 
     # What a login uses
@@ -218,9 +218,15 @@ def retap(sock: socket.socket, trace: Trace | None, clean: Callable[[], bool]) -
     """The same connection on the same descriptor, recorded from now on, or not any more.
 
     The object that was given must not be used afterwards. `clean`: see `TapSocket.record_from_now`.
+
+    Raises:
+        OSError: the connection has just broken; the object that was given has it still.
     """
-    fresh = socket.socket(fileno=sock.detach()) if trace is None else TapSocket(fileno=sock.detach())
+    if trace is None:
+        plain = socket.socket(fileno=sock.detach())
+        plain.setblocking(False)
+        return plain
+    flow = Flow(sock.getsockname()[:2], sock.getpeername()[:2])
+    fresh = TapSocket(fileno=sock.detach()).record_from_now(trace, clean, flow)
     fresh.setblocking(False)
-    if isinstance(fresh, TapSocket) and trace is not None:
-        fresh.record_from_now(trace, clean)
     return fresh

@@ -133,7 +133,10 @@ class Transport:
     def swap(self, replace: Callable[[socket.socket], socket.socket]) -> None:
         """Use another object for the same connection; its descriptor stays the same."""
         if self._fd >= 0:
-            self._sock = replace(self._sock)
+            try:
+                self._sock = replace(self._sock)
+            except OSError as error:
+                self.drop(_broken(error))
 
     def tcp_info(self) -> bytes | None:
         """The kernel's `struct tcp_info` of the connection, or None if it is gone."""

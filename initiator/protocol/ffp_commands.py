@@ -300,8 +300,11 @@ class Commands:
             raise RemoteProtocolError(f"R2T for {wanted} bytes at {offset} of {len(data)} (RFC 7143, 11.8.4, 11.8.5)")
         if lun != task.lun:
             raise RemoteProtocolError("R2T with a LUN that is not the command's (RFC 7143, 4.2.5.3)")
-        if self._r2t_in_order and offset != task.sent:
-            raise RemoteProtocolError(f"R2T at offset {offset} where {task.sent} was due (RFC 7143, 13.19)")
+        if self._r2t_in_order:
+            if offset != task.sent:
+                raise RemoteProtocolError(f"R2T at offset {offset} where {task.sent} was due (RFC 7143, 13.19)")
+        elif task.sent + wanted > len(data):
+            raise RemoteProtocolError("R2Ts for more data than the command has (RFC 7143, 11.8)")
         self.numbers.window(exp_cmd_sn, max_cmd_sn)
         task.r2t_sn = r2t_sn + 1
         task.sent += wanted

@@ -1,29 +1,18 @@
 """Everything in the full feature phase that is neither a SCSI command nor its data.
 
-Pings both ways, asynchronous messages, rejects, task management with its escalation, text, logout (RFC 7143, 11.5,
-11.6, 11.9 to 11.11, 11.14, 11.15, 11.17 to 11.19). None of this is frequent, so PDUs are objects here.
+Pings both ways, asynchronous messages, rejects, text, logout (RFC 7143, 11.9 to 11.11, 11.14, 11.15, 11.17 to 11.19);
+task management is in a file of its own. None of this is frequent, so PDUs are objects here.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable
 
 from initiator.protocol.errors import ConnectionLost, RemoteProtocolError
 from initiator.protocol.ffp_commands import Commands
-from initiator.protocol.ffp_numbers import MASK, at_most
-from initiator.protocol.ffp_task import (
-    AsyncEvent,
-    Event,
-    LoggedOut,
-    Management,
-    Negotiated,
-    Pong,
-    Rejected,
-    Task,
-    TaskError,
-)
+from initiator.protocol.ffp_manage import Manager
+from initiator.protocol.ffp_numbers import MASK
+from initiator.protocol.ffp_task import AsyncEvent, Event, LoggedOut, Negotiated, Pong, Rejected, TaskError
 from initiator.protocol.ffp_text import TextExchange
 from initiator.protocol.pdu import (
     NO_LUN,
@@ -36,28 +25,18 @@ from initiator.protocol.pdu import (
     Pdu,
     Reject,
     Response,
-    TaskManagement,
     TaskManagementResponse,
     TextRequest,
     TextResponse,
     decode,
 )
 
-ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET, TARGET_WARM_RESET, TARGET_COLD_RESET = 1, 2, 4, 5, 6, 7
-TASK_REASSIGN = 8
-QUERY_TASK, QUERY_TASK_SET, NEXUS_RESET = 9, 10, 11
-"""Functions of RFC 7144, for targets that speak iSCSIProtocolLevel 2."""
-_OF_A_UNIT = (ABORT_TASK_SET, CLEAR_TASK_SET, LU_RESET)
-_OF_THE_TARGET = (TARGET_WARM_RESET, TARGET_COLD_RESET, NEXUS_RESET)
-"""Of these every task of ours ends; they name no unit."""
-COMPLETE, NO_SUCH_TASK = 0, 1
-FUNCTION_SUCCEEDED = 7
-"""The answer to a query that means yes: the task, or one of the task set, is still there (RFC 7144, 4.2)."""
-_STRONGER = {ABORT_TASK: LU_RESET, LU_RESET: TARGET_WARM_RESET}
-"""What follows when a function is refused or not answered (7.11); after the last the session is renewed."""
-
 ACKNOWLEDGE_AFTER = 1.0
 """Seconds after which received statuses are acknowledged by a NOP-Out if nothing else goes out (11.18)."""
+
+NOPS_WAITING = 2048
+"""NOP-Outs without a question that may wait to be sent: more than one turn of reading can call for, so that a target is
+dropped that goes on asking and does not take the answers, and no other."""
 
 _TAGS = 0x80000000
 """Control PDUs use the upper half of the initiator task tags, commands the lower."""
@@ -72,6 +51,7 @@ class Control:
 
     Attributes:
         events: What the target said; the driver empties it.
+        manager: Task management.
     """
 
     def __init__(self, commands: Commands, *, cid: int, management_timeout: float) -> None:
@@ -79,19 +59,20 @@ class Control:
         self._commands = commands
         self._numbers = commands.numbers
         self._cid = cid
-        self._management_timeout = management_timeout
         self._next_tag = _TAGS
         self._ping: tuple[int, float, bytes] | None = None
-        self._managed: dict[int, Management] = {}
         self._text: TextExchange | None = None
         self._logout_tag: int | None = None
         self._idle_since = (commands.outbox.tail, commands.now)
         self._acknowledged = commands.numbers.exp_stat_sn
+        self._said: deque[int] = deque()
+        """Where they end, as `outbox.gone` counts: NOP-Outs without a question that may not have left yet."""
+        self.manager = Manager(commands, timeout=management_timeout, tag=self._tag, send=self._send)
 
     @property
     def waiting(self) -> bool:
         """True if the target owes an answer to a control PDU."""
-        return bool(self._ping or self._managed or self._text or self._logout_tag is not None)
+        return bool(self._ping or self.manager.waiting or self._text or self._logout_tag is not None)
 
     @property
     def text_pending(self) -> bool:
@@ -110,50 +91,6 @@ class Control:
         self._commands.counters.pings += 1
         self._nop(tag, data=data)
         return True
-
-    def manage(
-        self,
-        function: int,
-        lun: bytes,
-        *,
-        done: Callable[[Management], None] | None = None,
-        task: Task | None = None,
-        because: Task | None = None,
-        escalates: bool = False,
-    ) -> Management:
-        """Send a task management request; RefCmdSN and the referenced tag belong to ABORT TASK (11.5.4, 11.5.5)."""
-        numbers = self._numbers
-        tag = self._tag()
-        management = Management(
-            function,
-            lun,
-            tag,
-            cmd_sn=numbers.cmd_sn,
-            deadline=self._commands.now + self._management_timeout,
-            done=done,
-            task=task,
-            because=because,
-            escalates=escalates,
-        )
-        self._managed[tag] = management
-        self._send(
-            TaskManagement(
-                function=function,
-                lun=NO_LUN if function in _OF_THE_TARGET else lun,
-                initiator_task_tag=tag,
-                referenced_task_tag=NO_TAG if task is None else task.itt,
-                cmd_sn=numbers.cmd_sn,
-                exp_stat_sn=numbers.exp_stat_sn,
-                ref_cmd_sn=0 if task is None else task.cmd_sn,
-            )
-        )
-        return management
-
-    def condemn(self, task: Task, error: TaskError) -> None:
-        """End a task that was sent: ABORT TASK, LOGICAL UNIT RESET, TARGET WARM RESET, a new session (7.11)."""
-        task.verdict = error
-        self._commands.counters.aborts += 1
-        self.manage(ABORT_TASK, task.lun, task=task, escalates=True)
 
     def text(self, data: bytes) -> None:
         """Send the only request of a text exchange; the answer comes as one event."""
@@ -186,23 +123,10 @@ class Control:
         """Escalate what was not answered in time, and acknowledge what has been received.
 
         Raises:
-            ConnectionLost: a reset was not answered; only a new login helps.
+            ConnectionLost: a reset was not answered, or nothing is taken from us; only a new login helps.
         """
-        now = self._commands.now
-        if self._commands.sendable:
-            for management in [each for each in self._managed.values() if each.deadline <= now]:
-                # It stays in the table: a late answer is still an answer.
-                management.deadline = math.inf
-                self._fail(management)
-        self._acknowledge(now)
-
-    def abandon(self) -> None:
-        """The connection is gone: tell those who wait for task management."""
-        managed = list(self._managed.values())
-        self._managed.clear()
-        for management in managed:
-            if management.done is not None:
-                management.done(management)
+        self.manager.tick()
+        self._acknowledge(self._commands.now)
 
     # Receiving
 
@@ -211,6 +135,7 @@ class Control:
 
         Raises:
             RemoteProtocolError: it breaks a rule, or has no place in this phase.
+            ConnectionLost: it refuses the last reset, or is one question too many.
         """
         pdu = decode(bhs, b"", data)
         if not isinstance(pdu, Response):
@@ -235,7 +160,7 @@ class Control:
             case Reject():
                 self._rejected(pdu)
             case TaskManagementResponse():
-                self._management_answer(pdu)
+                self.manager.answered(pdu)
             case TextResponse():
                 self._text_answer(pdu)
             case LogoutResponse():
@@ -253,7 +178,7 @@ class Control:
             if pdu.lun == _NO_SUCH_LUN:
                 raise RemoteProtocolError("NOP-In that asks for an answer, but has no LUN (RFC 7143, 11.19.3)")
             if self._commands.sendable:
-                self._nop(NO_TAG, transfer_tag=pdu.target_transfer_tag, lun=pdu.lun)
+                self._say(pdu.target_transfer_tag, pdu.lun)
             return
         if pdu.target_transfer_tag != NO_TAG:
             raise RemoteProtocolError("NOP-In that is both question and answer (RFC 7143, 11.19)")
@@ -280,57 +205,15 @@ class Control:
             # ends the task and fills the hole that its CmdSN may have left (7.3).
             if pdu.reason != _DATA_DIGEST_ERROR and task.verdict is None:
                 error = TaskError(f"the target rejected the command (reason {pdu.reason:#04x})", code="rejected")
-                self.condemn(task, error)
-        elif tag in self._managed:
-            self._end(self._managed[tag], None)
+                self.manager.condemn(task, error)
+        elif self.manager.rejected(tag, pdu.reason):
+            pass
         elif self._ping is not None and self._ping[0] == tag:
             self._ping = None
         elif self._text is not None and self._text.tag == tag:
             why = f"the target rejected it (reason {pdu.reason:#04x})"
             self.events.append(self._text.failed(why, self._commands.params))
             self._text = None
-
-    def _management_answer(self, pdu: TaskManagementResponse) -> None:
-        management = self._managed.get(pdu.initiator_task_tag)
-        if management is None:
-            raise RemoteProtocolError("answer to a task management request that was never sent (RFC 7143, 11.6)")
-        self._end(management, pdu.response)
-
-    def _end(self, management: Management, response: int | None) -> None:
-        del self._managed[management.itt]
-        management.response = response
-        if response == COMPLETE or (response == NO_SUCH_TASK and management.function == ABORT_TASK):
-            for task in self._ended_by(management):
-                task.error = task.verdict or TaskError("the task was ended by task management", code="aborted")
-                self._commands.finish(task)
-        else:
-            self._fail(management)
-        if management.done is not None:
-            management.done(management)
-
-    def _ended_by(self, management: Management) -> list[Task]:
-        """Tasks for which no answer will come after this function (11.6.1): those sent before it."""
-        live = self._commands.live
-        if management.function in (QUERY_TASK, QUERY_TASK_SET):
-            return []
-        if management.task is not None:
-            return [management.task] if live.get(management.task.itt) is management.task else []
-        before = (management.cmd_sn - 1) & MASK
-        older = [task for task in live.values() if at_most(task.cmd_sn, before)]
-        if management.function in _OF_A_UNIT:
-            return [task for task in older if task.lun == management.lun]
-        return older if management.function in _OF_THE_TARGET else []
-
-    def _fail(self, management: Management) -> None:
-        """A function was refused or not answered; if a task hangs on it, the next stronger one follows."""
-        if not management.escalates:
-            return
-        stronger = _STRONGER.get(management.function)
-        if stronger is None:
-            raise ConnectionLost("the target answers neither the command nor a reset", code="reset-failed")
-        task = management.task or management.because
-        if task is not None and self._commands.live.get(task.itt) is task:
-            self.manage(stronger, task.lun, escalates=True, because=task)
 
     def _text_answer(self, pdu: TextResponse) -> None:
         if self._text is None or self._text.tag != pdu.initiator_task_tag:
@@ -348,7 +231,7 @@ class Control:
 
     def _tag(self) -> int:
         tag = self._next_tag
-        while tag in self._managed or tag == NO_TAG:
+        while self.manager.uses(tag) or tag == NO_TAG:
             tag = _TAGS | (tag + 1) & MASK
         self._next_tag = _TAGS | (tag + 1) & MASK
         return tag
@@ -369,6 +252,16 @@ class Control:
                 data=data,
             )
         )
+
+    def _say(self, transfer_tag: int, lun: bytes) -> None:
+        """Send a NOP-Out that asks for nothing: an answer, or an acknowledgement."""
+        said, outbox = self._said, self._commands.outbox
+        while said and said[0] <= outbox.gone:
+            said.popleft()
+        if len(said) >= NOPS_WAITING:
+            raise ConnectionLost(f"the target does not read: {NOPS_WAITING} answers to its pings wait", code="flooded")
+        self._nop(NO_TAG, transfer_tag=transfer_tag, lun=lun)
+        said.append(outbox.tail)
 
     def _nop(self, tag: int, *, transfer_tag: int = NO_TAG, lun: bytes = NO_LUN, data: bytes = b"") -> None:
         numbers = self._numbers
@@ -391,7 +284,7 @@ class Control:
             self._idle_since = (self._commands.outbox.tail, now)
         elif now - since >= ACKNOWLEDGE_AFTER and self._acknowledged != self._numbers.exp_stat_sn:
             if self._commands.sendable:
-                self._nop(NO_TAG)
+                self._say(NO_TAG, NO_LUN)
             self._acknowledged = self._numbers.exp_stat_sn
             self._idle_since = (self._commands.outbox.tail, now)
 

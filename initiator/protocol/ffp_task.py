@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 from initiator.protocol.errors import IscsiError
 from initiator.protocol.keys import Params
+from initiator.protocol.pdu import NO_TAG
 
 GOOD = 0x00
 CHECK_CONDITION = 0x02
@@ -153,26 +155,30 @@ class Management:
     Attributes:
         function: 1 abort task, 2 abort task set, 5 logical unit reset, 6 target warm reset, …
         lun: The eight bytes of the LUN field.
-        itt: Its own task tag.
-        cmd_sn: Tasks from before this CmdSN are affected.
-        deadline: When it counts as not answered.
+        hanging: For whose sake it is made, by task tag; a stronger function follows when this one fails.
         done: Told when the answer is there, or when none will come.
         task: The task that ABORT TASK or QUERY TASK is about.
-        because: The hanging task for whose sake a reset is made.
-        escalates: True if a stronger function follows when this one fails.
+        tag: The task tag that `task` had then. Its owner may send the same object again under another.
+        ref_cmd_sn: The CmdSN that it had.
+        itt: Its own task tag, since it was sent last.
+        cmd_sn: Tasks from before this CmdSN are affected.
+        deadline: When it counts as not answered; never before it was sent, and not twice.
+        until: Until when it is sent again if the target cannot take it.
         response: The answer (11.6.1), or None if there was none: rejected, or the connection was lost.
     """
 
     function: int
     lun: bytes
-    itt: int
     _: dataclasses.KW_ONLY
-    cmd_sn: int
-    deadline: float
+    hanging: dict[int, Task]
     done: Callable[[Management], None] | None = None
     task: Task | None = None
-    because: Task | None = None
-    escalates: bool = False
+    tag: int = NO_TAG
+    ref_cmd_sn: int = 0
+    itt: int = NO_TAG
+    cmd_sn: int = 0
+    deadline: float = math.inf
+    until: float = math.inf
     response: int | None = None
 
 

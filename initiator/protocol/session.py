@@ -12,7 +12,8 @@ from typing import Protocol
 
 from initiator.protocol.errors import LocalProtocolError
 from initiator.protocol.ffp_commands import Commands
-from initiator.protocol.ffp_control import (
+from initiator.protocol.ffp_control import Control
+from initiator.protocol.ffp_manage import (
     ABORT_TASK,
     FUNCTION_SUCCEEDED,
     LU_RESET,
@@ -21,7 +22,6 @@ from initiator.protocol.ffp_control import (
     QUERY_TASK_SET,
     TARGET_WARM_RESET,
     TASK_REASSIGN,
-    Control,
 )
 from initiator.protocol.ffp_numbers import Numbers
 from initiator.protocol.ffp_outbox import Outbox
@@ -150,7 +150,8 @@ class FullFeature:
 
         Raises:
             RemoteProtocolError: the target broke a rule of the RFC; the connection has to be dropped.
-            ConnectionLost: it refuses the reset that a hanging task needs; the connection has to be dropped.
+            ConnectionLost: it refuses the reset that a hanging task needs, or does not read the answers that it asks
+                for; the connection has to be dropped.
         """
         self._commands.now = self.last_received = now
         self._receiver.received(count)
@@ -186,7 +187,7 @@ class FullFeature:
         Tasks that were being aborted are ended here, with the reason for that. Afterwards the object is of no use.
         """
         tasks = self._commands.abandon()
-        self._control.abandon()
+        self._control.manager.abandon()
         return tasks
 
     # What the user of a session does
@@ -227,7 +228,7 @@ class FullFeature:
         faster; a task that was never sent ends at once.
         """
         if not self._commands.withdraw(task, error) and task.verdict is None and self.sendable:
-            self._control.condemn(task, error)
+            self._control.manager.condemn(task, error)
 
     def task_management(
         self,
@@ -251,7 +252,7 @@ class FullFeature:
         if function > TASK_REASSIGN and self.params.protocol_level < 2:
             raise LocalProtocolError(f"function {function} needs iSCSIProtocolLevel 2 (RFC 7144)")
         self._commands.now = now
-        return self._control.manage(function, lun, done=done, task=task)
+        return self._control.manager.request(function, lun, done, task)
 
     def text(self, data: bytes, now: float) -> None:
         """Send a text request (11.10); its answer, joined from all its PDUs, comes as a `TextAnswer` event.

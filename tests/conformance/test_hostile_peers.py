@@ -18,11 +18,23 @@ import pytest
 
 from initiator.engine.connect import connect
 from initiator.engine.discovery import discover
+from initiator.engine.session_config import SessionConfig
 from initiator.model import Portal, SessionState
 from initiator.protocol import text
 from initiator.protocol.errors import ConnectionLost, RemoteProtocolError
 from initiator.protocol.ffp_task import TaskError
-from initiator.protocol.pdu import R2T, DataIn, LoginRequest, NopIn, NopOut, ScsiCommand, TextRequest
+from initiator.protocol.pdu import (
+    R2T,
+    AsyncMessage,
+    DataIn,
+    LoginRequest,
+    NopIn,
+    NopOut,
+    Reject,
+    Response,
+    ScsiCommand,
+    TextRequest,
+)
 from initiator.scsi.commands import write
 from tests.conformance.ffp_rig import (
     INITIATOR,
@@ -126,6 +138,71 @@ async def test_a_peer_that_accepts_and_says_nothing_holds_no_reconnect_up() -> N
         await until(lambda: watched.reconnects == 1)
         assert len(target.peers) == 3
         assert await read_block(watched) == b"12345678"
+
+
+async def slamming(peer: Peer) -> None:
+    """A login that is granted, and a reset right behind the last word of it."""
+    await log_in(peer)
+    peer.reset()
+
+
+async def test_a_reset_right_behind_the_login_does_not_end_the_reconnect() -> None:
+    async def dropping(peer: Peer) -> None:
+        await log_in(peer)
+        await peer.close()
+
+    async with session(dropping, slamming, slamming, serve) as (watched, target):
+        await until(lambda: watched.reconnects)
+        assert await read_block(watched) == b"12345678"
+        assert (watched.reconnects, len(target.peers)) == (1, 4)  # noticed before the session was said to be back
+
+
+async def test_a_reset_right_behind_the_first_login_is_an_error_like_any_other() -> None:
+    async with Scripted(slamming, serve) as target:
+        watched = Watched(SessionConfig(TARGET, target.portal, INITIATOR))
+        with pytest.raises(ConnectionLost, match="broke in") as caught:
+            await watched.start()
+        assert caught.value.code == "connection-broken"
+        assert watched.state is SessionState.FREE
+        await watched.start()
+        assert watched.peer_address == (target.portal.host, target.portal.port)
+        await watched.close()
+
+
+@pytest.mark.parametrize("kind", ["reject", "async", "sense", "logout"])
+async def test_a_peer_that_talks_without_end_is_not_quoted_without_end(kind: str) -> None:
+    """What is told is kept in memory, by the log too; that something was left out is told."""
+    words: dict[str, Response] = {
+        "reject": Reject(reason=4, data=ScsiCommand(initiator_task_tag=4711).encode()[:48]),
+        "async": AsyncMessage(async_event=255),
+        "sense": AsyncMessage(async_event=0, data=b"\0\x02\x70\0"),
+        "logout": AsyncMessage(async_event=1, parameter3=3600),
+    }
+
+    async def talking(peer: Peer) -> None:
+        await log_in(peer)
+        command = await peer.read(ScsiCommand)
+        for _ in range(3000):
+            await peer.send_pdu(peer.numbered(words[kind]))
+        await answer(peer, command)
+        await peer.gone()
+
+    async with session(talking) as (watched, _):
+        assert await read_block(watched) == b"12345678"
+        await until(lambda: any("left out" in told for told, _ in watched.told))
+        quoted = [told for told, _ in watched.told if "left out" not in told]
+        assert 0 < len(quoted) < 30
+
+
+async def test_a_peer_that_drops_each_login_at_once_is_not_told_without_end() -> None:
+    async def dropping(peer: Peer) -> None:
+        await log_in(peer)
+        await peer.close()
+
+    async with session(dropping) as (watched, _):
+        await until(lambda: watched.reconnects > 60)
+        await until(lambda: any("left out" in told for told, _ in watched.told))
+        assert len(watched.told) < watched.reconnects + 60
 
 
 # Surroundings

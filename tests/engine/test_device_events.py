@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+import pytest
+
 from initiator.model import Severity
 from initiator.scsi.commands import Op, encode_lun
 from initiator.scsi.sense import Key, Sense
@@ -40,10 +42,33 @@ def test_a_disk_that_shrank_in_silence_has_its_new_size_after_the_first_refusal(
     assert rig.sizes == [32 * 512, 16 * 512], "and again"
 
 
+@pytest.mark.parametrize("code", [(0x2A, 0x01), (0x2A, 0x09), (0x3F, 0x03)])
+def test_a_unit_that_reports_one_change_after_the_other_is_not_asked_without_end(code: tuple[int, int]) -> None:
+    rig = Rig(paths=1)
+    for _ in range(1000):
+        say(rig, *code)
+    rig.answer()
+    assert 1 < len(rig.unit.log) < 500
+    rig.unit.blocks *= 2
+    say(rig, 0x2A, 0x09)
+    rig.answer()
+    assert rig.sizes == [128 * 512], "and it is heard afterwards"
+
+
 def test_a_thin_disk_that_runs_full_is_told_in_time() -> None:
     rig = Rig()
     say(rig, 0x38, 0x07)
     assert [severity for text, severity in rig.events if "running out of space" in text] == [Severity.BAD]
+
+
+@pytest.mark.parametrize(("asc", "ascq"), [(0x38, 0x07), (0x3F, 0x0E)])
+def test_a_unit_that_reports_without_end_is_not_quoted_without_end(asc: int, ascq: int) -> None:
+    rig = Rig()
+    for _ in range(1000):
+        say(rig, asc, ascq)
+    rig.clock.advance(0.5)
+    assert 50 < len(rig.events) < 150
+    assert rig.told("events were left out")
 
 
 def test_new_access_states_are_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 
 import pytest
@@ -12,7 +13,7 @@ from initiator.protocol.ffp_task import Task, TaskError
 from initiator.scsi.commands import Op, Status, encode_lun, test_unit_ready
 from initiator.scsi.designators import Designator, Kind
 from initiator.scsi.sense import Key, Sense
-from tests.engine.disk_rig import Rig, look
+from tests.engine.disk_rig import OPTIONS, Rig, look
 from tests.engine.scsi_world import FakeSession, Outcome, Unit, check
 
 BLOCK = 512
@@ -209,6 +210,37 @@ def test_requests_wait_for_a_path_but_not_for_ever() -> None:
     rig.answer()
     assert after == [0]
     assert rig.device.in_flight == 0
+
+
+def test_what_has_waited_for_a_path_gets_all_of_its_time_once_it_is_sent() -> None:
+    """Otherwise everything that queued in a long outage would be aborted by the tick after its end."""
+    rig = Rig(1, options=dataclasses.replace(OPTIONS, io_timeout=10.0, flush_timeout=15.0))
+    rig.sessions[0].lose()
+    writes = [rig.write(BLOCK * number, DATA) for number in range(40)]
+    flushed = rig.flush()
+    rig.clock.advance(25)
+    rig.sessions[0].come_back()
+    while not rig.device.paths[0].in_use:
+        rig.sessions[0].answer()
+    deadlines = [task.deadline for task in rig.sessions[0].pending]
+    assert deadlines[:41] == [rig.clock.now + 10] * 40 + [rig.clock.now + 15]
+    rig.answer()
+    assert writes == [[0]] * 40
+    assert flushed == [0]
+
+
+def test_what_has_waited_is_still_tried_for_a_limited_time_only() -> None:
+    rig = Rig(1)
+    rig.sessions[0].lose()
+    ends = rig.write(0, DATA)
+    rig.clock.advance(25)
+    rig.sessions[0].come_back()
+    while not rig.device.paths[0].in_use:
+        rig.sessions[0].answer()
+    rig.clock.advance(6)
+    assert ends == []
+    rig.sessions[0].fail(TaskError("too late", code="timeout"))
+    assert ends == [errno.EIO]
 
 
 def test_a_silent_session_is_not_used_while_another_works() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 
+from initiator.engine.pcapng import Writer
+from initiator.engine.tap import Trace, retap
 from initiator.engine.transport import Transport
 from initiator.protocol.errors import IscsiError, LocalProtocolError
 from initiator.protocol.keys import Params
@@ -218,6 +222,16 @@ async def test_ends_are_told_once(wire: Wire, way: str) -> None:
     wire.transport.drop(wire.lost[0])
     assert len(wire.lost) == 1
     assert not wire.done
+
+
+async def test_a_trace_that_begins_when_the_connection_has_just_broken(wire: Wire) -> None:
+    """There is no peer to name any more; the descriptor has to be given back with the connection, and not before."""
+    wire.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.peer.close()
+    trace = Trace(Writer(io.BytesIO(), 1 << 20))
+    wire.transport.swap(partial(retap, trace=trace, clean=lambda: True))
+    assert [error.code for error in wire.lost] == ["connection-broken"]
+    assert wire.transport.closed
 
 
 async def test_sending_into_a_dead_connection(wire: Wire) -> None:

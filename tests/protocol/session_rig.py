@@ -6,7 +6,18 @@ import dataclasses
 from typing import Any, TypeVar
 
 from initiator.protocol.keys import Params
-from initiator.protocol.pdu import MAX_DATA_BYTES, DataIn, Framer, NopIn, Pdu, Response, ScsiCommand, ScsiResponse
+from initiator.protocol.pdu import (
+    MAX_DATA_BYTES,
+    DataIn,
+    Framer,
+    NopIn,
+    Pdu,
+    Response,
+    ScsiCommand,
+    ScsiResponse,
+    TaskManagement,
+    TaskManagementResponse,
+)
 from initiator.protocol.session import FullFeature, Task
 
 LUN = bytes((0, 3, 0, 0, 0, 0, 0, 0))
@@ -130,3 +141,11 @@ class Rig:
         self.max_cmd_sn = self.exp_cmd_sn + room - 1
         pdu: NopIn = self.number(NopIn(), counted=False)
         return pdu
+
+
+def managed(rig: Rig, request: TaskManagement, response: int) -> TaskManagementResponse:
+    """The answer to a task management request."""
+    pdu: TaskManagementResponse = rig.number(
+        TaskManagementResponse(initiator_task_tag=request.initiator_task_tag, response=response)
+    )
+    return pdu

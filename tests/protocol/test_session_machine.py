@@ -87,6 +87,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.owed: list[Callable[[], Response]] = []
         self.expected: dict[int, bytes] = {}
         self.broken = False
+        self.managing = 0
+        """Task management requests under way: the target has to take one at a time (4.2.2.1)."""
 
     # The user
 
@@ -171,7 +173,11 @@ class SessionMachine(RuleBasedStateMachine):
                         self.owe(NopIn(initiator_task_tag=pdu.initiator_task_tag, data=pdu.data))
                 case TaskManagement():
                     self.number(pdu.cmd_sn, immediate=pdu.immediate)
-                    self.owed.append(lambda pdu=pdu: self.managed(pdu))  # type: ignore[misc]
+                    if self.managing and self.dice.random() < 0.5:
+                        self.owe(Reject(reason=0x06, data=pdu.encode()[:48]))
+                    else:
+                        self.managing += 1
+                        self.owed.append(lambda pdu=pdu: self.managed(pdu))  # type: ignore[misc]
                 case TextRequest():
                     self.owe(TextResponse(initiator_task_tag=pdu.initiator_task_tag))
                 case LogoutRequest():
@@ -225,6 +231,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def managed(self, request: TaskManagement) -> Response:
         """Done, or refused; what it ends gets no other answer (11.6.1)."""
+        self.managing -= 1
         response = self.dice.choice([0, 0, 255])
         if request.function == ABORT_TASK:
             if request.referenced_task_tag not in self.commands:

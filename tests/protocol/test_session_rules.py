@@ -20,11 +20,10 @@ from initiator.protocol.pdu import (
     ScsiCommand,
     ScsiResponse,
     TaskManagement,
-    TaskManagementResponse,
     TextResponse,
 )
 from initiator.protocol.session import LU_RESET, Management, Task
-from tests.protocol.session_rig import LUN, Begin, Rig
+from tests.protocol.session_rig import LUN, Begin, Rig, managed
 
 SEGMENTS = Params(max_recv_data_segment_length=65536, max_xmit_data_segment_length=1000, max_burst_length=4096)
 DIGESTS = dataclasses.replace(SEGMENTS, header_digest=True, data_digest=True)
@@ -41,13 +40,6 @@ def ready(rig: Rig, task: Task, offset: int, length: int, r2t_sn: int = 0, tag: 
             desired_data_transfer_length=length,
         ),
         counted=False,
-    )
-    return pdu
-
-
-def managed(rig: Rig, request: TaskManagement, response: int) -> TaskManagementResponse:
-    pdu: TaskManagementResponse = rig.number(
-        TaskManagementResponse(initiator_task_tag=request.initiator_task_tag, response=response)
     )
     return pdu
 

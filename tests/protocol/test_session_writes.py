@@ -160,6 +160,17 @@ def test_r2ts_in_reverse_where_it_was_agreed() -> None:
     assert task.good
 
 
+@pytest.mark.check(116)
+def test_r2ts_without_end_where_any_order_was_agreed() -> None:
+    """Each of them would queue the same data once more."""
+    rig = Rig(params(data_sequence_in_order=False))
+    rig.write(bytes(3000))
+    rig.command()
+    rig.feed(ready(rig, 2000, 1000, 0), ready(rig, 2000, 1000, 1))
+    with pytest.raises(RemoteProtocolError, match="more data"):
+        rig.feed(ready(rig, 2000, 1000, 2))
+
+
 @pytest.mark.check(117)
 def test_r2t_that_comes_before_the_command_has_left() -> None:
     rig = Rig(params())
