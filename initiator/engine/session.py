@@ -20,7 +20,7 @@ from initiator.engine.liveness import TICK, Liveness
 from initiator.engine.recorded import Recorded
 from initiator.engine.session_config import Completed, SessionConfig
 from initiator.engine.transport import Transport
-from initiator.engine.waiting import Waiting, fail, outcome_unknown, sort_lost
+from initiator.engine.waiting import Pauses, Waiting, fail, outcome_unknown, sort_lost
 from initiator.model import SessionState, Severity
 from initiator.protocol.errors import ConnectionLost, IscsiError, LocalProtocolError, LoginError
 from initiator.protocol.keys import Params
@@ -89,8 +89,9 @@ class EngineSession(Recorded):
         self._reconnecting: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._liveness = Liveness(config, 0.0)
-        self._lost_at = 0.0
+        self._lost_at = self._up_at = 0.0
         self._wait = 0.0
+        self._pauses = Pauses(config.backoff, config.backoff_limit)
         self._drain: Drain | None = None
         self._logged_out: asyncio.Future[LoggedOut] | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -231,6 +232,7 @@ class EngineSession(Recorded):
         self.params, self.tsih, self.notes = result.params, result.tsih, result.notes
         self.local_address, self.peer_address = connected.local, connected.peer
         self._wait = result.params.default_time2wait
+        self._up_at = self._loop.time()
         self._drain = None
         self._count_from_here()
         core = FullFeature(
@@ -282,7 +284,7 @@ class EngineSession(Recorded):
 
     async def _reconnect(self) -> None:
         """Try until it works or the target says that it never will (11.13.5: class 2)."""
-        wait, backoff = self._wait, self.config.backoff
+        wait, backoff = self._pauses.after(self._lost_at - self._up_at, self._wait), self.config.backoff
         while True:
             await asyncio.sleep(wait)
             try:

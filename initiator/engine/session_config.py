@@ -36,7 +36,8 @@ class SessionConfig:
         task_timeout: For a command that brings no deadline.
         management_timeout: For a task management request.
         replacement_timeout: How long commands wait for a new connection before they fail.
-        backoff: Wait before the second try to reconnect; doubles from try to try. The first waits for Time2Wait.
+        backoff: Wait before the second try to reconnect; doubles from try to try. The first waits for Time2Wait, or as
+            the second does if the connections before did not last.
         backoff_limit: The longest wait between two tries.
         retry_refused: Wait before the next try after the target has refused for good, as one that is just starting may
             do; None takes it at its word (11.13.5).

@@ -1,4 +1,4 @@
-"""Commands that wait for a connection, and how those end that need not wait any longer."""
+"""Commands that wait for a connection, how those end that need not wait any longer, and how long the next try waits."""
 
 from __future__ import annotations
 
@@ -66,3 +66,30 @@ def sort_lost(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
 def outcome_unknown() -> TaskError:
     """Why a command failed that may have been done and must not be done twice."""
     return TaskError("the connection broke, and nobody can say whether the command was done", code="outcome-unknown")
+
+
+class Pauses:
+    """How long to wait before the first try to reconnect: longer from time to time while no connection lasts.
+
+    A target that takes every login and drops it at once, with a Time2Wait of 0, would keep a processor busy.
+
+    Args:
+        first: Seconds after the second connection that did not last; doubles from one to the next.
+        limit: The most.
+    """
+
+    LASTING = 2.0
+    """Seconds after which a connection has lasted."""
+
+    def __init__(self, first: float, limit: float) -> None:
+        self._first, self._limit = first, limit
+        self._next = 0.0
+
+    def after(self, lived: float, asked: float) -> float:
+        """Seconds to wait when a connection is lost that lived so long and whose target asked for a wait."""
+        if lived >= self.LASTING:
+            self._next = 0.0
+            return asked
+        pause = max(asked, self._next)
+        self._next = min(max(2 * self._next, self._first), self._limit)
+        return pause

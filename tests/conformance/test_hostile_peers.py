@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import itertools
 import os
 import resource
 import socket
@@ -194,15 +195,19 @@ async def test_a_peer_that_talks_without_end_is_not_quoted_without_end(kind: str
         assert 0 < len(quoted) < 30
 
 
-async def test_a_peer_that_drops_each_login_at_once_is_not_told_without_end() -> None:
+async def test_a_peer_that_drops_each_login_at_once_is_tried_ever_more_rarely() -> None:
+    """Time2Wait 0 would have both sides log in as fast as they can."""
+    logins: list[float] = []
+
     async def dropping(peer: Peer) -> None:
         await log_in(peer)
+        logins.append(asyncio.get_running_loop().time())
         await peer.close()
 
-    async with session(dropping) as (watched, _):
-        await until(lambda: watched.reconnects > 60)
-        await until(lambda: any("left out" in told for told, _ in watched.told))
-        assert len(watched.told) < watched.reconnects + 60
+    async with session(dropping, backoff=0.05, backoff_limit=0.2) as (watched, _):
+        await until(lambda: watched.reconnects > 5)
+    gaps = [after - before for before, after in itertools.pairwise(logins[1:])]
+    assert all(gap >= least for gap, least in zip(gaps, (0.05, 0.1, 0.2, 0.2), strict=False))
 
 
 # Surroundings
