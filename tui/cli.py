@@ -23,8 +23,8 @@ READING = ("list", "show")
 """What programs run again and again: for these most other parsers are not made, and nobody searches for garbage."""
 Command = Callable[[argparse.Namespace], int]
 
-EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (journal kept),
-5 not permitted, 6 outcome unknown"""
+EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (a removal
+keeps its journal), 5 not permitted, 6 outcome unknown"""
 
 VIEW_NAMES = (*("overview", "tree", "sessions", "disks", "paths", "links", "volumes", "checks", "events", "removals"),)
 """The views of the dashboard by name. Written down here too: the command line does not load the dashboard."""

@@ -18,7 +18,7 @@ class Exit(enum.IntEnum):
     REFUSED = 3
     """A guard said no; nothing was changed."""
     STOPPED = 4
-    """Stopped part-way; the journal is kept, `mooring resume` and `mooring undo` take it from there."""
+    """Stopped part-way; the journal of a removal is kept, `mooring resume` and `mooring undo` take it from there."""
     NOT_PERMITTED = 5
     UNKNOWN = 6
     """Something was begun and nobody can say whether it happened."""
@@ -31,6 +31,7 @@ _BY_CODE = {
     "not-permitted": Exit.NOT_PERMITTED,
     "outcome-unknown": Exit.UNKNOWN,
     "silent": Exit.UNKNOWN,
+    "stopped": Exit.STOPPED,
 }
 
 
