@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.changes and not getattr(arguments, "dry_run", False):
-            from tui import policy
-
-            policy.load().check(arguments.changes)
+            _may_change(arguments)
         return int(arguments.run(arguments))
     except MooringError as error:
         say_error(error)
@@ -60,6 +58,23 @@ def _run(arguments: argparse.Namespace) -> int:
             raise
         say(f"mooring: internal error: {type(error).__name__}: {error}", "  -> set MOORING_DEBUG=1 to see where")
         return Exit.ERROR
+
+
+def _may_change(arguments: argparse.Namespace) -> None:
+    """Let a command through that changes something, unless `--read-only` or the policy of this host forbids it.
+
+    The dashboard of a practice range is let through: it is that which is read-only then.
+
+    Raises:
+        NotPermittedError: one of them does.
+    """
+    from tui import policy
+
+    policy.load().check(arguments.changes)
+    if arguments.read_only and not (arguments.shows and not arguments.headless):
+        from initiator.errors import NotPermittedError
+
+        raise NotPermittedError(f"“{arguments.changes}” changes something", fix="leave --read-only out")
 
 
 def build_parser(reading: bool = False) -> argparse.ArgumentParser:
@@ -129,7 +144,7 @@ class _Adder:
     ) -> argparse.ArgumentParser:
         """One command; `changes` is what `tui.policy` calls it, if it changes something."""
         parser = self._commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        parser.set_defaults(run=_lazy(self._module, function), changes=changes)
+        parser.set_defaults(run=_lazy(self._module, function), changes=changes, shows=False)
         if json:
             parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         return parser
@@ -404,10 +419,10 @@ def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:
     practice.add_argument("--json", action="store_true", help="with --headless: print one JSON object on stdout")
     practice.add_argument("--clean", action="store_true", help="clean up what a killed range left, without asking")
     practice.add_argument("--tour", action="store_true", help="begin with the guided tour")
-    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice")
+    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", shows=True)
     tour = commands.add_parser("tour", help="six lessons on a practice range, each checked by what you really did")
-    plain = {"headless": False, "folder": None, "json": False, "clean": False}
-    tour.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", tour=True, **plain)
+    plain = {"headless": False, "folder": None, "json": False, "clean": False, "tour": True, "shows": True}
+    tour.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", **plain)
     actions = practice.add_subparsers(title="actions", metavar="ACTION")
     inner = _Adder(actions, "practice")
     about = "switch a fault on or off; without a name, list them"
