@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from initiator.errors import MooringError
 from initiator.quick import unsearched
-from tui.exits import Exit, exit_for, say, say_error
+from tui.exits import Exit, exit_for, let_go_of_pipes, say, say_error
 
 KINDS = ("disks", "sessions", "paths", "volumes", "links")
 """What `list` can be told to show alone."""
@@ -47,8 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
         say_error(error)
         return exit_for(error)
     except BrokenPipeError:
-        # The reader of our output went away; there is nobody to tell. Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_pipes()  # the reader of our output went away; there is nobody to tell
         return Exit.ERROR
     except KeyboardInterrupt:
         say("mooring: interrupted")

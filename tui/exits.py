@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 
 from initiator.errors import MooringError, OutcomeUnknownError, RefusedError
@@ -55,3 +56,18 @@ def say_error(error: MooringError) -> None:
     say(f"mooring: {error}")
     if error.fix:
         say(f"  -> {error.fix}")
+
+
+def let_go_of_pipes() -> None:
+    """Have what nobody reads any more go nowhere: Python would complain at its end, and with another exit code."""
+    import contextlib
+    import select
+
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):  # it stands on no descriptor
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if poll.poll(0):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

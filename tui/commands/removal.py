@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from safety.scope import Reach, Scope
 from safety.work import Secrets
 from tui import config
 from tui.commands.common import emit, need_root, secret_from
-from tui.exits import Exit, say
+from tui.exits import Exit, let_go_of_pipes, say
 from tui.find import find_drained, find_scope, find_volume
 from tui.removalwords import verb
 
@@ -94,7 +95,7 @@ def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
     elif arguments.confirm != words:
         text = f"--confirm {clean(arguments.confirm)!r} is not {_asked(made)}"
         raise BadInputError(text, fix=f"--confirm {clean(shlex.quote(words))}")
-    return _follow(runner.start(made), made, as_object=arguments.json)
+    return _carry_out(lambda: runner.start(made), made, as_object=arguments.json)
 
 
 def _article(made: Plan) -> str:
@@ -117,7 +118,7 @@ def remove_disk(name: str) -> int:
     if made.blocked:
         say(describe(made))
         return Exit.REFUSED
-    return _follow(runner.start(made), made, as_object=False)
+    return _carry_out(lambda: runner.start(made), made, as_object=False)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -125,7 +126,7 @@ def resume(arguments: argparse.Namespace) -> int:
     need_root("resuming a removal")
     path = _journal(arguments.journal)
     told = len(journal.read(path))
-    return _follow(runner.resume(path), _plan_of(path), as_object=arguments.json, told=told)
+    return _carry_out(lambda: runner.resume(path), _plan_of(path), as_object=arguments.json, told=told)
 
 
 def undo(arguments: argparse.Namespace) -> int:
@@ -135,7 +136,7 @@ def undo(arguments: argparse.Namespace) -> int:
     files = (arguments.chap_secret_file, arguments.chap_target_secret_file)
     secrets = Secrets(*(secret_from(Path(file)) if file else None for file in files))
     told = len(journal.read(path))
-    return _follow(runner.undo(path, secrets), _plan_of(path), as_object=arguments.json, told=told)
+    return _carry_out(lambda: runner.undo(path, secrets), _plan_of(path), as_object=arguments.json, told=told)
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -264,6 +265,17 @@ def _finding_lines(finding: Finding) -> list[str]:
     return lines
 
 
+def _carry_out(begin: Callable[[], Path], made: Plan, *, as_object: bool, told: int = 0) -> int:
+    """Have a runner begin, and follow it; `told` is as in `_follow`."""
+    try:
+        path = begin()
+    except KeyboardInterrupt:
+        say("interrupted while the runner was started: it may begin, and then goes on by itself")
+        say(f"  -> how it stands: mooring report {shlex.quote(made.name)}")
+        return Exit.UNKNOWN
+    return _follow(path, made, as_object=as_object, told=told)
+
+
 def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
     """Narrate a runner's journal until it ends; returns the exit code that its outcome stands for.
 
@@ -274,35 +286,56 @@ def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
         told: How many records earlier runs have written, which nobody wants to read again.
     """
     last: Record | None = None
+    number = -1
     begun: dict[str, float] = {}
     steps = {step.id: step for step in made.steps}
-    for number, record in enumerate(journal.follow(path)):
-        last = record
-        if number >= told:
-            _narrate(record, steps, begun)
+    try:
+        for number, record in enumerate(journal.follow(path)):
+            last = record
+            if number >= told:
+                _narrate(record, steps, begun)
+    except (KeyboardInterrupt, BrokenPipeError):
+        if last is None or last.outcome is None or number < told:
+            return _not_followed(path, made, as_object=as_object)
+        let_go_of_pipes()  # it has ended all the same
     outcome = last.outcome if last is not None else None
-    code = EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
     if outcome is None:
         say("the runner died; the journal is kept", f"  -> mooring resume {shlex.quote(made.name)}, or: mooring undo")
     elif outcome in (Outcome.STOPPED, Outcome.UNKNOWN):
         name = shlex.quote(made.name)
         say(f"  -> mooring resume {name}, or: mooring undo {name}", f"  journal: {path}")
     if as_object:
-        emit(
-            {
-                "schema": SCHEMA,
-                "name": made.name,
-                "outcome": outcome,
-                "reason": last.text if last else "",
-                "journal": str(path),
-                "steps": [
-                    {"id": item.step, "mark": item.mark, "at": item.at, "evidence": item.text}
-                    for item in journal.read(path)
-                    if item.kind is Kind.STEP
-                ],
-            }
-        )
-    return code
+        _emit_end(path, made, outcome, last.text if last else "")
+    return EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
+
+
+def _not_followed(path: Path, made: Plan, *, as_object: bool) -> int:
+    """The person or the reader of the narration went away; the runner has a session of its own and does not notice."""
+    reason = "not followed to its end; the runner goes on by itself"
+    with contextlib.suppress(BrokenPipeError):
+        say(reason, f"  -> how it stands: mooring report {shlex.quote(made.name)}", f"  journal: {path}")
+    with contextlib.suppress(BrokenPipeError):
+        if as_object:
+            _emit_end(path, made, None, reason)
+    let_go_of_pipes()
+    return Exit.UNKNOWN
+
+
+def _emit_end(path: Path, made: Plan, outcome: Outcome | None, reason: str) -> None:
+    emit(
+        {
+            "schema": SCHEMA,
+            "name": made.name,
+            "outcome": outcome,
+            "reason": reason,
+            "journal": str(path),
+            "steps": [
+                {"id": item.step, "mark": item.mark, "at": item.at, "evidence": item.text}
+                for item in journal.read(path)
+                if item.kind is Kind.STEP
+            ],
+        }
+    )
 
 
 def _narrate(record: Record, steps: dict[str, Step], begun: dict[str, float]) -> None:
