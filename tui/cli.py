@@ -284,7 +284,8 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     back = group.add(
         "undo", "undo", "bring a disk back whose removal was stopped part-way, or done", json=True, changes="undo"
     )
-    back.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
+    about = "what was removed, or the journal (default: the only unfinished one, else the newest that was done)"
+    back.add_argument("journal", nargs="?", help=about)
     back.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
     back.add_argument("--chap-target-secret-file", metavar="FILE", help="mutual CHAP: file with the target's secret")
     told = group.add("report", "report", "what became of a removal, step by step with the evidence", json=True)

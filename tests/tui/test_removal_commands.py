@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from initiator.errors import BadInputError
 from safety import runner
 from safety.journal import Journal, Kind, Mark, Outcome
-from safety.plan import Plan
+from safety.plan import Plan, _digest
 from tests.tui import fakes, samples
 from tui import cli
 from tui.commands import removal
@@ -122,3 +124,53 @@ def test_an_interrupt_while_the_runner_is_started_does_not_hide_it(capsys: pytes
 
     assert removal._carry_out(begin, fakes.plan(samples.practice()), as_object=False) == Exit.UNKNOWN
     assert "-> how it stands: mooring report data" in capsys.readouterr().err
+
+
+def written(name: str, plan: Plan, outcome: Outcome) -> Path:
+    path = runner.journal_dir() / f"{name}.jsonl"
+    with fakes.begin(path, plan) as journal:
+        fakes.run_by(journal, 1)
+        fakes.walk(journal, plan)
+        fakes.end(journal, outcome, f"it is {outcome}")
+    return path
+
+
+def of_real_target(plan: Plan) -> Plan:
+    """Not of a practice range: those disks are gone with their range."""
+    identities = [dataclasses.replace(each.identity, target="iqn.2026-11.example:store") for each in plan.members]
+    members = [dataclasses.replace(each, identity=one) for each, one in zip(plan.members, identities, strict=True)]
+    made = dataclasses.replace(plan, members=tuple(members))
+    return dataclasses.replace(made, digest=_digest(made))
+
+
+def test_undo_finds_what_was_done_and_resume_does_not() -> None:
+    plan = of_real_target(fakes.plan(samples.practice()))
+    path = written("1", plan, Outcome.DONE)
+    for text in (None, "data", path.name, str(path)):
+        assert removal._journal(text, done=True) == path
+    for text in (None, "data"):
+        with pytest.raises(BadInputError, match=r"no removal is unfinished$"):
+            removal._journal(text)
+    with pytest.raises(BadInputError, match="unfinished, and none was done that can be taken back"):
+        removal._journal("logs", done=True)
+
+
+def test_undo_takes_what_is_unfinished_before_what_is_done() -> None:
+    seen = samples.practice()
+    done = written("1", of_real_target(fakes.plan(seen)), Outcome.DONE)
+    stopped = written("2", of_real_target(fakes.plan(seen, "engine:d:logs")), Outcome.STOPPED)
+    for asked in (None, "logs"):
+        assert removal._journal(asked, done=True) == stopped
+    assert removal._journal("data", done=True) == done
+    other = written("3", of_real_target(fakes.plan(seen, "engine:d:vault")), Outcome.STOPPED)
+    with pytest.raises(BadInputError, match="2 removals are unfinished; name one") as error:
+        removal._journal(None, done=True)
+    assert str(other) in error.value.fix
+    with pytest.raises(BadInputError, match="2 removals are unfinished; none is called 'tea'"):
+        removal._journal("tea", done=True)
+
+
+def test_disks_of_a_practice_range_that_has_ended_are_not_looked_for() -> None:
+    written("1", fakes.plan(samples.practice()), Outcome.DONE)
+    with pytest.raises(BadInputError, match="none was done that can be taken back"):
+        removal._journal(None, done=True)

@@ -16,10 +16,12 @@ from initiator.names import clean
 from safety import journal, runner
 from safety.findings import Finding, Level
 from safety.journal import EXIT, Kind, Mark, Outcome, Record
+from safety.past import SUFFIX, Past, Shelf
 from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
 from safety.report import make_report
 from safety.scope import Reach, Scope
+from safety.undoable import newest_done
 from safety.work import Secrets
 from tui import config
 from tui.commands.common import emit, need_root, secret_from
@@ -27,7 +29,6 @@ from tui.exits import Exit, let_go_of_pipes, say
 from tui.find import find_drained, find_scope, find_volume
 from tui.removalwords import verb
 
-SUFFIX = ".jsonl"
 SCHEMA = 2
 """Of what `remove`, `drain`, `resume` and `undo` print."""
 _SIGN = {Level.BLOCK: "NO", Level.WARN: "careful", Level.NOTE: "note"}
@@ -132,10 +133,13 @@ def resume(arguments: argparse.Namespace) -> int:
 def undo(arguments: argparse.Namespace) -> int:
     """`mooring undo [DISK]`."""
     need_root("undoing a removal")
-    path = _journal(arguments.journal)
+    path = _journal(arguments.journal, done=True)
     files = (arguments.chap_secret_file, arguments.chap_target_secret_file)
     secrets = Secrets(*(secret_from(Path(file)) if file else None for file in files))
-    told = len(journal.read(path))
+    before = journal.read(path)
+    told = len(before)
+    if before and before[-1].outcome is Outcome.DONE:
+        say(f"taking back what was done: {_plan_of(path).name}", f"  journal: {path}")
     return _carry_out(lambda: runner.undo(path, secrets), _plan_of(path), as_object=arguments.json, told=told)
 
 
@@ -190,8 +194,13 @@ def _plan_of(path: Path) -> Plan:
     return Plan.from_json(first.data["plan"])
 
 
-def _journal(text: str | None) -> Path:
-    """The journal of this file name, else of the unfinished removal of this disk; without a name, the only one."""
+def _journal(text: str | None, *, done: bool = False) -> Path:
+    """The journal of this file name, else of the unfinished removal of this disk; without a name, the only one.
+
+    Args:
+        text: What a person typed, if anything.
+        done: Take one that was done where nothing unfinished fits.
+    """
     if text is not None and text.endswith(SUFFIX) and Path(text).is_file():
         return Path(text)
     known = journal.unfinished(runner.journal_dir())
@@ -200,11 +209,31 @@ def _journal(text: str | None) -> Path:
         if fits[0].running:
             raise BadInputError(f"the removal of {clean(fits[0].disk)} is still running", fix="wait for its end")
         return fits[0].path
+    if done and not fits and (newest := newest_done(_past(), text)) is not None:
+        return newest.path
     if not known:
-        raise BadInputError("no removal is unfinished")
+        raise BadInputError(f"no removal is unfinished{', and none was done that can be taken back' if done else ''}")
     listed = "; ".join(f"{clean(item.disk)}: {item.path}" for item in known)
     wanted = "name one" if text is None else f"none is called {clean(text)!r}"
     raise BadInputError(f"{len(known)} removals are unfinished; {wanted}", fix=listed)
+
+
+def _past() -> list[Past]:
+    """Every removal, newest first, but those from a practice range that has ended: its disks are gone for good."""
+    from initiator.practice import config as practice
+    from initiator.practice import range as ranges
+
+    current = ranges.current()
+    there = {disk.wwid for disk in current.disks} if current is not None else set()
+
+    def is_over(past: Past) -> bool:
+        disks = past.records[0].data.get("plan", {}).get("disks", ()) if past.records else ()
+        targets = {disk.get("identity", {}).get("target") for disk in disks}
+        return not targets.isdisjoint((practice.HARBOUR, practice.LIGHTHOUSE)) and not there.issuperset(
+            past.wwid.split()
+        )
+
+    return [past for past in Shelf(runner.journal_dir()).look() if not is_over(past)]
 
 
 def describe(made: Plan) -> str:
@@ -304,6 +333,8 @@ def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
     elif outcome in (Outcome.STOPPED, Outcome.UNKNOWN):
         name = shlex.quote(made.name)
         say(f"  -> mooring resume {name}, or: mooring undo {name}", f"  journal: {path}")
+    elif outcome is Outcome.DONE:
+        say(f"  journal: {path}")
     if as_object:
         _emit_end(path, made, outcome, last.text if last else "")
     return EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
