@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -136,11 +138,65 @@ async def test_a_stream_that_turns_out_too_long_says_how_much_is_written(
     content = os.urandom(3 * MIB)
     assert await write(target, feed(content), "--offset", "6M") == Exit.STOPPED
     assert held(target) == bytes(6 * MIB) + content[: 2 * MIB]
-    assert f"{2 * MIB} bytes are written, the rest is not" in capsys.readouterr().err
+    assert f"{2 * MIB} bytes are written, and no more" in capsys.readouterr().err
 
 
 async def test_a_stream_whose_first_piece_is_too_long_changes_nothing(
     target: Target, feed: Callable[[bytes], Path]
 ) -> None:
     assert await write(target, feed(bytes(700)), "--offset", str(SIZE - 512)) == Exit.USAGE
+    assert held(target) == bytes(SIZE)
+
+
+async def in_a_process(target: Target, *words: str, stdout: int, largest: int | None = None) -> tuple[int | None, str]:
+    """A command whose stdout is this descriptor, and whose files grow no larger; its exit code and what it said."""
+
+    def limit() -> None:
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+    where = str(target.config.portals[0]).partition(",")[0]
+    argv = [sys.executable, "-m", "tui.cli", words[0], OPEN, "--portal", where, *words[1:]]
+    child = await asyncio.create_subprocess_exec(*argv, stdout=stdout, stderr=asyncio.subprocess.PIPE, preexec_fn=limit)
+    _, said = await child.communicate()
+    return child.returncode, said.decode()
+
+
+async def test_a_reader_that_goes_away_is_nobodys_fault(target: Target) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert await in_a_process(target, "read", stdout=writer) == (Exit.ERROR, "")
+    finally:
+        os.close(writer)
+
+
+async def test_an_output_that_takes_no_more_is_named(target: Target) -> None:
+    with open("/dev/full", "wb") as full:
+        code, said = await in_a_process(target, "read", stdout=full.fileno())
+    assert (code, said) == (Exit.ERROR, "mooring: cannot write the standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [("read", "--output"), ("image",)])
+async def test_a_file_that_cannot_grow_is_named(target: Target, tmp_path: Path, words: tuple[str, ...]) -> None:
+    content = os.urandom(3 * MIB)
+    target.server.units["data"].store.write(0, content)
+    out = tmp_path / "out"
+    ran = await in_a_process(target, *words, str(out), stdout=asyncio.subprocess.DEVNULL, largest=2 * MIB)
+    assert ran == (Exit.ERROR, f"mooring: cannot write {out}: File too large\n")
+    assert out.read_bytes() == content[: 2 * MIB]
+
+
+async def test_an_image_has_every_byte_and_the_holes(target: Target, tmp_path: Path) -> None:
+    content = os.urandom(MIB)
+    target.server.units["data"].store.write(3 * MIB, content)
+    out = tmp_path / "out"
+    assert await mooring(target, "image", str(out)) == Exit.DONE
+    assert out.read_bytes() == held(target)
+    assert out.stat().st_blocks * 512 <= 2 * MIB
+
+
+async def test_an_input_that_cannot_be_read_is_named(target: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await write(target, Path("/proc/self/mem")) == Exit.ERROR
+    assert "cannot read /proc/self/mem: Input/output error" in capsys.readouterr().err
     assert held(target) == bytes(SIZE)

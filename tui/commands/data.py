@@ -36,25 +36,45 @@ Guard = Callable[[LunInfo], None]
 """Raises where nothing may be done to a logical unit, once it has said who it is."""
 
 
+class _Sink(NamedTuple):
+    """Where what is read goes."""
+
+    file: BinaryIO
+    name: str
+
+    def put(self, data: memoryview) -> None:
+        with _local(f"cannot write {self.name}"):
+            while data:
+                data = data[self.file.write(data) :]
+
+    def skip(self, length: int) -> None:
+        with _local(f"cannot write {self.name}"):
+            self.file.seek(length, os.SEEK_CUR)
+
+
 def read(arguments: argparse.Namespace) -> int:
     """`mooring read TARGET`: to stdout, or to a new file."""
     offset = parse_size(arguments.offset)
     length = parse_size(arguments.length) if arguments.length else None
     if arguments.output:
-        with _new_file(Path(arguments.output)) as file:
-            asyncio.run(_read(arguments, offset, length, file))
+        with _new_file(Path(arguments.output)) as sink:
+            asyncio.run(_read(arguments, offset, length, sink))
     else:
-        asyncio.run(_read(arguments, offset, length, sys.stdout.buffer))
-        sys.stdout.flush()
+        if sys.stdout is None:
+            raise BadInputError("there is no standard output", fix="--output FILE")
+        # Past the buffer: what a full disk does not take would be tried again, and told again, when Python ends.
+        file = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        asyncio.run(_read(arguments, offset, length, _Sink(file, "the standard output")))
     return Exit.DONE
 
 
 def image(arguments: argparse.Namespace) -> int:
     """`mooring image TARGET FILE`: all of it; runs of zeros become holes."""
-    with _new_file(Path(arguments.file)) as file:
-        size = asyncio.run(_read(arguments, 0, None, file, holes=True))
-        file.truncate(size)
-        os.fsync(file.fileno())
+    with _new_file(Path(arguments.file)) as sink:
+        size = asyncio.run(_read(arguments, 0, None, sink, holes=True))
+        with _local(f"cannot write {sink.name}"):
+            sink.file.truncate(size)
+            os.fsync(sink.file.fileno())
     say(f"copied {human_size(size)} to {arguments.file}")
     return Exit.DONE
 
@@ -79,6 +99,10 @@ class _Source(NamedTuple):
     length: int | None
     """How many bytes it has; None where only its end will tell."""
 
+    def take(self) -> bytes:
+        with _local(f"cannot read {self.name}"):
+            return self.file.read(PIECE)
+
 
 @contextmanager
 def _source(named: str | None) -> Iterator[_Source]:
@@ -100,13 +124,43 @@ def _length(file: BinaryIO) -> int | None:
     return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) else None
 
 
-def _new_file(path: Path) -> BinaryIO:
+@contextmanager
+def _new_file(path: Path) -> Iterator[_Sink]:
     try:
-        return open(path, "xb")
+        file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed below, where that can fail
     except FileExistsError as error:
         raise BadInputError(f"{path} exists already", fix="name a file that does not exist") from error
     except OSError as error:
         raise BadInputError(f"cannot make {path}: {error.strerror}") from error
+    try:
+        yield _Sink(file, str(path))
+    finally:
+        with _local(f"cannot write {path}"):
+            file.close()
+
+
+@contextmanager
+def _local(what: str) -> Iterator[None]:
+    """What speaks against a call on a file of this host. A reader that went away is for the command line to notice."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise MooringError(f"{what}: {error.strerror}", code="io") from error
+
+
+class _TargetError(MooringError):
+    code = "io"
+
+
+@contextmanager
+def _of_target() -> Iterator[None]:
+    """What a logical unit says to a command."""
+    try:
+        yield
+    except OSError as error:
+        raise _TargetError(f"the target refused or lost a command: {error.strerror}") from error
 
 
 def _refuse_attached(arguments: argparse.Namespace) -> Guard:
@@ -136,8 +190,6 @@ async def _device(arguments: argparse.Namespace, guard: Guard = lambda info: Non
         device = await open_device(session, arguments.lun, guard)
         try:
             yield device
-        except OSError as error:
-            raise MooringError(f"the target refused or lost a command: {error.strerror}", code="io") from error
         finally:
             device.close()
     finally:
@@ -162,7 +214,7 @@ async def open_device(session: EngineSession, lun: int, guard: Guard = lambda in
 
 
 async def _read(
-    arguments: argparse.Namespace, offset: int, length: int | None, file: BinaryIO, *, holes: bool = False
+    arguments: argparse.Namespace, offset: int, length: int | None, sink: _Sink, *, holes: bool = False
 ) -> int:
     """Copy a range to a file; returns how many bytes."""
     async with _device(arguments) as device:
@@ -181,12 +233,13 @@ async def _read(
                     buffer = bytearray(min(PIECE, last - at))
                     under_way.append((at, buffer, asyncio.ensure_future(device.aread(at, memoryview(buffer)))))
                 _, buffer, task = under_way.pop(0)
-                await task
+                with _of_target():
+                    await task
                 view = memoryview(buffer)[max(0, offset - start) : end - start]
                 if holes and not any(view):
-                    file.seek(len(view), os.SEEK_CUR)
+                    sink.skip(len(view))
                 else:
-                    file.write(view)
+                    sink.put(view)
                 done += len(view)
         finally:
             for _, _, task in under_way:
@@ -203,18 +256,37 @@ async def _write(arguments: argparse.Namespace, offset: int, source: _Source, gu
         if offset + (source.length or 0) > end:
             text = f"{source.name} has {source.length} bytes" if source.length else f"--offset {offset} is too far"
             raise BadInputError(f"{text}: at {offset} the disk of {end} bytes has room for {max(0, end - offset)}")
-        at = offset
-        while data := source.file.read(PIECE):
-            if at + len(data) > end:
-                text = f"{source.name} is longer than what the disk of {end} bytes has room for at {offset}"
-                if at == offset:
-                    raise BadInputError(text)
-                await device.aflush()
-                raise MooringError(f"{text}; {at - offset} bytes are written, the rest is not", code="stopped")
+        return await _pour(device, offset, source)
+
+
+async def _pour(device: Device, offset: int, source: _Source) -> int:
+    """Write until the source ends; what stops it before says how much is written."""
+    at = offset
+    try:
+        while data := source.take():
+            if at + len(data) > device.size_bytes:
+                room = device.size_bytes - offset
+                raise BadInputError(f"{source.name} is longer than the {room} bytes that there is room for at {offset}")
             await _put(device, at, data)
             at += len(data)
+    except MooringError as error:
+        if at == offset:
+            raise
+        kept = "are written"
+        if isinstance(error, _TargetError) or not await _is_flushed(device):
+            kept = "were taken by the target, perhaps into a cache that forgets"
+        raise MooringError(f"{error}; {at - offset} bytes {kept}, and no more", code="stopped") from error
+    with _of_target():
         await device.aflush()
-        return at - offset
+    return at - offset
+
+
+async def _is_flushed(device: Device) -> bool:
+    try:
+        await device.aflush()
+    except OSError:
+        return False
+    return True
 
 
 async def _put(device: Device, at: int, data: bytes) -> None:
@@ -222,6 +294,8 @@ async def _put(device: Device, at: int, data: bytes) -> None:
     ragged = len(data) % device.block_bytes
     if ragged:
         rest = bytearray(device.block_bytes)
-        await device.aread(at + len(data) - ragged, memoryview(rest))
+        with _of_target():
+            await device.aread(at + len(data) - ragged, memoryview(rest))
         data += rest[ragged:]
-    await device.awrite(at, memoryview(data))
+    with _of_target():
+        await device.awrite(at, memoryview(data))
