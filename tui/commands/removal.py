@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from safety.scope import Reach, Scope
 from safety.undoable import newest_done
 from safety.work import Secrets
 from tui import config
-from tui.commands.common import emit, need_root, secret_from
+from tui.commands.common import ask, at_terminal, emit, need_root, secret_from
 from tui.exits import Exit, let_go_of_pipes, say
 from tui.find import find_drained, find_scope, find_volume
 from tui.removalwords import verb
@@ -85,12 +84,11 @@ def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
             emit({"schema": SCHEMA, "name": name, "outcome": Outcome.REFUSED, "plan": made.to_json()})
         return Exit.REFUSED
     if arguments.confirm is None:
-        if not sys.stdin.isatty():
+        if not at_terminal():
             raise BadInputError(f"{_article(made)} has to be confirmed", fix=f"--confirm {clean(shlex.quote(words))}")
         say(describe(made), "")
         say(f"Type {_asked(made)} ({words}) to go on; anything else stops here.")
-        typed = input("> ").strip()
-        if typed != words:
+        if ask("> ") != words:
             say("nothing was done")
             return Exit.REFUSED
     elif arguments.confirm != words:
