@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -146,7 +147,7 @@ class Inventory:
         """The kernel's own sessions; what reads them is only imported on a host that has some."""
         if self._kernel is None:
             has_maps = any((node.dm_uuid or "").startswith("mpath-") for node in nodes)
-            if not has_maps and not sysfs.names(f"{sysfs.base(self._root)}/sys/class/iscsi_session"):
+            if not has_maps and not self._may_have_sessions():
                 return None
             from initiator.host.kernel import KernelReader
 
@@ -154,6 +155,13 @@ class Inventory:
                 self._root, self._clock, tcp=self._tcp, descriptors=self._descriptors, turn=self._turn
             )
         return self._kernel.read(nodes, found, full, self._block.links)
+
+    def _may_have_sessions(self) -> bool:
+        """False only where the kernel certainly has none; what may not be listed is for the reader to report."""
+        try:
+            return bool(os.listdir(f"{sysfs.base(self._root)}/sys/class/iscsi_session"))
+        except OSError as error:
+            return error.errno not in sysfs.GONE
 
     def _ask_engine(self) -> tuple[Report | None, str, tuple[Problem, ...]]:
         if self._engine is None:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from initiator.errors import PlaceError
 
+OF_ROOT = Path("/run/mooring")
+"""The runtime folder of root's own engine."""
+
 
 def runtime_dir() -> Path:
     """Sockets, locks and FUSE mounts; gone after a reboot. Made with mode 0700.
@@ -73,7 +76,7 @@ def _user_config_dir() -> str:
 
 
 def _runtime() -> Path:
-    return _folder("MOORING_RUNTIME_DIR", "/run/mooring", _user_runtime_dir)
+    return _folder("MOORING_RUNTIME_DIR", str(OF_ROOT), _user_runtime_dir)
 
 
 def _folder(variable: str, of_root: str, of_user: Callable[[], str]) -> Path:

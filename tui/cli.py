@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from initiator.errors import MooringError
 from initiator.quick import unsearched
-from tui.exits import Exit, exit_for, say, say_error
+from tui.exits import Exit, exit_for, let_go_of_pipes, say, say_error
 
 KINDS = ("disks", "sessions", "paths", "volumes", "links")
 """What `list` can be told to show alone."""
@@ -23,8 +23,8 @@ READING = ("list", "show")
 """What programs run again and again: for these most other parsers are not made, and nobody searches for garbage."""
 Command = Callable[[argparse.Namespace], int]
 
-EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (journal kept),
-5 not permitted, 6 outcome unknown"""
+EPILOG = """exit codes: 0 done, 1 error, 2 usage, 3 refused by a guard, 4 stopped part-way (a removal
+keeps its journal), 5 not permitted, 6 outcome unknown"""
 
 VIEW_NAMES = (*("overview", "tree", "sessions", "disks", "paths", "links", "volumes", "checks", "events", "removals"),)
 """The views of the dashboard by name. Written down here too: the command line does not load the dashboard."""
@@ -41,16 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.changes and not getattr(arguments, "dry_run", False):
-            from tui import policy
-
-            policy.load().check(arguments.changes)
+            _may_change(arguments)
         return int(arguments.run(arguments))
     except MooringError as error:
         say_error(error)
         return exit_for(error)
     except BrokenPipeError:
-        # The reader of our output went away; there is nobody to tell. Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_pipes()  # the reader of our output went away; there is nobody to tell
         return Exit.ERROR
     except KeyboardInterrupt:
         say("mooring: interrupted")
@@ -60,6 +57,23 @@ def _run(arguments: argparse.Namespace) -> int:
             raise
         say(f"mooring: internal error: {type(error).__name__}: {error}", "  -> set MOORING_DEBUG=1 to see where")
         return Exit.ERROR
+
+
+def _may_change(arguments: argparse.Namespace) -> None:
+    """Let a command through that changes something, unless `--read-only` or the policy of this host forbids it.
+
+    The dashboard of a practice range is let through: it is that which is read-only then.
+
+    Raises:
+        NotPermittedError: one of them does.
+    """
+    from tui import policy
+
+    policy.load().check(arguments.changes)
+    if arguments.read_only and not (arguments.shows and not arguments.headless):
+        from initiator.errors import NotPermittedError
+
+        raise NotPermittedError(f"“{arguments.changes}” changes something", fix="leave --read-only out")
 
 
 def build_parser(reading: bool = False) -> argparse.ArgumentParser:
@@ -129,7 +143,7 @@ class _Adder:
     ) -> argparse.ArgumentParser:
         """One command; `changes` is what `tui.policy` calls it, if it changes something."""
         parser = self._commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        parser.set_defaults(run=_lazy(self._module, function), changes=changes)
+        parser.set_defaults(run=_lazy(self._module, function), changes=changes, shows=False)
         if json:
             parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         return parser
@@ -270,7 +284,8 @@ def _add_removal(commands: _Commands[argparse.ArgumentParser]) -> None:
     back = group.add(
         "undo", "undo", "bring a disk back whose removal was stopped part-way, or done", json=True, changes="undo"
     )
-    back.add_argument("journal", nargs="?", help="the disk or the journal (default: the only unfinished one)")
+    about = "what was removed, or the journal (default: the only unfinished one, else the newest that was done)"
+    back.add_argument("journal", nargs="?", help=about)
     back.add_argument("--chap-secret-file", metavar="FILE", help="file whose first line is the CHAP secret")
     back.add_argument("--chap-target-secret-file", metavar="FILE", help="mutual CHAP: file with the target's secret")
     told = group.add("report", "report", "what became of a removal, step by step with the evidence", json=True)
@@ -404,10 +419,10 @@ def _add_practice(commands: _Commands[argparse.ArgumentParser]) -> None:
     practice.add_argument("--json", action="store_true", help="with --headless: print one JSON object on stdout")
     practice.add_argument("--clean", action="store_true", help="clean up what a killed range left, without asking")
     practice.add_argument("--tour", action="store_true", help="begin with the guided tour")
-    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice")
+    practice.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", shows=True)
     tour = commands.add_parser("tour", help="six lessons on a practice range, each checked by what you really did")
-    plain = {"headless": False, "folder": None, "json": False, "clean": False}
-    tour.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", tour=True, **plain)
+    plain = {"headless": False, "folder": None, "json": False, "clean": False, "tour": True, "shows": True}
+    tour.set_defaults(run=_lazy("tui.commands.practice", "practice"), changes="practice", **plain)
     actions = practice.add_subparsers(title="actions", metavar="ACTION")
     inner = _Adder(actions, "practice")
     about = "switch a fault on or off; without a name, list them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 
 from initiator.errors import MooringError, OutcomeUnknownError, RefusedError
@@ -18,7 +19,7 @@ class Exit(enum.IntEnum):
     REFUSED = 3
     """A guard said no; nothing was changed."""
     STOPPED = 4
-    """Stopped part-way; the journal is kept, `mooring resume` and `mooring undo` take it from there."""
+    """Stopped part-way; the journal of a removal is kept, `mooring resume` and `mooring undo` take it from there."""
     NOT_PERMITTED = 5
     UNKNOWN = 6
     """Something was begun and nobody can say whether it happened."""
@@ -31,6 +32,7 @@ _BY_CODE = {
     "not-permitted": Exit.NOT_PERMITTED,
     "outcome-unknown": Exit.UNKNOWN,
     "silent": Exit.UNKNOWN,
+    "stopped": Exit.STOPPED,
 }
 
 
@@ -54,3 +56,18 @@ def say_error(error: MooringError) -> None:
     say(f"mooring: {error}")
     if error.fix:
         say(f"  -> {error.fix}")
+
+
+def let_go_of_pipes() -> None:
+    """Have what nobody reads any more go nowhere: Python would complain at its end, and with another exit code."""
+    import contextlib
+    import select
+
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):  # it stands on no descriptor
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if poll.poll(0):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

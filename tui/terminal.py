@@ -23,7 +23,7 @@ def check_terminal() -> None:
         MooringError: there is no terminal, or it cannot move its cursor.
     """
     fix = "use `mooring list`, `mooring watch` or --json instead"
-    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.__stderr__)):
         raise MooringError("the dashboard needs a terminal on stdin and stderr", code="no-terminal", fix=fix)
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
         raise MooringError("this terminal (TERM=dumb) cannot show a full screen", code="no-terminal", fix=fix)

@@ -18,6 +18,7 @@ from safety.plan import Options, Plan
 from safety.prepare import prepare
 from tests.safety.conftest import Range
 from tests.safety.test_kernel import child, loop_status, to_the_end, work
+from tui.cli import main
 from tui.find import find_volume
 
 pytestmark = pytest.mark.root
@@ -53,6 +54,25 @@ def test_a_volume_is_unmounted_with_every_byte_and_mounted_again(here: Range) ->
     assert to_the_end(runner.undo(path)).outcome is Outcome.UNDONE
     assert here.checksum() == checksum
     assert "noatime" in options_of(here)
+
+
+def test_by_hand_it_is_unmounted_and_mounted_again(here: Range, capsys: pytest.CaptureFixture[str]) -> None:
+    """What README promises: `mooring undo` after `mooring unmount`, without another word."""
+    checksum = here.fill()
+    point = str(here.mountpoint)
+    assert main(["unmount", point, "--confirm", point, "--watch", "0.2"]) == 0
+    (path,) = here.journals.glob("*.jsonl")
+    assert f"journal: {path}" in capsys.readouterr().err
+    assert_unmounted(here, checksum)
+    assert main(["resume"]) == 2
+    assert main(["undo"]) == 0
+    assert f"taking back what was done: {point}\n  journal: {path}" in capsys.readouterr().err
+    assert here.checksum() == checksum
+    assert main(["undo"]) == main(["undo", point]) == 2
+    assert "no removal is unfinished, and none was done" in capsys.readouterr().err
+    assert main(["unmount", point, "--confirm", point, "--watch", "0.2"]) == 0
+    assert main(["undo", point]) == 0
+    assert here.mounted()
 
 
 def test_a_second_mount_of_it_goes_too_and_comes_back(here: Range, tmp_path: Path) -> None:

@@ -62,28 +62,57 @@ def test_a_policy_that_cannot_be_read_forbids_too(tmp_path: Path) -> None:
     assert "not UTF-8" in load(tmp_path / "latin.toml").why_not("attach")
 
 
+CHANGES = (
+    ("remove", "disk"),
+    ("undo",),
+    ("resume",),
+    ("login", "iqn.2026-11.x:a"),
+    ("logout", "s"),
+    ("attach", "d"),
+    ("mount", "d", "--read-only"),
+    ("rescan", "s"),
+    ("startup", "iqn.2026-11.x:a", "manual"),
+    ("write", "iqn.2026-11.x:a", "--portal", "127.0.0.1:1", "--confirm", "x"),
+    ("practice", "--headless"),
+    ("engine", "stop"),
+    ("engine", "cleanup", "d"),
+)
+
+
 def test_every_changing_command_asks_the_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(tmp_path, '[forbid]\neverything = "Not today."\n')
     monkeypatch.setattr(policy, "FILE", tmp_path / "policy.toml")
-    for words in (
-        ("remove", "disk"),
-        ("undo",),
-        ("resume",),
-        ("login", "iqn.2026-11.x:a"),
-        ("logout", "s"),
-        ("attach", "d"),
-        ("mount", "d", "--read-only"),
-        ("rescan", "s"),
-        ("startup", "iqn.2026-11.x:a", "manual"),
-        ("write", "iqn.2026-11.x:a", "--portal", "127.0.0.1:1", "--confirm", "x"),
-        ("practice", "--headless"),
-        ("engine", "stop"),
-        ("engine", "cleanup", "d"),
-    ):
+    for words in CHANGES:
         assert cli.main(words) == Exit.NOT_PERMITTED, words
         assert "Not today." in capsys.readouterr().err
+
+
+def test_read_only_lets_no_command_change_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (*CHANGES, ("practice", "stop"), ("practice", "disaster"), ("discover", "127.0.0.1:1")):
+        assert cli.main(["--read-only", *words]) == Exit.NOT_PERMITTED, words
+        said = capsys.readouterr()
+        assert "changes something\n  -> leave --read-only out" in said.err
+        assert said.out == ""
+
+
+def test_read_only_shows_everything_and_tries_everything_dry(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--read-only", "rescan", "nothing", "--dry-run"]) == Exit.USAGE  # there is no such session
+    assert cli.main(["--read-only", "list"]) == Exit.DONE
+    assert "changes something" not in capsys.readouterr().err
+    shown: list[bool] = []
+
+    def practice(arguments: argparse.Namespace) -> int:
+        shown.append(arguments.read_only)
+        return Exit.DONE
+
+    monkeypatch.setattr("tui.commands.practice.practice", practice)
+    for words in (("practice",), ("tour",)):
+        assert cli.main(["--read-only", *words]) == Exit.DONE
+    assert shown == [True, True]
 
 
 def test_a_dry_run_and_reading_are_not_asked_about(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import socket
+from pathlib import Path
 
 import pytest
 
 from initiator.errors import MooringError
 from initiator.model import Portal, Source
 from tests.tui import samples
+from tui.cli import main
+from tui.exits import Exit
 from tui.via import Facts, choose, held_by_engine
 
 HERE = Facts("", root=True)
@@ -50,3 +55,20 @@ def test_what_the_engine_holds() -> None:
     assert not held_by_engine(sessions, f"{samples.IQN}:elsewhere", here)
     assert not held_by_engine(sessions, None, Portal("127.0.0.1", 3261))
     assert not held_by_engine([dataclasses.replace(each, source=Source.KERNEL) for each in sessions], harbour, None)
+
+
+def test_an_isns_server_is_not_asked_dry_and_by_nobody_else(
+    own_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        assert main(["discover", "--isns", where, "--dry-run", "--json"]) == Exit.DONE
+        would = [f"ask the iSNS server {where} for its targets; nothing is kept of the answer"]
+        assert json.loads(capsys.readouterr().out) == {"schema": 1, "dry_run": True, "would": would}
+        for via in ("kernel", "engine"):
+            assert main(["discover", "--isns", where, "--via", via]) == Exit.USAGE
+            assert "--via is for a portal" in capsys.readouterr().err
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert list((own_folders / "state").iterdir()) == []

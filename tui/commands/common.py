@@ -69,6 +69,23 @@ def need_root(what: str) -> None:
         raise NotPermittedError(f"{what} needs root", fix="run it with sudo", code="not-permitted")
 
 
+def at_terminal() -> bool:
+    """Whether there is a person to ask: a process may have been started without any input."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(question: str) -> str:
+    """What a person types, without the spaces around it; nothing where the input ends (Ctrl+D).
+
+    The question goes to stderr, as all narration does: stdout may be a file that a program reads.
+    """
+    print(question, end="", file=sys.stderr, flush=True)
+    typed = sys.stdin.readline()
+    if not typed:
+        print(file=sys.stderr, flush=True)
+    return typed.strip()
+
+
 _HASHES = {"md5": 5, "sha1": 6, "sha256": 7, "sha3-256": 8}
 """CHAP algorithms by their names; the numbers are IANA's."""
 
@@ -148,9 +165,13 @@ def chap_secret(user: str | None, file: str | None, option: str) -> str | None:
         return None
     if file:
         return secret_from(Path(file))
-    if not sys.stdin.isatty():
-        raise BadInputError("there is no terminal to ask for the CHAP secret", fix=f"use {option}-secret-file FILE")
-    return getpass.getpass(f"CHAP secret of {clean(user)}: ")
+    fix = f"use {option}-secret-file FILE"
+    if not at_terminal():
+        raise BadInputError("there is no terminal to ask for the CHAP secret", fix=fix)
+    try:
+        return getpass.getpass(f"CHAP secret of {clean(user)}: ")
+    except EOFError as error:
+        raise BadInputError("no CHAP secret was typed", fix=fix) from error
 
 
 def secret_from(path: Path) -> str:

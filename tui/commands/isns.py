@@ -18,7 +18,7 @@ from initiator.names import clean, parse_name, parse_portal
 from initiator.protocol.errors import IscsiError
 from initiator.protocol.isns import DEFAULT_PORT
 from initiator.protocol.isns_nodes import Change, Directory, Node, NodeType, Registered, Registration
-from tui.commands.common import emit, print_targets
+from tui.commands.common import emit, preview, print_targets
 from tui.exits import Exit, say
 from tui.export import table
 
@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 def discover(arguments: argparse.Namespace) -> int:
     """`mooring discover --isns SERVER`."""
-    server, name = _server(arguments.isns), _name(arguments)
+    server = _server(arguments.isns)
+    if arguments.dry_run:
+        return preview(arguments, [f"ask the iSNS server {server} for its targets; nothing is kept of the answer"])
+    name = _name(arguments)
     found = _run(_nodes(server, name, NodeType.TARGET))
     targets = [{"name": each.name, "portals": [str(portal) for portal in each.portals]} for each in found.targets()]
     if arguments.json:

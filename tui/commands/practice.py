@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from initiator.errors import MooringError
 from initiator.names import clean
 from initiator.practice import range as ranges
 from initiator.practice.range import RangeInfo
-from tui.commands.common import emit
+from tui.commands.common import ask, at_terminal, emit
 from tui.commands.removal import remove_disk
 from tui.exits import Exit, say, say_error
 from tui.export import as_json, human_fields, human_size, table
@@ -64,9 +63,9 @@ def _clean_leftovers(*, without_asking: bool) -> None:
         return
     say("an earlier practice range was not ended and left:", *(f"  {item.text}" for item in left))
     if not without_asking:
-        if not sys.stdin.isatty():
+        if not at_terminal():
             raise MooringError("there are leftovers of an earlier range", code="leftovers", fix="mooring practice stop")
-        if input("Clean them up now? [y/N] ").strip().lower() not in ("y", "yes"):
+        if ask("Clean them up now? [y/N] ").lower() not in ("y", "yes"):
             raise MooringError("left as they are", code="leftovers", fix="mooring practice stop")
     if code := _end():
         raise MooringError(f"not everything could be cleaned up (exit code {code})", code="leftovers")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +15,19 @@ from initiator.names import clean
 from safety import journal, runner
 from safety.findings import Finding, Level
 from safety.journal import EXIT, Kind, Mark, Outcome, Record
+from safety.past import SUFFIX, Past, Shelf
 from safety.plan import Options, Plan, Step
 from safety.prepare import prepare
 from safety.report import make_report
 from safety.scope import Reach, Scope
+from safety.undoable import newest_done
 from safety.work import Secrets
 from tui import config
-from tui.commands.common import emit, need_root, secret_from
-from tui.exits import Exit, say
+from tui.commands.common import ask, at_terminal, emit, need_root, secret_from
+from tui.exits import Exit, let_go_of_pipes, say
 from tui.find import find_drained, find_scope, find_volume
 from tui.removalwords import verb
 
-SUFFIX = ".jsonl"
 SCHEMA = 2
 """Of what `remove`, `drain`, `resume` and `undo` print."""
 _SIGN = {Level.BLOCK: "NO", Level.WARN: "careful", Level.NOTE: "note"}
@@ -83,18 +84,17 @@ def _confirmed(made: Plan, arguments: argparse.Namespace) -> int:
             emit({"schema": SCHEMA, "name": name, "outcome": Outcome.REFUSED, "plan": made.to_json()})
         return Exit.REFUSED
     if arguments.confirm is None:
-        if not sys.stdin.isatty():
+        if not at_terminal():
             raise BadInputError(f"{_article(made)} has to be confirmed", fix=f"--confirm {clean(shlex.quote(words))}")
         say(describe(made), "")
         say(f"Type {_asked(made)} ({words}) to go on; anything else stops here.")
-        typed = input("> ").strip()
-        if typed != words:
+        if ask("> ") != words:
             say("nothing was done")
             return Exit.REFUSED
     elif arguments.confirm != words:
         text = f"--confirm {clean(arguments.confirm)!r} is not {_asked(made)}"
         raise BadInputError(text, fix=f"--confirm {clean(shlex.quote(words))}")
-    return _follow(runner.start(made), made, as_object=arguments.json)
+    return _carry_out(lambda: runner.start(made), made, as_object=arguments.json)
 
 
 def _article(made: Plan) -> str:
@@ -117,7 +117,7 @@ def remove_disk(name: str) -> int:
     if made.blocked:
         say(describe(made))
         return Exit.REFUSED
-    return _follow(runner.start(made), made, as_object=False)
+    return _carry_out(lambda: runner.start(made), made, as_object=False)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -125,17 +125,20 @@ def resume(arguments: argparse.Namespace) -> int:
     need_root("resuming a removal")
     path = _journal(arguments.journal)
     told = len(journal.read(path))
-    return _follow(runner.resume(path), _plan_of(path), as_object=arguments.json, told=told)
+    return _carry_out(lambda: runner.resume(path), _plan_of(path), as_object=arguments.json, told=told)
 
 
 def undo(arguments: argparse.Namespace) -> int:
     """`mooring undo [DISK]`."""
     need_root("undoing a removal")
-    path = _journal(arguments.journal)
+    path = _journal(arguments.journal, done=True)
     files = (arguments.chap_secret_file, arguments.chap_target_secret_file)
     secrets = Secrets(*(secret_from(Path(file)) if file else None for file in files))
-    told = len(journal.read(path))
-    return _follow(runner.undo(path, secrets), _plan_of(path), as_object=arguments.json, told=told)
+    before = journal.read(path)
+    told = len(before)
+    if before and before[-1].outcome is Outcome.DONE:
+        say(f"taking back what was done: {_plan_of(path).name}", f"  journal: {path}")
+    return _carry_out(lambda: runner.undo(path, secrets), _plan_of(path), as_object=arguments.json, told=told)
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -189,8 +192,13 @@ def _plan_of(path: Path) -> Plan:
     return Plan.from_json(first.data["plan"])
 
 
-def _journal(text: str | None) -> Path:
-    """The journal of this file name, else of the unfinished removal of this disk; without a name, the only one."""
+def _journal(text: str | None, *, done: bool = False) -> Path:
+    """The journal of this file name, else of the unfinished removal of this disk; without a name, the only one.
+
+    Args:
+        text: What a person typed, if anything.
+        done: Take one that was done where nothing unfinished fits.
+    """
     if text is not None and text.endswith(SUFFIX) and Path(text).is_file():
         return Path(text)
     known = journal.unfinished(runner.journal_dir())
@@ -199,11 +207,31 @@ def _journal(text: str | None) -> Path:
         if fits[0].running:
             raise BadInputError(f"the removal of {clean(fits[0].disk)} is still running", fix="wait for its end")
         return fits[0].path
+    if done and not fits and (newest := newest_done(_past(), text)) is not None:
+        return newest.path
     if not known:
-        raise BadInputError("no removal is unfinished")
+        raise BadInputError(f"no removal is unfinished{', and none was done that can be taken back' if done else ''}")
     listed = "; ".join(f"{clean(item.disk)}: {item.path}" for item in known)
     wanted = "name one" if text is None else f"none is called {clean(text)!r}"
     raise BadInputError(f"{len(known)} removals are unfinished; {wanted}", fix=listed)
+
+
+def _past() -> list[Past]:
+    """Every removal, newest first, but those from a practice range that has ended: its disks are gone for good."""
+    from initiator.practice import config as practice
+    from initiator.practice import range as ranges
+
+    current = ranges.current()
+    there = {disk.wwid for disk in current.disks} if current is not None else set()
+
+    def is_over(past: Past) -> bool:
+        disks = past.records[0].data.get("plan", {}).get("disks", ()) if past.records else ()
+        targets = {disk.get("identity", {}).get("target") for disk in disks}
+        return not targets.isdisjoint((practice.HARBOUR, practice.LIGHTHOUSE)) and not there.issuperset(
+            past.wwid.split()
+        )
+
+    return [past for past in Shelf(runner.journal_dir()).look() if not is_over(past)]
 
 
 def describe(made: Plan) -> str:
@@ -264,6 +292,17 @@ def _finding_lines(finding: Finding) -> list[str]:
     return lines
 
 
+def _carry_out(begin: Callable[[], Path], made: Plan, *, as_object: bool, told: int = 0) -> int:
+    """Have a runner begin, and follow it; `told` is as in `_follow`."""
+    try:
+        path = begin()
+    except KeyboardInterrupt:
+        say("interrupted while the runner was started: it may begin, and then goes on by itself")
+        say(f"  -> how it stands: mooring report {shlex.quote(made.name)}")
+        return Exit.UNKNOWN
+    return _follow(path, made, as_object=as_object, told=told)
+
+
 def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
     """Narrate a runner's journal until it ends; returns the exit code that its outcome stands for.
 
@@ -274,35 +313,58 @@ def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
         told: How many records earlier runs have written, which nobody wants to read again.
     """
     last: Record | None = None
+    number = -1
     begun: dict[str, float] = {}
     steps = {step.id: step for step in made.steps}
-    for number, record in enumerate(journal.follow(path)):
-        last = record
-        if number >= told:
-            _narrate(record, steps, begun)
+    try:
+        for number, record in enumerate(journal.follow(path)):
+            last = record
+            if number >= told:
+                _narrate(record, steps, begun)
+    except (KeyboardInterrupt, BrokenPipeError):
+        if last is None or last.outcome is None or number < told:
+            return _not_followed(path, made, as_object=as_object)
+        let_go_of_pipes()  # it has ended all the same
     outcome = last.outcome if last is not None else None
-    code = EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
     if outcome is None:
         say("the runner died; the journal is kept", f"  -> mooring resume {shlex.quote(made.name)}, or: mooring undo")
     elif outcome in (Outcome.STOPPED, Outcome.UNKNOWN):
         name = shlex.quote(made.name)
         say(f"  -> mooring resume {name}, or: mooring undo {name}", f"  journal: {path}")
+    elif outcome is Outcome.DONE:
+        say(f"  journal: {path}")
     if as_object:
-        emit(
-            {
-                "schema": SCHEMA,
-                "name": made.name,
-                "outcome": outcome,
-                "reason": last.text if last else "",
-                "journal": str(path),
-                "steps": [
-                    {"id": item.step, "mark": item.mark, "at": item.at, "evidence": item.text}
-                    for item in journal.read(path)
-                    if item.kind is Kind.STEP
-                ],
-            }
-        )
-    return code
+        _emit_end(path, made, outcome, last.text if last else "")
+    return EXIT[outcome] if outcome is not None else int(Exit.STOPPED)
+
+
+def _not_followed(path: Path, made: Plan, *, as_object: bool) -> int:
+    """The person or the reader of the narration went away; the runner has a session of its own and does not notice."""
+    reason = "not followed to its end; the runner goes on by itself"
+    with contextlib.suppress(BrokenPipeError):
+        say(reason, f"  -> how it stands: mooring report {shlex.quote(made.name)}", f"  journal: {path}")
+    with contextlib.suppress(BrokenPipeError):
+        if as_object:
+            _emit_end(path, made, None, reason)
+    let_go_of_pipes()
+    return Exit.UNKNOWN
+
+
+def _emit_end(path: Path, made: Plan, outcome: Outcome | None, reason: str) -> None:
+    emit(
+        {
+            "schema": SCHEMA,
+            "name": made.name,
+            "outcome": outcome,
+            "reason": reason,
+            "journal": str(path),
+            "steps": [
+                {"id": item.step, "mark": item.mark, "at": item.at, "evidence": item.text}
+                for item in journal.read(path)
+                if item.kind is Kind.STEP
+            ],
+        }
+    )
 
 
 def _narrate(record: Record, steps: dict[str, Step], begun: dict[str, float]) -> None:

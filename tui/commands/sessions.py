@@ -29,6 +29,8 @@ def discover(arguments: argparse.Namespace) -> int:
     if arguments.isns is not None:
         from tui.commands import isns
 
+        if arguments.via is not None:
+            raise BadInputError("--via is for a portal: this process asks an iSNS server itself", fix="leave --via out")
         return isns.discover(arguments)
     portal = parse_portal(arguments.portal)
     if _goes_to_kernel(arguments, None, portal):
