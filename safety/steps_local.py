@@ -231,6 +231,11 @@ class Detach(Kind):
         """Whether it is gone, after a proven flush."""
         return flushed_and_gone(work)
 
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether it is there, and will be when its last user leaves."""
+        state = work.world.loop(work.identity.dev or "")
+        return not work.device_gone() and state is not None and not state.autoclear
+
     def undo(self, work: Work, step: Step) -> str:
         """Have the engine bring the device back."""
         return bring_back(work)

@@ -31,6 +31,10 @@ class Startup(Kind):
         found = work.world.kernel.startup(lanes.door_of(step))
         return "the record on disk says manual" if found == "manual" else None
 
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether no record of it says manual: of several, one may have been set."""
+        return "manual" not in (work.world.kernel.startup(lanes.door_of(step)) or "").split(", ")
+
     def undo(self, work: Work, step: Step) -> str:
         """Set it to what it was."""
         door, was = lanes.door_of(step), str(step.params["was"])
