@@ -193,12 +193,17 @@ class Run:
         return self._end(Outcome.UNDONE, f"{self.plan.name} is back as it was.", "undone")
 
     def _to_undo(self, step: Step) -> bool:
-        """Whether it was begun, ever, and not taken back since; a restart unmounts what no step had come to yet."""
+        """Whether it was begun, ever, and not taken back since.
+
+        A restart unmounts what no step had come to yet, and takes away again what was taken back before it.
+        """
+        own = [record for record in self.journal.records if record.step == step.id and record.mark is not None]
+        if own and own[-1].mark is Mark.UNDONE and own[-1].boot == self.journal.boot:
+            return False
         if self.journal.rebooted and step.phase is Phase.DISMOUNT:
-            return self.mark(step.id) is not Mark.UNDONE
+            return True
         begun = (Mark.STARTED, Mark.VERIFIED, Mark.UNDOING)
-        marks = {record.mark for record in self.journal.records if record.step == step.id}
-        return not marks.isdisjoint(begun) and self.mark(step.id) is not Mark.UNDONE
+        return any(record.mark in begun for record in own)
 
     def _write(self, step: Step, mark: Mark, text: str) -> None:
         self.journal.append(Kind.STEP, clean(text), step=step.id, mark=mark)

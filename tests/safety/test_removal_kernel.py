@@ -365,6 +365,27 @@ def test_after_a_restart_undo_logs_in_and_mounts_again(tmp_path: Path) -> None:
     assert_back(world, written, SimKernel(group=True))
 
 
+@pytest.mark.parametrize("which", ["single path", "map", "map and LVM and swap"])
+def test_a_restart_in_the_middle_of_an_undo_takes_away_what_was_back_already(tmp_path: Path, which: str) -> None:
+    died = 0
+    for number in range(1, 30):
+        world = WORLDS[which]()
+        written = world.written
+        _, path = remove(tmp_path, world)
+        world.die_after = len(world.calls) + number
+        try:
+            run(path, world, back=True)
+        except Crash:
+            died += 1
+        else:
+            break
+        world.process_died()
+        world.restart()
+        assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, (number, last(path))
+        assert_back(world, written, WORLDS[which]())
+    assert died >= 3
+
+
 def test_what_comes_back_is_told(tmp_path: Path) -> None:
     world = SimKernel()
     made = planned(world)
