@@ -195,12 +195,12 @@ class Run:
     def _to_undo(self, step: Step) -> bool:
         """Whether it was begun, ever, and not taken back since.
 
-        A restart unmounts what no step had come to yet, and takes away again what was taken back before it.
+        A restart unmounts and logs out what no step had come to yet, and takes away again what was back before it.
         """
         own = [record for record in self.journal.records if record.step == step.id and record.mark is not None]
         if own and own[-1].mark is Mark.UNDONE and own[-1].boot == self.journal.boot:
             return False
-        if self.journal.rebooted and step.phase is Phase.DISMOUNT:
+        if self.journal.rebooted and step.phase in (Phase.DISMOUNT, Phase.LOGOUT):
             return True
         begun = (Mark.STARTED, Mark.VERIFIED, Mark.UNDOING)
         return any(record.mark in begun for record in own)

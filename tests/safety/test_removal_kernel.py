@@ -365,6 +365,23 @@ def test_after_a_restart_undo_logs_in_and_mounts_again(tmp_path: Path) -> None:
     assert_back(world, written, SimKernel(group=True))
 
 
+def test_after_a_restart_undo_logs_in_where_nothing_had_been_mounted_or_logged_out(tmp_path: Path) -> None:
+    """Only the start-up had been set: for that the session was not logged in at boot."""
+    world = SimKernel()
+    world.mounted = []
+    path = begin(tmp_path, planned(world))
+    world.die_before = 3
+    with pytest.raises(Crash):
+        run(path, world)
+    assert world.calls == ["startup 1 manual", "startup 2 manual", "claim /dev/dm-3"]
+    world.process_died()
+    world.restart()
+    assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, last(path)
+    assert sorted(world.lanes) == ["1:0:0:0", "2:0:0:0"]
+    assert world.joined(world.disks[0]) == ["sdb", "sdc"]
+    assert set(world.records.values()) == {"automatic"}
+
+
 @pytest.mark.parametrize("which", ["single path", "map", "map and LVM and swap"])
 def test_a_restart_in_the_middle_of_an_undo_takes_away_what_was_back_already(tmp_path: Path, which: str) -> None:
     died = 0
