@@ -56,7 +56,8 @@ class LogoutKernel(LogoutOf):
         session = lanes.listed(work, door, paths)
         if session is None:
             return
-        if not lanes.proven(work, "flush-paths", "give-up"):
+        flushed = all(lanes.flushed(one, route) for one in work.each() for route in lanes.routes(one))
+        if not flushed or not lanes.proven(work, "give-up"):
             raise StepError("The flush is not proven.", code="not-flushed", fix="undo")
         left = [path for path in paths.paths if path.sid == session.sid and path.may_hold_data]
         if left:
