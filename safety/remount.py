@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from initiator.host.mounts import Mount, is_under
@@ -13,6 +14,8 @@ from safety.world import NotProven, StepError
 
 _SHOWN_ONLY = frozenset({"seclabel"})
 """Words that mountinfo shows and mount(2) does not take."""
+_TOP_LEVEL = 5
+"""Id of the subvolume of a btrfs that holds all others (BTRFS_FS_TREE_OBJECTID)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,13 +72,22 @@ def _engine_ground(work: Work, step: Step) -> Ground:
     if disk.device is None or disk.dev is None or disk.state not in LIVING:
         raise StepError(f"{disk.name} is not attached, so {step.params['mountpoint']} cannot be mounted.", code="gone")
     source = _source(work, step, disk.device)
-    return Ground(source, disk.dev if source == disk.device else None)
+    # btrfs shows under a number of its own, which each mount gives anew
+    anonymous = str(step.params["dev"]).startswith("0:")
+    return Ground(source, disk.dev if source == disk.device and not anonymous else None)
 
 
 def whole(step: Step, source: str, point: str) -> Sequence[str]:
-    """Arguments of mount(8) that mount the file system of the step; `ro` is that of the file system, not the mount."""
+    """Arguments of mount(8) that mount the file system of the step; `ro` is that of the file system, not the mount.
+
+    Of a btrfs the whole tree, whichever subvolume was mounted and whichever it would mount by itself.
+    """
     own, shared = _words(step.params["options"]), _words(step.params["super_options"])
     state = "ro" if "ro" in shared else "rw"
+    if step.params["fstype"] == "btrfs":
+        # what the kernel shows last is which subvolume it is, with a path that may have commas in it
+        plain = itertools.takewhile(lambda word: not word.startswith(("subvolid=", "subvol=")), shared)
+        shared = [*plain, f"subvolid={_TOP_LEVEL}"]
     options = [state, *(word for word in dict.fromkeys((*own, *shared)) if word not in ("ro", "rw"))]
     return ("-t", step.params["fstype"], "-o", ",".join(options), source, point)
 

@@ -1,0 +1,142 @@
+"""Mounting again, on real loop devices: what an undo has to bring back is what mountinfo said before."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from initiator.engine.client import EngineClient
+from initiator.host.mounts import Mount, read_mounts
+from safety import remount
+from safety.effects import Host
+from safety.plan import Plan, Step, make
+from safety.remount import Ground
+from safety.work import Work
+from tests.host.conftest import need_root, sh
+from tests.safety import scenes
+
+pytestmark = pytest.mark.root
+
+
+class Stage:
+    """A loop device with a file system, and the runner's hands.
+
+    Attributes:
+        notes: What was written into the journal.
+    """
+
+    def __init__(self, folder: Path, fstype: str) -> None:
+        self.folder = folder
+        image = folder / "image"
+        with image.open("wb") as file:
+            file.truncate(128 << 20)
+        sh(f"mkfs.{fstype}", "-q", str(image))
+        self.fstype = fstype
+        self.device = sh("losetup", "--find", "--show", str(image))
+        self.dev = Path(f"/sys/block/{self.device.removeprefix('/dev/')}/dev").read_text().strip()
+        self.notes: list[str] = []
+
+    def place(self, name: str) -> str:
+        (self.folder / name).mkdir()
+        return str(self.folder / name)
+
+    def shown(self, point: str) -> Mount:
+        """The one mount at a place."""
+        (found,) = (mount for mount in read_mounts()[0] if mount.mountpoint == point and mount.namespace is None)
+        return found
+
+    def again(self, before: Mount, host: type[Host] = Host) -> str:
+        """Mount again what was mounted, as an undo does."""
+        seen = scenes.snapshot()
+        plan: Plan = make(seen, scenes.facts(), scenes.SCOPE)
+        (step,) = (step for step in plan.steps if step.kind == "unmount")
+        params = {**step.params, **{key: value for key, value in dataclasses.asdict(before).items() if key != "dev"}}
+        step = dataclasses.replace(step, params={**params, "dev": before.dev})
+        world = host(EngineClient())
+        with contextlib.closing(world):
+            work = Work(plan, world, self.notes.append)
+            return remount.mount_again(work, step, self._ground)
+
+    def _ground(self, work: Work, step: Step) -> Ground:
+        return Ground(self.device, None if self.fstype == "btrfs" else self.dev)
+
+    def close(self) -> None:
+        for mount in reversed(read_mounts()[0]):
+            if mount.namespace is None and mount.mountpoint.startswith(f"{self.folder}/"):
+                subprocess.run(["umount", mount.mountpoint], check=False)
+        sh("losetup", "-d", self.device)
+
+
+@contextlib.contextmanager
+def stage(folder: Path, fstype: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    need_root(f"mkfs.{fstype}", "losetup", "mount", "umount")
+    if fstype not in Path("/proc/filesystems").read_text():
+        pytest.skip(f"needs {fstype} in the kernel")
+    (folder / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("MOORING_RUNTIME_DIR", str(folder / "run"))
+    made = Stage(folder, fstype)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def btrfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    need_root("btrfs")
+    with stage(tmp_path, "btrfs", monkeypatch) as made:
+        top = made.place("top")
+        sh("mount", made.device, top)
+        sh("btrfs", "subvolume", "create", f"{top}/@data")
+        sh("btrfs", "subvolume", "create", f"{top}/@a, b")
+        for name in ("@data", "@a, b"):
+            Path(top, name, "inner").mkdir()
+            Path(top, name, "inner", "file").write_text(name)
+        sh("btrfs", "subvolume", "set-default", f"{top}/@a, b")
+        sh("umount", top)
+        yield made
+
+
+def same(before: Mount, now: Mount) -> bool:
+    """Whether a mount is as it was, but for the numbers that each mount gets."""
+
+    def plain(mount: Mount) -> Mount:
+        groups = re.sub(r":\d+", "", mount.propagation)
+        return dataclasses.replace(mount, mount_id=0, parent_id=0, dev="", propagation=groups)
+
+    return plain(before) == plain(now)
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["alone", "with its top mounted elsewhere"])
+@pytest.mark.parametrize("options", ["subvol=@data,noatime", "subvolid=5", "nodev", "subvol=@data,ro"])
+def test_a_subvolume_comes_back(btrfs: Stage, options: str, seen: bool) -> None:
+    point = btrfs.place("mnt")
+    sh("mount", "-o", options, btrfs.device, point)
+    before = btrfs.shown(point)
+    inside = sorted(path.name for path in Path(point).iterdir())
+    sh("umount", point)
+    if seen and "ro" not in options.split(","):
+        sh("mount", "-o", "subvolid=5", btrfs.device, str(btrfs.folder / "top"))
+    btrfs.again(before)
+    now = btrfs.shown(point)
+    assert same(before, now), (before, now)
+    assert sorted(path.name for path in Path(point).iterdir()) == inside
+    assert btrfs.notes == []
+
+
+def test_a_folder_of_a_subvolume_comes_back(btrfs: Stage) -> None:
+    whole, point = btrfs.place("whole"), btrfs.place("mnt")
+    sh("mount", "-o", "subvol=@data", btrfs.device, whole)
+    sh("mount", "--bind", f"{whole}/inner", point)
+    before = btrfs.shown(point)
+    sh("umount", whole)
+    sh("umount", point)
+    btrfs.again(before)
+    assert same(before, btrfs.shown(point)), (before, btrfs.shown(point))
+    assert Path(point, "file").read_text() == "@data"
