@@ -34,7 +34,9 @@ class Ground:
 
 
 def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] | None = None) -> str:
-    """Mount a file system at the same place with the same options, if it is not mounted there now.
+    """Mount a file system at the same place with the same options, as far as that is not so now.
+
+    One that an earlier undo mounted, and then died before it was read-only or private as before, is made so now.
 
     Args:
         work: The removal.
@@ -50,20 +52,21 @@ def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] |
     if step.params.get("look"):
         return f"{point} was there only to look into it: mooring mount {step.params['source']} --read-only"
     on = (ground or _engine_ground)(work, step)
-    if _shown(work, step, on) is not None:
-        return f"{point} is mounted"
-    if step.params["root"] == "/":
-        _calls(work, step, [whole(step, on.source, point), *refine(step)])
-    else:
-        _bind(work, step, on)
-    work.until(lambda: None if _shown(work, step, on) else f"{point} is not mounted.", 10.0)
-    found = _shown(work, step, on)
-    if found is None:
+    there = _shown(work, step, on) is not None
+    if not there:
+        if step.params["root"] == "/":
+            _calls(work, step, [whole(step, on.source, point)])
+        else:
+            _bind(work, step, on)
+        work.until(lambda: None if _shown(work, step, on) else f"{point} is not mounted.", 10.0)
+    if (found := _shown(work, step, on)) is not None:
+        _calls(work, step, refine(step, found))
+    if (found := _shown(work, step, on)) is None:
         raise NotProven(f"{point} is not mounted.")
     before, after = _words(step.params["options"]), _words(found.options)
     if before != after:
         work.note(f"{found.mountpoint} had the options {','.join(before)}, now it has {','.join(after)}.")
-    return f"{found.mountpoint} is mounted from {on.source}"
+    return f"{point} is mounted" if there else f"{point} is mounted from {on.source}"
 
 
 def _engine_ground(work: Work, step: Step) -> Ground:
@@ -92,22 +95,26 @@ def whole(step: Step, source: str, point: str) -> Sequence[str]:
     return ("-t", step.params["fstype"], "-o", ",".join(options), source, point)
 
 
-def refine(step: Step) -> list[Sequence[str]]:
+def refine(step: Step, found: Mount) -> list[Sequence[str]]:
     """What only further calls of mount(8) can do: an `ro` of this mount alone, a bind's own options, propagation."""
     params = step.params
     point = params["mountpoint"]
-    own, shared = _words(params["options"]), _words(params["super_options"])
+    own = _words(params["options"])
     calls: list[Sequence[str]] = []
-    if params["root"] != "/" or ("ro" in own and "ro" not in shared):
+    if set(own) != set(_words(found.options)):
         calls.append(("-o", ",".join(["remount", "bind", *own]), point))
-    kinds = [word.partition(":")[0] for word in params["propagation"].split()]
-    if "shared" in kinds:
-        calls.append(("--make-shared", point))
-    elif "unbindable" in kinds:
-        calls.append(("--make-unbindable", point))
-    elif not kinds:
-        calls.append(("--make-private", point))
+    wanted = _propagation(params["propagation"])
+    if wanted is not None and wanted != _propagation(found.propagation):
+        calls.append((f"--make-{wanted}", point))
     return calls
+
+
+def _propagation(fields: str) -> str | None:
+    """The word for mount(8); None for the slave of a mount that nobody here can name."""
+    kinds = [word.partition(":")[0] for word in fields.split()]
+    if not kinds:
+        return "private"
+    return next((kind for kind in ("shared", "unbindable") if kind in kinds), None)
 
 
 def _bind(work: Work, step: Step, on: Ground) -> None:
@@ -116,12 +123,12 @@ def _bind(work: Work, step: Step, on: Ground) -> None:
     for mount in work.world.mounts():
         if mount.namespace is None and on.carries(mount) and is_under(params["root"], mount.root):
             inside = params["root"].removeprefix(mount.root.rstrip("/"))
-            _calls(work, step, [("--bind", mount.mountpoint + inside, params["mountpoint"]), *refine(step)])
+            _calls(work, step, [("--bind", mount.mountpoint + inside, params["mountpoint"])])
             return
     scratch = work.world.scratch()
     _calls(work, step, [whole(step, on.source, scratch)])
     try:
-        _calls(work, step, [("--bind", scratch + params["root"], params["mountpoint"]), *refine(step)])
+        _calls(work, step, [("--bind", scratch + params["root"], params["mountpoint"])])
     finally:
         work.world.unmount(scratch, step.deadline_s)
 

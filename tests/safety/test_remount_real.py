@@ -6,18 +6,19 @@ import contextlib
 import dataclasses
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from initiator.engine.client import EngineClient
-from initiator.host.mounts import Mount, read_mounts
+from initiator.host.mounts import Mount, is_under, read_mounts
 from safety import remount
 from safety.effects import Host
 from safety.plan import Plan, Step, make
 from safety.remount import Ground
 from safety.work import Work
+from safety.world import StepError
 from tests.host.conftest import need_root, sh
 from tests.safety import scenes
 
@@ -68,7 +69,7 @@ class Stage:
 
     def close(self) -> None:
         for mount in reversed(read_mounts()[0]):
-            if mount.namespace is None and mount.mountpoint.startswith(f"{self.folder}/"):
+            if mount.namespace is None and is_under(mount.mountpoint, str(self.folder)):
                 subprocess.run(["umount", mount.mountpoint], check=False)
         sh("losetup", "-d", self.device)
 
@@ -100,6 +101,12 @@ def btrfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             Path(top, name, "inner", "file").write_text(name)
         sh("btrfs", "subvolume", "set-default", f"{top}/@a, b")
         sh("umount", top)
+        yield made
+
+
+@pytest.fixture
+def ext4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with stage(tmp_path, "ext4", monkeypatch) as made:
         yield made
 
 
@@ -140,3 +147,44 @@ def test_a_folder_of_a_subvolume_comes_back(btrfs: Stage) -> None:
     btrfs.again(before)
     assert same(before, btrfs.shown(point)), (before, btrfs.shown(point))
     assert Path(point, "file").read_text() == "@data"
+
+
+class Dies(Host):
+    """Does the first mount, and fails in what is to follow it."""
+
+    def mount(self, arguments: Sequence[str], deadline: float) -> None:
+        if arguments[0] not in ("-t", "--bind"):
+            raise StepError("mount: killed.", code="mount")
+        super().mount(arguments, deadline)
+
+
+@pytest.mark.parametrize("kind", ["a mount alone read-only", "a folder", "a shared one", "an unbindable one"])
+def test_a_mount_that_an_undo_died_in_is_finished_by_the_next(ext4: Stage, kind: str) -> None:
+    """Before it was, anybody could write to it, or use a program with setuid on it."""
+    top, point, folder = ext4.place("top"), ext4.place("mnt"), str(ext4.folder)
+    sh("mount", "--bind", folder, folder)
+    sh("mount", "--make-private", folder)
+    sh("mount", ext4.device, top)
+    if kind == "a folder":
+        Path(top, "sub").mkdir()
+        sh("mount", "--bind", f"{top}/sub", point)
+        sh("mount", "-o", "remount,bind,ro,nosuid,nodev", point)
+        sh("mount", "--make-private", point)
+    else:
+        sh("mount", ext4.device, point)
+        sh("mount", "--make-private", point)
+        if "alone" in kind:
+            sh("mount", "-o", "remount,bind,ro", point)
+        else:
+            sh("mount", f"--make-{'shared' if 'shared' in kind else 'unbindable'}", point)
+    before = ext4.shown(point)
+    sh("umount", point)
+    if "shared" not in kind:  # what is mounted below a shared mount begins as shared
+        sh("mount", "--make-shared", folder)
+    with pytest.raises(StepError, match="killed"):
+        ext4.again(before, Dies)
+    assert not same(before, ext4.shown(point))
+    ext4.again(before)
+    assert same(before, ext4.shown(point)), (before, ext4.shown(point))
+    assert ext4.again(before) == f"{point} is mounted"
+    assert ext4.notes == []
