@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
+from initiator.host import block
 from initiator.host.mounts import Mount, is_under
+from initiator.model import BlockNode
 from safety.plan import Step
 from safety.restore import bring_back
+from safety.stand import path_of
 from safety.work import LIVING, Work
 from safety.world import NotProven, StepError
 
@@ -25,12 +29,27 @@ class Ground:
     source: str
     dev: str | None
     """Its number in mountinfo; None where that cannot be told beforehand, and the source has to do."""
-    alias: str = ""
-    """Another name of the source, by which mountinfo may show it."""
+    names: frozenset[str] = frozenset()
+    """Other names by which mountinfo may show it: those of its device, and of all devices that it may lie on."""
+
+    @classmethod
+    def of(cls, step: Step, source: str, dev: str | None, nodes: Iterable[BlockNode], disks: Iterable[str]) -> Self:
+        """Where the file system of an unmount lies, given the devices of today and the numbers of its disks.
+
+        A btrfs shows under a number of its own, which each mount gives anew, and with the name of its first device,
+        whichever it was mounted by.
+        """
+        if not str(step.params["dev"]).startswith("0:"):
+            return cls(source, dev)
+        every = tuple(nodes)
+        own = block.above(every, disks)
+        found = [node for node in every if node.dev in own]
+        return cls(source, None, frozenset(name for node in found for name in (f"/dev/{node.kname}", path_of(node))))
 
     def carries(self, mount: Mount) -> bool:
         """Whether a mount is one of this file system."""
-        return mount.source in (self.source, self.alias) if self.dev is None else mount.dev == self.dev
+        named = mount.source == self.source or mount.source in self.names
+        return named if self.dev is None else mount.dev == self.dev
 
 
 def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] | None = None) -> str:
@@ -75,9 +94,8 @@ def _engine_ground(work: Work, step: Step) -> Ground:
     if disk.device is None or disk.dev is None or disk.state not in LIVING:
         raise StepError(f"{disk.name} is not attached, so {step.params['mountpoint']} cannot be mounted.", code="gone")
     source = _source(work, step, disk.device)
-    # btrfs shows under a number of its own, which each mount gives anew
-    anonymous = str(step.params["dev"]).startswith("0:")
-    return Ground(source, disk.dev if source == disk.device and not anonymous else None)
+    dev = disk.dev if source == disk.device else None
+    return Ground.of(step, source, dev, work.snapshot().block, (disk.dev,))
 
 
 def whole(step: Step, source: str, point: str) -> Sequence[str]:

@@ -61,10 +61,9 @@ def ground(work: Work, step: Step) -> Ground:
     """Where a file system of the disk lies now, after bringing the disk back."""
     bring_back(work)
     node = resolve(work, step.params["stand"])
-    # btrfs shows under a number of its own, which each mount gives anew
-    anonymous = str(step.params["dev"]).startswith("0:")
+    disks = [base.dev for one in work.each() if (base := lanes.ground(one)) is not None]
     # the kernel makes /dev/dm-3 itself; the name under /dev/mapper comes later, from udev
-    return Ground(f"/dev/{node.kname}", None if anonymous else node.dev, stand.path_of(node))
+    return Ground.of(step, f"/dev/{node.kname}", node.dev, work.world.kernel.nodes(), disks)
 
 
 def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:

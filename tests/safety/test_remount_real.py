@@ -13,14 +13,17 @@ import pytest
 
 from initiator.engine.client import EngineClient
 from initiator.host.mounts import Mount, is_under, read_mounts
-from safety import remount
+from safety import remount, runner
 from safety.effects import Host
+from safety.journal import Outcome, read
 from safety.plan import Plan, Step, make
 from safety.remount import Ground
 from safety.work import Work
 from safety.world import StepError
 from tests.host.conftest import need_root, sh
 from tests.safety import scenes
+from tests.safety.conftest import made
+from tests.safety.test_kernel import to_the_end
 
 pytestmark = pytest.mark.root
 
@@ -81,19 +84,19 @@ def stage(folder: Path, fstype: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
         pytest.skip(f"needs {fstype} in the kernel")
     (folder / "run").mkdir(mode=0o700)
     monkeypatch.setenv("MOORING_RUNTIME_DIR", str(folder / "run"))
-    made = Stage(folder, fstype)
+    found = Stage(folder, fstype)
     try:
-        yield made
+        yield found
     finally:
-        made.close()
+        found.close()
 
 
 @pytest.fixture
 def btrfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     need_root("btrfs")
-    with stage(tmp_path, "btrfs", monkeypatch) as made:
-        top = made.place("top")
-        sh("mount", made.device, top)
+    with stage(tmp_path, "btrfs", monkeypatch) as found:
+        top = found.place("top")
+        sh("mount", found.device, top)
         sh("btrfs", "subvolume", "create", f"{top}/@data")
         sh("btrfs", "subvolume", "create", f"{top}/@a, b")
         for name in ("@data", "@a, b"):
@@ -101,13 +104,13 @@ def btrfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             Path(top, name, "inner", "file").write_text(name)
         sh("btrfs", "subvolume", "set-default", f"{top}/@a, b")
         sh("umount", top)
-        yield made
+        yield found
 
 
 @pytest.fixture
 def ext4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with stage(tmp_path, "ext4", monkeypatch) as made:
-        yield made
+    with stage(tmp_path, "ext4", monkeypatch) as found:
+        yield found
 
 
 def same(before: Mount, now: Mount) -> bool:
@@ -188,3 +191,26 @@ def test_a_mount_that_an_undo_died_in_is_finished_by_the_next(ext4: Stage, kind:
     assert same(before, ext4.shown(point)), (before, ext4.shown(point))
     assert ext4.again(before) == f"{point} is mounted"
     assert ext4.notes == []
+
+
+def test_a_subvolume_on_a_disk_of_the_engine_goes_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_root("btrfs", "mkfs.btrfs", "losetup", "mount", "umount")
+    if "btrfs" not in Path("/proc/filesystems").read_text():
+        pytest.skip("needs btrfs in the kernel")
+    monkeypatch.setenv("MOORING_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("MOORING_STATE_DIR", str(tmp_path / "state"))
+    with made(tmp_path, "btrfs", 128 << 20) as here:
+        place = str(here.mountpoint)
+        sh("btrfs", "subvolume", "create", f"{place}/@data")
+        sh("umount", place)
+        sh("mount", "-o", "subvol=@data,noatime", str(here.engine.device), place)
+        checksum = here.fill()
+        journal = runner.start(here.plan())
+        assert to_the_end(journal).outcome is Outcome.DONE, read(journal)[-1]
+        assert not here.mounted()
+        assert to_the_end(runner.undo(journal)).outcome is Outcome.UNDONE, read(journal)[-1]
+        assert here.checksum() == checksum
+        (row,) = (mount for mount in read_mounts()[0] if mount.mountpoint == place and mount.namespace is None)
+        assert (row.root, "noatime" in row.options.split(",")) == ("/@data", True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from initiator.host.mounts import Mount
 from safety.facts import User
 from safety.findings import Level
 from safety.journal import Journal, Kind, Mark, Outcome, read
 from safety.plan import Options, Plan, make
+from safety.restore_kernel import ground
 from safety.scope import Scope, disks
 from safety.steps import KINDS
+from safety.work import Work
 from safety.world_kernel import Answer, Door
 from tests.safety.removals import Mortal, begin, go, last, quick_disk
 from tests.safety.simkernel import SimKernel
@@ -401,6 +405,22 @@ def test_a_restart_in_the_middle_of_an_undo_takes_away_what_was_back_already(tmp
         assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, (number, last(path))
         assert_back(world, written, WORLDS[which]())
     assert died >= 3
+
+
+def test_a_btrfs_over_two_disks_is_known_by_the_name_of_either() -> None:
+    """The kernel shows its first device, whichever it was mounted by."""
+    world = SimKernel(disks=2)
+    plan = planned(world, disks(*world.snapshot().disks))
+    (step,) = (step for step in plan.steps if step.params.get("mountpoint") == "/mnt/data2")
+    both = dataclasses.replace(step, params={**step.params, "dev": "0:42"}, disks=tuple(one.id for one in plan.members))
+    shown = Mount(90, 1, "0:77", "/", "/mnt/data2", "rw", "", "btrfs", "/dev/mapper/mpatha", "rw,subvolid=5,subvol=/")
+    found = ground(Work(plan, world, lambda text: None), both)
+    assert found.source == "/dev/dm-13"
+    assert found.carries(shown)
+    assert found.carries(dataclasses.replace(shown, source="/dev/dm-3"))
+    assert found.carries(dataclasses.replace(shown, source="/dev/mapper/mpathb"))
+    assert not found.carries(dataclasses.replace(shown, source="/dev/mapper/mpathc"))
+    assert ground(Work(plan, world, lambda text: None), step).carries(world.mounted[1])
 
 
 def test_what_comes_back_is_told(tmp_path: Path) -> None:
