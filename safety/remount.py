@@ -82,6 +82,8 @@ def mount_again(work: Work, step: Step, ground: Callable[[Work, Step], Ground] |
         _calls(work, step, refine(step, found))
     if (found := _shown(work, step, on)) is None:
         raise NotProven(f"{point} is not mounted.")
+    if step.params["root"] != "/":
+        _sweep(work, step, on)
     before, after = _words(step.params["options"]), _words(found.options)
     if before != after:
         work.note(f"{found.mountpoint} had the options {','.join(before)}, now it has {','.join(after)}.")
@@ -148,6 +150,15 @@ def _bind(work: Work, step: Step, on: Ground) -> None:
     try:
         _calls(work, step, [("--bind", scratch + params["root"], params["mountpoint"])])
     finally:
+        work.world.unmount(scratch, step.deadline_s)
+
+
+def _sweep(work: Work, step: Step, on: Ground) -> None:
+    """Unmount what an undo that died left in the place made for it."""
+    scratch = work.world.scratch()
+    if any(
+        on.carries(mount) for mount in work.world.mounts() if (mount.namespace, mount.mountpoint) == (None, scratch)
+    ):
         work.world.unmount(scratch, step.deadline_s)
 
 

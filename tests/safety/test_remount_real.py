@@ -193,6 +193,29 @@ def test_a_mount_that_an_undo_died_in_is_finished_by_the_next(ext4: Stage, kind:
     assert ext4.notes == []
 
 
+class Leaves(Host):
+    """Dies before it takes the place away from which a folder was mounted."""
+
+    def unmount(self, mountpoint: str, deadline: float) -> None:
+        raise StepError("umount: killed.", code="mount")
+
+
+def test_nothing_is_left_of_the_place_from_which_a_folder_was_mounted(ext4: Stage) -> None:
+    top, point, scratch = ext4.place("top"), ext4.place("mnt"), str(ext4.folder / "run" / "undo")
+    sh("mount", ext4.device, top)
+    Path(top, "sub").mkdir()
+    sh("mount", "--bind", f"{top}/sub", point)
+    before = ext4.shown(point)
+    sh("umount", point)
+    sh("umount", top)
+    with pytest.raises(StepError, match="killed"):
+        ext4.again(before, Leaves)
+    assert ext4.shown(scratch).root == "/"
+    ext4.again(before)
+    assert same(before, ext4.shown(point))
+    assert scratch not in {mount.mountpoint for mount in read_mounts()[0]}
+
+
 def test_a_subvolume_on_a_disk_of_the_engine_goes_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
