@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from initiator.host.mounts import Mount
 from safety.facts import User
 from safety.findings import Level
 from safety.journal import Journal, Kind, Mark, Outcome, read
 from safety.plan import Options, Plan, make
-from safety.restore_kernel import ground
 from safety.scope import Scope, disks
 from safety.steps import KINDS
-from safety.work import Work
 from safety.world_kernel import Answer, Door
 from tests.safety.removals import Mortal, begin, go, last, quick_disk
 from tests.safety.simkernel import SimKernel
@@ -352,75 +348,6 @@ def test_a_path_that_was_deleted_by_somebody_else_is_not_taken_for_flushed(tmp_p
     del world.lanes["2:0:0:0"]
     assert run(path, world) is Outcome.STOPPED
     assert last(path).data["code"] == "detached-elsewhere"
-
-
-def test_after_a_restart_undo_logs_in_and_mounts_again(tmp_path: Path) -> None:
-    world = SimKernel(group=True)
-    written = world.written
-    path = begin(tmp_path, planned(world))
-    world.die_after = world_calls(tmp_path, "defer")
-    with pytest.raises(Crash):
-        run(path, world)
-    world.process_died()
-    world.restart()
-    assert run(path, world, boot="boot-2") is Outcome.STOPPED
-    assert "That everything had been flushed is not proven" in last(path).text
-    assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, last(path)
-    assert_back(world, written, SimKernel(group=True))
-
-
-def test_after_a_restart_undo_logs_in_where_nothing_had_been_mounted_or_logged_out(tmp_path: Path) -> None:
-    """Only the start-up had been set: for that the session was not logged in at boot."""
-    world = SimKernel()
-    world.mounted = []
-    path = begin(tmp_path, planned(world))
-    world.die_before = 3
-    with pytest.raises(Crash):
-        run(path, world)
-    assert world.calls == ["startup 1 manual", "startup 2 manual", "claim /dev/dm-3"]
-    world.process_died()
-    world.restart()
-    assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, last(path)
-    assert sorted(world.lanes) == ["1:0:0:0", "2:0:0:0"]
-    assert world.joined(world.disks[0]) == ["sdb", "sdc"]
-    assert set(world.records.values()) == {"automatic"}
-
-
-@pytest.mark.parametrize("which", ["single path", "map", "map and LVM and swap"])
-def test_a_restart_in_the_middle_of_an_undo_takes_away_what_was_back_already(tmp_path: Path, which: str) -> None:
-    died = 0
-    for number in range(1, 30):
-        world = WORLDS[which]()
-        written = world.written
-        _, path = remove(tmp_path, world)
-        world.die_after = len(world.calls) + number
-        try:
-            run(path, world, back=True)
-        except Crash:
-            died += 1
-        else:
-            break
-        world.process_died()
-        world.restart()
-        assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, (number, last(path))
-        assert_back(world, written, WORLDS[which]())
-    assert died >= 3
-
-
-def test_a_btrfs_over_two_disks_is_known_by_the_name_of_either() -> None:
-    """The kernel shows its first device, whichever it was mounted by."""
-    world = SimKernel(disks=2)
-    plan = planned(world, disks(*world.snapshot().disks))
-    (step,) = (step for step in plan.steps if step.params.get("mountpoint") == "/mnt/data2")
-    both = dataclasses.replace(step, params={**step.params, "dev": "0:42"}, disks=tuple(one.id for one in plan.members))
-    shown = Mount(90, 1, "0:77", "/", "/mnt/data2", "rw", "", "btrfs", "/dev/mapper/mpatha", "rw,subvolid=5,subvol=/")
-    found = ground(Work(plan, world, lambda text: None), both)
-    assert found.source == "/dev/dm-13"
-    assert found.carries(shown)
-    assert found.carries(dataclasses.replace(shown, source="/dev/dm-3"))
-    assert found.carries(dataclasses.replace(shown, source="/dev/mapper/mpathb"))
-    assert not found.carries(dataclasses.replace(shown, source="/dev/mapper/mpathc"))
-    assert ground(Work(plan, world, lambda text: None), step).carries(world.mounted[1])
 
 
 def test_what_comes_back_is_told(tmp_path: Path) -> None:
