@@ -181,7 +181,7 @@ class Inventory:
     def _volumes(
         self, rows: tuple[mounts.Mount, ...], nodes: tuple[BlockNode, ...]
     ) -> tuple[tuple[Volume, ...], tuple[Problem, ...]]:
-        behind = mounts.real_devices(rows, block.read_btrfs(self._root))
+        behind = mounts.real_devices(rows, block.read_btrfs(self._root), nodes)
         on = self._stacks.disks_under
         shown = volumes.relevant(rows, behind, frozenset(on))
         with_device = [mount for mount in shown if mount.dev in behind or mount.fstype == "fuseblk"]

@@ -12,6 +12,7 @@ from typing import Any
 from initiator.errors import MooringError, OutcomeUnknownError
 from initiator.host.run import Stuck
 from initiator.names import clean
+from safety.flushed import CLOSINGS, FLUSHES, closed
 from safety.journal import EXIT, Journal, JournalError, Kind, Mark, Outcome, Record
 from safety.plan import Plan, Step
 from safety.scope import Reach
@@ -48,6 +49,7 @@ class Run:
             note=lambda text: self.journal.append(Kind.NOTE, clean(text)),
             secrets=self.secrets,
             verified=lambda step_id: self.mark(step_id) is Mark.VERIFIED,
+            records=self.journal.records,
             fresh=not any(record.kind is Kind.STEP for record in self.journal.records),
             rebooted=self.journal.rebooted,
         )
@@ -93,14 +95,24 @@ class Run:
         if self.plan.scope.reach is Reach.VOLUME:
             text = f"The machine was restarted while {self.plan.name} was being unmounted: nothing of it is left to do."
             return self._end(Outcome.STOPPED, text, "restarted", {"fix": "undo mounts it again, if it is not mounted"})
-        flushes = [step for step in self.plan.steps if step.phase is Phase.FLUSH]
-        proven = all(self.mark(step.id) is Mark.VERIFIED for step in flushes)
-        text = (
-            f"The machine was restarted in the middle of the removal of {self.plan.name}. "
-            f"That everything had been flushed is {'proven' if proven else 'not proven'}."
-        )
+        text = f"The machine was restarted in the middle of the removal of {self.plan.name}.{self._flushed()}"
         fix = "undo attaches and mounts it again; then remove it again"
         return self._end(Outcome.STOPPED, text, "restarted", {"fix": fix})
+
+    def _flushed(self) -> str:
+        """Whether all was flushed when the machine went down; empty for a plan that flushes nothing.
+
+        No state can be seen any more, and the runner may have ended long before: only what was closed after its flush,
+        and seen to be closed, is known to have got nothing new.
+        """
+        sure = []
+        for member in self.plan.members:
+            own = [step for step in self.plan.steps if member.id in step.disks]
+            flushes = {step.id for step in own if step.kind in FLUSHES}
+            ends = [closed(self.journal.records, flushes, step.id) for step in own if step.kind in CLOSINGS]
+            if flushes:
+                sure.append(all(end is Mark.VERIFIED for end in ends))
+        return f" That everything had been flushed is {'proven' if all(sure) else 'not proven'}." if sure else ""
 
     def _one(self, step: Step, proven: Iterable[Step]) -> None:
         """One step: allowed by the sequence, standing already or done now, and proven."""
@@ -193,12 +205,17 @@ class Run:
         return self._end(Outcome.UNDONE, f"{self.plan.name} is back as it was.", "undone")
 
     def _to_undo(self, step: Step) -> bool:
-        """Whether it was begun, ever, and not taken back since; a restart unmounts what no step had come to yet."""
-        if self.journal.rebooted and step.phase is Phase.DISMOUNT:
-            return self.mark(step.id) is not Mark.UNDONE
+        """Whether it was begun, ever, and not taken back since.
+
+        A restart unmounts and logs out what no step had come to yet, and takes away again what was back before it.
+        """
+        own = [record for record in self.journal.records if record.step == step.id and record.mark is not None]
+        if own and own[-1].mark is Mark.UNDONE and own[-1].boot == self.journal.boot:
+            return False
+        if self.journal.rebooted and step.phase in (Phase.DISMOUNT, Phase.LOGOUT):
+            return True
         begun = (Mark.STARTED, Mark.VERIFIED, Mark.UNDOING)
-        marks = {record.mark for record in self.journal.records if record.step == step.id}
-        return not marks.isdisjoint(begun) and self.mark(step.id) is not Mark.UNDONE
+        return any(record.mark in begun for record in own)
 
     def _write(self, step: Step, mark: Mark, text: str) -> None:
         self.journal.append(Kind.STEP, clean(text), step=step.id, mark=mark)

@@ -44,6 +44,8 @@ class KernelFacts:
     """`running`, `absent`, or why it does not tell."""
     groups: tuple[VolumeGroup, ...] = ()
     """Volume groups with a physical volume on one of the disks or on something above it."""
+    other_groups: tuple[VolumeGroup, ...] = ()
+    """Every other volume group of this host: one may have the same name."""
     arrays: tuple[Array, ...] = ()
     """Arrays with a member on one of the disks or on something above it."""
     back: tuple[tuple[str, float], ...] | None = ()

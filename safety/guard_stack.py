@@ -26,23 +26,34 @@ def groups(scene: Scene) -> Iterator[Finding]:
         begun = scene.resuming and not group.active and not any(outside)
         if outside and not begun:
             text = f"The volume group {group.name} also has physical volumes on other disks."
-            seen = f"physical volumes on {', '.join(dev or 'a missing one' for dev in outside)}"
+            seen = f"physical volumes on {_places(outside)}"
             fix = _together(scene, outside) or "move its data off this disk: pvmove, vgreduce"
             yield Finding(Level.BLOCK, "vg-spans", group.name, text, seen, fix)
         else:
             what = ", ".join(group.active) or "nothing of it is active"
             yield Finding(Level.NOTE, "closed", group.name, f"The volume group {group.name} is deactivated.", what)
-    names = [group.name for group in facts.groups]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        text = f"Two volume groups are called {name}."
-        fix = "rename one of them: vgrename UUID NAME"
-        yield Finding(Level.BLOCK, "vg-twice", name, text, "two UUIDs for one name", fix)
+    yield from _namesakes(facts, scene)
     known = {group.uuid for group in facts.groups}
     for node in scene.above:
         if node.kind == "lvm" and (node.dm_uuid or "").removeprefix("LVM-")[:32] not in known:
             text = f"The group of the LVM volume {node.dm_name or node.kname} is not known."
             fix = f"look at: lvs; dmsetup info {node.dm_name}"
             yield Finding(Level.BLOCK, "lvm-unknown", node.kname, text, node.dm_uuid or "no UUID", fix)
+
+
+def _namesakes(facts: KernelFacts, scene: Scene) -> Iterator[Finding]:
+    """LVM closes no group by a name that two have, wherever they are; what is given up is closed without LVM."""
+    every = [] if scene.abandon else [*facts.groups, *facts.other_groups]
+    for name in sorted({group.name for group in facts.groups}):
+        same = [group for group in every if group.name == name]
+        if len(same) > 1:
+            text = f"{'Two' if len(same) == 2 else len(same)} volume groups are called {name}: LVM closes none by name."
+            seen = "; ".join(f"{each.uuid} on {_places(each.devices)}" for each in same)
+            yield Finding(Level.BLOCK, "vg-twice", name, text, seen, "rename one of them: vgrename UUID NAME")
+
+
+def _places(devs: Iterable[str]) -> str:
+    return ", ".join(dev or "a missing one" for dev in devs)
 
 
 def arrays(scene: Scene) -> Iterator[Finding]:

@@ -142,6 +142,7 @@ class Journal:
     Attributes:
         path: The file.
         records: What is in it, in order.
+        boot: Id of this boot of the kernel.
     """
 
     def __init__(self, path: Path, fd: int, records: list[Record], size: int, boot: str, now: Callable[[], float]):
@@ -149,13 +150,13 @@ class Journal:
         self.records = records
         self._fd = fd
         self._size = size
-        self._boot = boot
+        self.boot = boot
         self._now = now
 
     @property
     def rebooted(self) -> bool:
         """Whether the machine was restarted since the first record: names of devices and sessions mean nothing now."""
-        return bool(self.records) and self.records[0].boot != self._boot
+        return bool(self.records) and self.records[0].boot != self.boot
 
     @classmethod
     def create(cls, path: Path, *, boot: str, now: Callable[[], float] = time.time) -> Journal:
@@ -211,7 +212,7 @@ class Journal:
             JournalError: it could not be written whole; the file is as it was before.
         """
         number = self.records[-1].number + 1 if self.records else 0
-        record = Record(number, self._now(), self._boot, kind, text, step, mark, dict(data or {}))
+        record = Record(number, self._now(), self.boot, kind, text, step, mark, dict(data or {}))
         line = record.to_line()
         try:
             rest = memoryview(line)

@@ -47,7 +47,10 @@ class Kind(Protocol):
         return None
 
     def untouched(self, work: Work, step: Step) -> bool:
-        """Whether a step that failed has left everything as it was.
+        """Whether nothing of a step that failed has happened: a removal that changed nothing cannot be taken back.
+
+        The default is that of a step with nothing between its effect and none. Where something of it can happen
+        without its whole effect (one volume of two closed), only that nothing did counts.
 
         Raises:
             MooringError: that cannot be seen.

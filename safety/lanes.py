@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from initiator.host.block import above
 from initiator.host.scsipaths import Paths, ScsiPath, ScsiSession
 from initiator.model import BlockNode
+from safety.journal import Mark
 from safety.plan import Step
 from safety.work import Work
 from safety.world import StepError, Unreadable
@@ -123,14 +124,18 @@ def behind(work: Work) -> str | None:
         StepError: a path went without that proof.
     """
     paths = look(work)
-    there = [path for route in routes(work) if (path := present(paths, route)) is not None]
-    flushed = proven(work, "flush-paths")
-    if (len(there) < len(routes(work)) or any(path.state == "offline" for path in there)) and not flushed:
+    found = {route: present(paths, route) for route in routes(work)}
+    living = [route for route, path in found.items() if path is not None and path.state != "offline"]
+    if not all(flushed(work, route) for route in found if route not in living):
         text = f"A path of {work.identity.name} was taken offline or deleted before its flush was proven."
         raise StepError(text, code="detached-elsewhere", fix="undo brings the disk back; then remove it again")
-    if any(path.state != "offline" for path in there):
-        return None
-    return "every path is offline or deleted, and the flush was proven before"
+    return None if living else "every path is offline or deleted, and the flush was proven before"
+
+
+def flushed(work: Work, route: Route) -> bool:
+    """Whether what was written over a path is flushed: proven in this run, or in the one that took it offline then."""
+    ends = (work.closed(step, "flush-paths") for step in work.steps("offline-path") if route_of(step) == route)
+    return work.flushed("flush-paths") or any(end in (Mark.STARTED, Mark.VERIFIED) for end in ends)
 
 
 def handed_over(work: Work) -> str | None:
@@ -143,7 +148,7 @@ def handed_over(work: Work) -> str | None:
         return None
     if work.steps("drop-map"):
         return f"the map {work.identity.name} is gone"
-    if proven(work, "fsync-map"):
+    if work.flushed("fsync-map") or any(work.closed(step, "fsync-map") for step in work.steps("hand-over")):
         return f"the map {work.identity.name} is gone, and what it had in memory was written back before"
     text = f"The map {work.identity.name} was removed before what it had in memory was proven to be written."
     raise StepError(text, code="detached-elsewhere", fix="undo brings the map back; then remove the disk again")

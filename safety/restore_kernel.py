@@ -61,10 +61,9 @@ def ground(work: Work, step: Step) -> Ground:
     """Where a file system of the disk lies now, after bringing the disk back."""
     bring_back(work)
     node = resolve(work, step.params["stand"])
-    # btrfs shows under a number of its own, which each mount gives anew
-    anonymous = str(step.params["dev"]).startswith("0:")
+    disks = [base.dev for one in work.each() if (base := lanes.ground(one)) is not None]
     # the kernel makes /dev/dm-3 itself; the name under /dev/mapper comes later, from udev
-    return Ground(f"/dev/{node.kname}", None if anonymous else node.dev, stand.path_of(node))
+    return Ground.of(step, f"/dev/{node.kname}", node.dev, work.world.kernel.nodes(), disks)
 
 
 def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:
@@ -73,18 +72,18 @@ def resolve(work: Work, place: Mapping[str, Any]) -> BlockNode:
     Raises:
         NotProven: it does not show.
     """
-    world = work.world.kernel
-
-    def now() -> BlockNode | None:
-        base = lanes.ground(work.on((place["disk"],)))
-        return stand.find(place, world.nodes(), base.dev if base else None, world.array_uuids())
-
     name = place.get("name") or place.get("kname") or work.name
-    work.until(lambda: None if now() is not None else f"{name} does not show on the disk.", _NODE_S)
-    node = now()
+    work.until(lambda: None if standing_now(work, place) else f"{name} does not show on the disk.", _NODE_S)
+    node = standing_now(work, place)
     if node is None:
         raise NotProven(f"{name} does not show on the disk.")
     return node
+
+
+def standing_now(work: Work, place: Mapping[str, Any]) -> BlockNode | None:
+    """The device of today for one of the plan; None while there is none."""
+    world, base = work.world.kernel, lanes.ground(work.on((place["disk"],)))
+    return stand.find(place, world.nodes(), base.dev if base else None, world.array_uuids())
 
 
 def log_in(work: Work, door: Door, chap_user: str | None = None) -> None:

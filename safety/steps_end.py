@@ -35,6 +35,11 @@ class LogoutOf(Kind):
         """Whether it is logged out."""
         return f"{step.params['name']} is logged out" if self._left(work, step) is None else None
 
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether it is listed, and has its connection still, where that is known."""
+        known = any(ends["local_port"] is not None for ends in step.params["connections"])
+        return self.listed(work, step) is not None and (not known or work.connection_of(step) is not None)
+
     def _left(self, work: Work, step: Step) -> str | None:
         session = self.listed(work, step)
         if session is not None:

@@ -190,7 +190,7 @@ class OfflinePath(Kind):
             self.standing(work, step)
             return
         lanes.claims(work, (route,))
-        if not lanes.proven(work, "flush-paths", "silent"):
+        if not work.flushed("flush-paths", "silent"):
             raise StepError("The flush is not proven.", code="not-flushed", fix="resume, or undo")
         if found.state != "running":
             text = f"Path {route.hctl} is {found.state}, not running: the kernel would refuse."
@@ -242,7 +242,7 @@ class DeletePath(Kind):
         if found.state != "offline":
             text = f"Path {route.hctl} is {found.state} again: its session dropped and came back."
             raise StepError(text, code="not-offline", fix="resume")
-        if not lanes.proven(work, "flush-paths"):
+        if not lanes.flushed(work, route):
             raise StepError("The flush is not proven.", code="not-flushed", fix="undo")
 
     def apply(self, work: Work, step: Step) -> None:
@@ -293,7 +293,7 @@ def _after_flush(work: Work, step: Step, done: str) -> str:
         StepError: it was not proven before.
     """
     hctl = lanes.route_of(step).hctl
-    if not lanes.proven(work, "flush-paths"):
+    if not lanes.flushed(work, lanes.route_of(step)):
         text = f"Path {hctl} was {done} before the flush was proven."
         raise StepError(text, code="detached-elsewhere", fix="undo brings it back; then remove the disk again")
     return f"path {hctl} was {done}, and the flush was proven before"

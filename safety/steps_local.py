@@ -8,6 +8,7 @@ from initiator.host.run import HelperFailed
 from initiator.scsi.errors import ScsiFormatError
 from initiator.scsi.sense import INVALID_OPERATION_CODE, Key, parse_sense
 from safety import remount
+from safety.journal import Mark
 from safety.kind import Kind
 from safety.plan import Step
 from safety.restore import bring_back
@@ -209,7 +210,7 @@ class Detach(Kind):
         """Only under the claim, on the planned disk, after its flush."""
         work.confirm(device=True)
         claimed(work)
-        if not all(work.verified(one.id) for one in work.steps("fsync", "flush")):
+        if not work.flushed("fsync", "flush"):
             raise StepError("The flush is not proven.", code="not-flushed", fix="resume, or undo")
 
     def apply(self, work: Work, step: Step) -> None:
@@ -230,6 +231,11 @@ class Detach(Kind):
     def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is gone, after a proven flush."""
         return flushed_and_gone(work)
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether it is there, and will be when its last user leaves."""
+        state = work.world.loop(work.identity.dev or "")
+        return not work.device_gone() and state is not None and not state.autoclear
 
     def undo(self, work: Work, step: Step) -> str:
         """Have the engine bring the device back."""
@@ -303,7 +309,8 @@ def flushed_and_gone(work: Work) -> str | None:
     """
     if not work.device_gone():
         return None
-    if all(work.verified(step.id) for step in work.steps("fsync", "flush")):
+    ends = [work.closed(step, "fsync", "flush") for step in work.steps("detach")]
+    if work.flushed("fsync", "flush") or any(end in (Mark.STARTED, Mark.VERIFIED) for end in ends):
         return f"{work.identity.device} is detached, and its flush was proven before"
     text = f"{work.identity.device} was detached before its flush was proven."
     raise StepError(text, code="detached-elsewhere", fix="undo brings the disk back; then remove it again")

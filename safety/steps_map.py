@@ -26,9 +26,12 @@ class LeaveMap(Kind):
 
     def apply(self, work: Work, step: Step) -> None:
         """Tell multipathd; whether it did is for the kernel to show."""
-        if self._held(work, step) and not work.world.kernel.forget(lanes.route_of(step)):
+        if not self._held(work, step):
+            return
+        if not work.world.kernel.forget(lanes.route_of(step)):
             text = f"multipathd does not let go of {lanes.route_of(step).kname}."
             raise StepError(text, code="multipathd", fix="look at: systemctl status multipathd; multipath -ll")
+        work.proofs[step.id] = "multipathd agreed"
 
     def verify(self, work: Work, step: Step) -> str:
         """Nothing holds the path, and the map holds another that is running."""
@@ -39,6 +42,10 @@ class LeaveMap(Kind):
     def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is out of the map."""
         return f"{lanes.route_of(step).kname} is out of the map" if self._left(work, step) is None else None
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether the path is held, and multipathd has not agreed: it may let go of a path after its answer."""
+        return self._held(work, step) and step.id not in work.proofs
 
     def undo(self, work: Work, step: Step) -> str:
         """Have multipathd take it up again."""

@@ -31,6 +31,10 @@ class Startup(Kind):
         found = work.world.kernel.startup(lanes.door_of(step))
         return "the record on disk says manual" if found == "manual" else None
 
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether no record of it says manual: of several, one may have been set."""
+        return "manual" not in (work.world.kernel.startup(lanes.door_of(step)) or "").split(", ")
+
     def undo(self, work: Work, step: Step) -> str:
         """Set it to what it was."""
         door, was = lanes.door_of(step), str(step.params["was"])
@@ -52,7 +56,8 @@ class LogoutKernel(LogoutOf):
         session = lanes.listed(work, door, paths)
         if session is None:
             return
-        if not lanes.proven(work, "flush-paths", "give-up"):
+        flushed = all(lanes.flushed(one, route) for one in work.each() for route in lanes.routes(one))
+        if not flushed or not lanes.proven(work, "give-up"):
             raise StepError("The flush is not proven.", code="not-flushed", fix="undo")
         left = [path for path in paths.paths if path.sid == session.sid and path.may_hold_data]
         if left:

@@ -6,11 +6,11 @@ import abc
 from collections.abc import Sequence
 
 from initiator.host.run import HelperFailed
-from initiator.model import BlockNode
+from initiator.model import BlockNode, Swap
 from safety import lanes, remount, stand
 from safety.kind import Kind
 from safety.plan import Step
-from safety.restore_kernel import bring_back, ground, resolve
+from safety.restore_kernel import bring_back, ground, resolve, standing_now
 from safety.steps_local import Unmount, who_uses
 from safety.work import Work
 from safety.world import Busy, StepError
@@ -51,12 +51,14 @@ class SwapOff(Kind):
 
     def apply(self, work: Work, step: Step) -> None:
         """Switch it off."""
-        if self.standing(work, step) is None:
-            try:
-                work.world.kernel.swap_off(step.params["path"], step.deadline_s)
-            except HelperFailed as error:
-                text = f"Swap in {step.params['path']} could not be switched off: {error}."
-                raise StepError(text, code="swap", fix="free memory, then try again") from error
+        area = self._area(work, step)
+        if area is None:
+            return
+        try:
+            work.world.kernel.swap_off(area.path, step.deadline_s)
+        except HelperFailed as error:
+            text = f"Swap in {area.path} could not be switched off: {error}."
+            raise StepError(text, code="swap", fix="free memory, then try again") from error
 
     def verify(self, work: Work, step: Step) -> str:
         """/proc/swaps tells."""
@@ -66,19 +68,33 @@ class SwapOff(Kind):
 
     def standing(self, work: Work, step: Step) -> str | None:
         """Whether it is off."""
-        path = step.params["path"]
-        on = any(area.path == path for area in work.world.kernel.swaps())
-        return None if on else f"/proc/swaps does not list {path}"
+        return None if self._area(work, step) is not None else f"/proc/swaps does not list {step.params['path']}"
 
     def undo(self, work: Work, step: Step) -> str:
         """Switch it on again, wherever it lies now."""
         bring_back(work)
-        path = step.params["path"]
-        if step.params["kind"] == "partition" and step.params["stand"] is not None:
-            path = stand.path_of(resolve(work, step.params["stand"]))
-        if not any(area.path == path for area in work.world.kernel.swaps()):
+        name = path = step.params["path"]
+        if self._on_device(step):
+            node = resolve(work, step.params["stand"])
+            # the kernel makes /dev/dm-3 itself; the name under /dev/mapper comes later, from udev
+            name, path = stand.path_of(node), f"/dev/{node.kname}"
+        if self._area(work, step) is None:
             work.world.kernel.swap_on(path, step.deadline_s)
-        return f"swap is on in {path}"
+        return f"swap is on in {name}"
+
+    def _area(self, work: Work, step: Step) -> Swap | None:
+        """The area while it is on; a device is known by what it is, as its name may be another one's by now."""
+        path, areas = step.params["path"], work.world.kernel.swaps()
+        if not self._on_device(step):
+            return next((area for area in areas if area.path == path), None)
+        node = standing_now(work, step.params["stand"])
+        for area in areas:
+            if area.path == path if area.dev is None else node is not None and area.dev == node.dev:
+                return area
+        return None
+
+    def _on_device(self, step: Step) -> bool:
+        return step.params["kind"] == "partition" and step.params["stand"] is not None
 
 
 class _Close(Kind):
@@ -141,6 +157,12 @@ class CloseGroup(_Close):
     def close(self, work: Work, step: Step) -> None:
         """By LVM's own tool."""
         work.world.kernel.command(("vgchange", "--activate", "n", step.params["name"]), step.deadline_s)
+
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether every device is there: vgchange closes those volumes that it can, and fails for the others."""
+        now = {node.dm_uuid for node in self.nodes(work, step)}
+        planned = step.params.get("devices")  # plans of an earlier Mooring do not say
+        return planned is not None and now.issuperset(planned)
 
     def undo(self, work: Work, step: Step) -> str:
         """Activate the volumes that were active."""

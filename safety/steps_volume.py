@@ -171,8 +171,8 @@ def _ground(work: Work, step: Step) -> Ground:
         name = place.get("name") or place.get("kname") or one.identity.name
         text = f"{name} does not show on {one.identity.name}."
         raise StepError(text, code="gone", fix="have it back (partprobe, vgchange --activate y, …), then undo again")
-    anonymous = str(step.params["dev"]).startswith("0:")
-    return Ground(f"/dev/{node.kname}", None if anonymous else node.dev, stand.path_of(node))
+    found = [disk.dev for each in work.each() if (disk := each.find(snapshot)) is not None and disk.dev is not None]
+    return Ground.of(step, f"/dev/{node.kname}", node.dev, snapshot.block, found)
 
 
 def _node(work: Work, place: Mapping[str, Any], snapshot: Snapshot) -> BlockNode | None:

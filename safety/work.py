@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from initiator.engine.rpc import EngineError, EngineNotRunning, EngineSilent
 from initiator.errors import MooringError
 from initiator.host.scsipaths import Traffic
 from initiator.model import Disk, DiskState, Snapshot, Source
+from safety import flushed
 from safety.identity import Identity, differences
+from safety.journal import Mark, Record
 from safety.plan import Member, Plan, Step
 from safety.scope import Extent, Reach, dismounted, extent
 from safety.world import Claim, Ends, NotProven, StepError, Unreadable, World
@@ -47,7 +49,9 @@ class Work:
     """Writes a sentence into the journal."""
     secrets: Secrets = NO_SECRETS
     verified: Callable[[str], bool] = lambda step_id: False
-    """Whether the journal has proof of a step."""
+    """Whether the journal has proof of a step, of whatever run."""
+    records: Sequence[Record] = ()
+    """What is in the journal."""
     fresh: bool = True
     """True for the first run of a plan, False when it is resumed."""
     rebooted: bool = False
@@ -115,6 +119,14 @@ class Work:
         """The steps of these kinds that are about any of these disks."""
         own = {member.id for member in self.disks}
         return [step for step in self.plan.steps if step.kind in kinds and own.intersection(step.disks)]
+
+    def flushed(self, *kinds: str) -> bool:
+        """Whether every step of these kinds for these disks was proven in this run, which holds its claims still."""
+        return flushed.live(self.records, {step.id for step in self.steps(*kinds)})
+
+    def closed(self, closing: Step, *kinds: str) -> Mark | None:
+        """How the last attempt ended to close something right after every step of these kinds, in whatever run."""
+        return flushed.closed(self.records, {step.id for step in self.steps(*kinds)}, closing.id)
 
     def extent(self, snapshot: Snapshot) -> Extent:
         """What is left of these disks: all of a disk that leaves the host, else the paths of the plan's sessions.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from initiator.host import sysfs
-from initiator.model import Problem
+from initiator.model import BlockNode, Problem
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -291,21 +291,27 @@ def is_under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def real_devices(mounts: Iterable[Mount], btrfs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def real_devices(
+    mounts: Iterable[Mount], btrfs: Mapping[str, tuple[str, ...]], nodes: Iterable[BlockNode]
+) -> dict[str, tuple[str, ...]]:
     """Which block devices (`major:minor`) stand behind each mount's device number.
 
     Args:
         mounts: Any mounts.
         btrfs: For each device that is part of a mounted btrfs, all devices of that file system (see
             `initiator.host.block.read_btrfs`): its mounts show an anonymous number instead of a device.
+        nodes: The block devices: a map or logical volume is mounted by its name (`/dev/mapper/…`), which the kernel
+            does not call it by elsewhere.
 
     Returns:
         By mountinfo's device number; a file system without a device has no entry.
     """
     found: dict[str, tuple[str, ...]] = {}
+    named = {f"mapper/{node.dm_name}": node.kname for node in nodes if node.dm_name} if btrfs else {}
     for mount in mounts:
         if mount.fstype == "btrfs":
-            kname = mount.source.rpartition("/")[2]
+            name = mount.source.removeprefix("/dev/")
+            kname = named.get(name, name.replace("/", "!"))
             if kname in btrfs:
                 found[mount.dev] = btrfs[kname]
         elif not mount.dev.startswith("0:"):

@@ -137,7 +137,7 @@ def read_usage(
     rows, mount_problems = mounts.read_mounts(root, threads=True, pinned=pinned_mounts if live else None)
     swaps, swap_problems = block.read_swaps(root, nodes, rows)
     loops, loop_problems = _loops(nodes, rows, devs, live)
-    behind = mounts.real_devices(rows, block.read_btrfs(root))
+    behind = mounts.real_devices(rows, block.read_btrfs(root), nodes)
     wanted = closure(nodes, devs, loops, behind)
     alone = {node.kname for node in nodes if node.dev in bare}
     opened = wanted.union(bare, (node.dev for node in nodes if node.parent in alone))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from initiator.host import mounts
 from initiator.host.helper_calls import pinned_mounts
 from initiator.host.mounts import Mount, below, mount_of, parse_mountinfo, read_mounts, unescape
+from initiator.model import BlockNode
 from tests.host.conftest import RealDisk, need_root, sh
 from tests.host.tree import Tree
 
@@ -176,8 +177,30 @@ def test_what_hangs_below_and_which_mount_a_path_leads_through() -> None:
 
 def test_the_devices_behind_a_btrfs() -> None:
     rows = parse_mountinfo(f"{ROOT}\n50 20 0:41 /sub /b rw - btrfs /dev/sdb rw\n51 20 0:5 / /t rw - tmpfs t rw\n")
-    behind = mounts.real_devices(rows, {"sdb": ("8:16", "8:32"), "sdc": ("8:16", "8:32")})
+    behind = mounts.real_devices(rows, {"sdb": ("8:16", "8:32"), "sdc": ("8:16", "8:32")}, ())
     assert behind == {"8:1": ("8:1",), "0:41": ("8:16", "8:32")}
+
+
+@pytest.mark.parametrize(
+    ("source", "kname"),
+    [
+        ("/dev/mapper/mpatha", "dm-3"),
+        ("/dev/mapper/vg-my--data", "dm-5"),
+        ("/dev/dm-3", "dm-3"),
+        ("/dev/cciss/c0d0", "cciss!c0d0"),
+        ("/dev/mapper/other", None),
+    ],
+)
+def test_a_btrfs_on_a_map_or_a_logical_volume_is_found_by_its_name(source: str, kname: str | None) -> None:
+    """The kernel lists `dm-3` as a device of the file system, and shows the mount with the name of the map."""
+    nodes = (
+        BlockNode("dm-3", "253:3", "mpath", 1 << 30, False, dm_name="mpatha"),
+        BlockNode("dm-5", "253:5", "lvm", 1 << 30, False, dm_name="vg-my--data"),
+        BlockNode("cciss!c0d0", "104:0", "disk", 1 << 30, False),
+    )
+    btrfs = {node.kname: (node.dev,) for node in nodes}
+    rows = parse_mountinfo(f"50 20 0:41 /@data /b rw - btrfs {source} rw,subvolid=256,subvol=/@data\n")
+    assert mounts.real_devices(rows, btrfs, nodes) == ({"0:41": btrfs[kname]} if kname else {})
 
 
 def test_this_host_as_findmnt_sees_it() -> None:

@@ -52,7 +52,7 @@ ROWS = parse_mountinfo(
 
 
 def test_shown_are_file_systems_on_devices_and_all_that_hangs_below_our_disks() -> None:
-    behind = mounts.real_devices(ROWS, {"sdb": ("8:16",)})
+    behind = mounts.real_devices(ROWS, {"sdb": ("8:16",)}, ())
     shown = relevant(ROWS, behind, frozenset(("7:3",)))
     assert [mount.mountpoint for mount in shown] == ["/", "/data", "/data/tmp", "/data/tmp/auto", "/pool", "/win"]
     assert [mount.mountpoint for mount in relevant(ROWS, behind, frozenset())] == ["/", "/data", "/pool", "/win"]

@@ -169,7 +169,7 @@ def test_a_session_without_a_node_record(disk: Removal) -> None:
 def test_a_restart_in_the_middle(disk: Removal) -> None:
     """The journal is of another boot then; the sessions, devices and mounts of that one are gone."""
     guest = disk.ground.guest
-    disk.die_at("silent", "verified")
+    disk.die_at("offline-1", "verified")
     guest.run(
         f"iscsiadm -m node -T {DISK.target} --logout; cat /proc/sys/kernel/random/uuid >/run/boot_id; "
         "mount --bind /run/boot_id /proc/sys/kernel/random/boot_id"

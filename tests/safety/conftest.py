@@ -76,7 +76,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Range]:
 
 
 @contextlib.contextmanager
-def made(tmp_path: Path) -> Iterator[Range]:
+def made(tmp_path: Path, fstype: str = "ext4", size: int = SIZE) -> Iterator[Range]:
     """A range in a folder; `MOORING_RUNTIME_DIR` and `MOORING_STATE_DIR` have to be its `run` and `state`."""
     runtime, state = tmp_path / "run", tmp_path / "state"
     for folder in (runtime, state):
@@ -84,8 +84,8 @@ def made(tmp_path: Path) -> Iterator[Range]:
     image, mountpoint = tmp_path / "image", tmp_path / "mnt"
     mountpoint.mkdir()
     with image.open("wb") as file:
-        file.truncate(SIZE)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+        file.truncate(size)
+    subprocess.run([f"mkfs.{fstype}", "-q", str(image)], check=True)
     engine = FakeEngine(runtime, image)
     try:
         subprocess.run(["mount", "-o", "noatime", str(engine.device), str(mountpoint)], check=True)

@@ -9,7 +9,7 @@ import pytest
 
 from initiator.model import DiskState
 from safety.execute import Run
-from safety.journal import Journal, Outcome, Record, read
+from safety.journal import Journal, Kind, Outcome, Record, read
 from safety.plan import Plan, make
 from safety.runner import write_plan
 from safety.world import World
@@ -64,6 +64,7 @@ def go(
 ) -> Outcome:
     """One life of a runner."""
     with kind.open(path, boot=boot, now=lambda: 2.0) as journal:
+        journal.append(Kind.RUN, "undo" if back else "run")
         run = Run(Plan.from_json(journal.records[0].data["plan"]), journal, world, **more)
         return run.back() if back else run.forward()
 

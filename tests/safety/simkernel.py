@@ -129,7 +129,8 @@ class SimKernel(SimView):
             self._write_back(volume)
         for disk in self.disks:
             self.vanish(disk)
-        self.mounted, self.sids, self.lanes, self.active = [], {}, {}, False
+        self.mounted, self.sids, self.lanes = [], {}, {}
+        self.active = self.swapped = False
         self.forgotten = set()
 
     def _close(self, claim: SimClaim) -> None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from initiator.errors import MooringError
 from safety.execute import Run
 from safety.facts import User
-from safety.journal import Journal, Mark
+from safety.journal import Journal, Kind, Mark
 from safety.plan import Plan
 from safety.scope import Scope, disks, target
 from safety.sequence import SequenceError, check_turn
@@ -73,6 +73,7 @@ class AnyOrder(RuleBasedStateMachine):
     def _live(self) -> None:
         """A new life of the runner."""
         self.journal = Journal.open(self.path, boot="boot-1", now=lambda: 2.0)
+        self.journal.append(Kind.RUN, "resume")
         made = Plan.from_json(self.journal.records[0].data["plan"])
         self.run = Run(made, self.journal, self.world)
 
@@ -133,6 +134,15 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def somebody_mounts_what_can_be_mounted(self) -> None:
         self.world.intruder = True
+
+    @rule()
+    def who_mounted_it_leaves_again(self) -> None:
+        """What they wrote is in the memory of the device, after whatever flush there was."""
+        tops = [(volume, self.world.top(volume)) for volume in self.world.volumes]
+        for mount in [each for each in self.world.mounted if each.mountpoint == "/mnt/intruder"]:
+            for volume in (volume for volume, top in tops if top is not None and top.dev == mount.dev):
+                self.world.mounted.remove(mount)
+                self.world._write_back(volume)
 
     @rule(good=st.booleans())
     def the_target_answers(self, good: bool) -> None:

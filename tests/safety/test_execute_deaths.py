@@ -150,7 +150,8 @@ def test_after_a_restart_names_mean_nothing_and_undo_starts_from_the_identity(tm
     calls = len(world.calls)
     assert go(path, world, boot="boot-2") is Outcome.STOPPED
     assert last(path).data["code"] == "restarted"
-    assert ("is proven" in last(path).text) is (number >= 8)
+    # the detach is the eighth; a runner that died in it may have died before it, and the device was anybody's then
+    assert ("is proven" in last(path).text) is (number >= 9)
     assert world.calls[calls:] == []
     assert go(path, world, boot="boot-2", back=True) is Outcome.UNDONE
     assert {mount.mountpoint for mount in world.mounted} == {mount.mountpoint for mount in ALL_MOUNTS}

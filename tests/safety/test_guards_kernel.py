@@ -11,11 +11,13 @@ import pytest
 from initiator.host.scsipaths import ScsiPath, Traffic
 from initiator.host.stacks import Array, VolumeGroup
 from initiator.model import BlockNode, MapState, Portal, Problem, Snapshot, Swap
+from safety.evidence_kernel import apart
 from safety.facts import Facts, Memory
 from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
 from safety.guards import check, examine
 from safety.scene import view
+from safety.step import Options
 from tests.safety.simkernel import SimKernel
 from tests.safety.simparts import GROUP, SCOPE, TARGET
 
@@ -180,6 +182,23 @@ def test_two_groups_of_one_name_are_not_told_apart() -> None:
     groups = tuple(VolumeGroup("vg", uuid * 32, ("253:3",), ()) for uuid in "AB")
     snapshot, seen = kernel(groups=groups)(quiet(group=True))
     assert code_of(check(snapshot, seen, SCOPE), "vg-twice").level is Level.BLOCK
+
+
+@pytest.mark.parametrize("devices", [("8:99",), ("",)])
+def test_a_group_of_the_same_name_on_another_disk_forbids_it(devices: tuple[str, ...]) -> None:
+    """Every installation of some systems makes an `ubuntu-vg`; vgchange refuses a name that means two groups."""
+    ours = VolumeGroup("vg", GROUP, ("253:3",), ("vg/data",))
+    others = (VolumeGroup("vg", "B" * 32, devices, ()), VolumeGroup("else", "C" * 32, ("8:99",), ()))
+    seen = apart((ours, *others), {"253:3", "253:5"})
+    assert seen == ((ours,), others)
+    snapshot, found = kernel(groups=seen[0], other_groups=seen[1])(quiet(group=True))
+    twice = code_of(check(snapshot, found, SCOPE), "vg-twice")
+    assert (twice.level, twice.subject) == (Level.BLOCK, "vg")
+    assert "B" * 32 in twice.evidence
+    given_up = view(snapshot, found, SCOPE.on(snapshot), Options(abandon=True))
+    assert "vg-twice" not in {each.code for each in examine(given_up)}
+    snapshot, found = kernel(groups=seen[0], other_groups=others[1:])(quiet(group=True))
+    assert not blocks(check(snapshot, found, SCOPE))
 
 
 def test_an_array_of_its_own_is_closed_by_the_plan() -> None:

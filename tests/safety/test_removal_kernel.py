@@ -370,21 +370,6 @@ def test_a_path_that_was_deleted_by_somebody_else_is_not_taken_for_flushed(tmp_p
     assert last(path).data["code"] == "detached-elsewhere"
 
 
-def test_after_a_restart_undo_logs_in_and_mounts_again(tmp_path: Path) -> None:
-    world = SimKernel(group=True)
-    written = world.written
-    path = begin(tmp_path, planned(world))
-    world.die_after = world_calls(tmp_path, "defer")
-    with pytest.raises(Crash):
-        run(path, world)
-    world.process_died()
-    world.restart()
-    assert run(path, world, boot="boot-2") is Outcome.STOPPED
-    assert "That everything had been flushed is not proven" in last(path).text
-    assert run(path, world, back=True, boot="boot-2") is Outcome.UNDONE, last(path)
-    assert_back(world, written, SimKernel(group=True))
-
-
 def test_what_comes_back_is_told(tmp_path: Path) -> None:
     world = SimKernel()
     made = planned(world)

@@ -19,9 +19,11 @@ from safety.guards import check
 from safety.journal import Kind, Mark, Outcome, read
 from safety.plan import Options, Plan, PlanError, make
 from safety.report import make_report
-from safety.scope import Reach, Scope, volume
+from safety.restore_kernel import ground
+from safety.scope import Reach, Scope, disks, volume
 from safety.sequence import Phase, SequenceError
 from safety.steps import KINDS
+from safety.work import Work
 from tests.safety import scenes
 from tests.safety.removals import begin, go, last, quick_disk
 from tests.safety.simkernel import SimKernel
@@ -267,3 +269,19 @@ def test_undo_says_so_when_the_disk_is_gone_by_then(tmp_path: Path) -> None:
 def test_a_volume_that_is_not_there_or_not_on_a_disk_of_ours_is_said() -> None:
     with pytest.raises(BadInputError, match="no volume"):
         Scope(Reach.VOLUME, ("volume:9",), "/x").on(scenes.snapshot(volumes=(DATA,)))
+
+
+def test_a_btrfs_over_two_disks_is_known_by_the_name_of_either() -> None:
+    """The kernel shows its first device, whichever it was mounted by."""
+    world = SimKernel(disks=2)
+    plan = planned(world, disks(*world.snapshot().disks))
+    (step,) = (step for step in plan.steps if step.params.get("mountpoint") == "/mnt/data2")
+    both = dataclasses.replace(step, params={**step.params, "dev": "0:42"}, disks=tuple(one.id for one in plan.members))
+    shown = Mount(90, 1, "0:77", "/", "/mnt/data2", "rw", "", "btrfs", "/dev/mapper/mpatha", "rw,subvolid=5,subvol=/")
+    found = ground(Work(plan, world, lambda text: None), both)
+    assert found.source == "/dev/dm-13"
+    assert found.carries(shown)
+    assert found.carries(dataclasses.replace(shown, source="/dev/dm-3"))
+    assert found.carries(dataclasses.replace(shown, source="/dev/mapper/mpathb"))
+    assert not found.carries(dataclasses.replace(shown, source="/dev/mapper/mpathc"))
+    assert ground(Work(plan, world, lambda text: None), step).carries(world.mounted[1])
