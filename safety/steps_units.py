@@ -27,6 +27,10 @@ class EndUsers(Kind):
         """Whether they are gone."""
         return "none of these processes is there any more" if self._left(work, step) is None else None
 
+    def untouched(self, work: Work, step: Step) -> bool:
+        """Whether all of them are there: one that was ended does not come back."""
+        return all(work.world.alive(user["pid"], user["started"]) for user in step.params["users"])
+
     def undo(self, work: Work, step: Step) -> str:
         """Nobody here knows how they were started."""
         return "a process that was ended does not come back by itself"

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import pytest
 
 from initiator.model import BlockNode, Snapshot
-from safety.facts import Facts
+from safety.facts import Facts, User
 from safety.journal import EXIT, Outcome
+from safety.plan import Options, make
 from safety.scope import Extent, path, target
 from safety.world import Claim, Ends, StepError
 from safety.world_kernel import Door, Route
+from tests.safety import scenes
 from tests.safety.removals import begin, go, last, plan_for, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.simparts import GROUP, SIZE, TARGET
@@ -159,6 +161,21 @@ def test_a_record_that_was_set_only_in_part_can_be_set_back(tmp_path: Path, told
     if outcome is Outcome.STOPPED:
         assert run(journal, world, back=True) is Outcome.UNDONE, last(journal)
         assert world.records == {1: "automatic"}
+
+
+@pytest.mark.parametrize(("ends", "outcome"), [((7,), Outcome.STOPPED), ((), Outcome.REFUSED)])
+def test_of_two_processes_one_that_is_ended_does_not_come_back(
+    tmp_path: Path, ends: tuple[int, ...], outcome: Outcome
+) -> None:
+    world = SimWorld()
+    world.users = tuple(User(pid, "sh", "current folder", "/mnt/data", 5) for pid in (7, 8))
+    seen = world.snapshot()
+    made = make(seen, world.facts(seen, scenes.SCOPE.on(seen)), scenes.SCOPE, Options(end_users=True))
+    terminate = world.terminate
+    world.terminate = lambda pid, started: terminate(pid, started) if pid in ends else None  # type: ignore[method-assign]
+    journal = begin(tmp_path, made)
+    assert go(journal, world) is outcome
+    assert last(journal).data["step"] == "end-users"
 
 
 def test_a_device_that_goes_with_its_claim_is_not_as_it_was(tmp_path: Path) -> None:
