@@ -157,22 +157,29 @@ NAMES = {
     "space": "Space",
     "greater_than_sign": ">",
     "less_than_sign": "<",
+    "comma": ",",
 }
 
 
-_FROM_NAME = {name: key for key, name in NAMES.items()}
+_FROM_NAME = {**{name: key for key, name in NAMES.items()}, " ": "space"}
 
 
 def key_name(action: Action) -> str:
-    """The keys of an action as they are printed on a keyboard."""
+    """The keys of an action as they are printed on a keyboard; empty where the settings left it none."""
     return " ".join(NAMES.get(key, key) for key in action.keys)
+
+
+def first_key(action: Action) -> str:
+    """The one that is shown where there is room for one."""
+    return key_name(action).partition(" ")[0]
 
 
 def with_keys(keys: Mapping[str, tuple[str, ...]]) -> tuple[Action, ...]:
     """All actions, some of them with other keys than their own.
 
     Args:
-        keys: By the id of an action, its keys as a person writes them in the settings: `f8`, `ctrl+r`, `/`.
+        keys: By the id of an action, its keys as a person writes them in the settings: `f8`, `ctrl+r`, `/`; none
+            takes them away.
     """
     return tuple(
         dataclasses.replace(action, keys=tuple(_FROM_NAME.get(key, key) for key in keys[action.id]))

@@ -132,9 +132,11 @@ class MooringApp(App[int]):
         self.tick = tick
         self.root = os.geteuid() == 0 if root is None else root
         self.actions = with_keys(options.config.keys)
-        self.set_keymap(
-            {action.id: ",".join(action.keys) for action in self.actions if action.id in options.config.keys}
-        )
+        # One without keys is not in it: Textual would leave it the keys it had. See `MainScreen.check_action`.
+        remapped = [action for action in self.actions if action.keys and action.id in options.config.keys]
+        self.set_keymap({action.id: ",".join(action.keys) for action in remapped})
+        self.keyless = frozenset(action.id for action in self.actions if not action.keys)
+        """Actions that the settings left no key."""
         self.memory = memory or Memory()
         self.store = Store()
         self.memory.recall(self.store.places)

@@ -43,7 +43,8 @@ class MooringProvider(Provider):
         context = app.main.context()
         for action in app.actions:
             reason = why_not(action, context)
-            text = f"{action.label.capitalize()}  ({key_name(action)})"
+            keys = f"  ({key_name(action)})" if action.keys else ""
+            text = f"{action.label.capitalize()}{keys}"
             about = f"Not now: {reason}" if reason else action.text
             found.append(Command(text, about, functools.partial(app.main.action_do, action.id), True))
         return found

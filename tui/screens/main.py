@@ -227,7 +227,8 @@ class MainScreen(Travelling):
         self.query_one("#views", Bar).show([tabs(self.store.view, width)])
         self.query_one("#verdict", Bar).show([verdict_line(self.store, status, width, self.glyphs)])
         context = self.context()
-        shown = sorted((action for action in app.actions if action.footer), key=lambda action: action.footer)
+        keyed = (action for action in app.actions if action.footer and action.keys)
+        shown = sorted(keyed, key=lambda action: action.footer)
         asked = [action for action in shown if action.id != "unfinished" or app.removals.unfinished]
         entries = [(action, not why_not(action, context)) for action in asked]
         self.query_one("#keys", KeyBar).show_actions(entries)
@@ -270,6 +271,10 @@ class MainScreen(Travelling):
             self.set_focus(self.query_one("#detail", Pane))
 
     # --- messages -------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a binding holds: not that of a key which the settings took away. The menu and the palette go on."""
+        return not (action == "do" and parameters[0] in self.mooring.keyless)
 
     @on(KeyTable.Moved)
     def _moved(self) -> None:
