@@ -16,6 +16,7 @@ from initiator.errors import BadInputError
 from initiator.model import Portal, Session, Source
 from initiator.names import parse_name, parse_portal
 from tui import via
+from tui.words import count
 
 if TYPE_CHECKING:
     from initiator.engine.client import EngineClient
@@ -67,6 +68,25 @@ class Offers:
     via: via.Choice
     portal: Portal
     found: tuple[Offer, ...]
+    new_records: tuple[str, ...] = ()
+    """The start-up of each node record that open-iscsi made of the answer; the engine keeps none."""
+
+    @property
+    def at_boot(self) -> int:
+        """With how many of the new records a boot logs in."""
+        return sum(startup in ("automatic", "onboot") for startup in self.new_records)
+
+    def kept(self) -> str:
+        """What the discovery left on this host, in a sentence or two."""
+        if self.via.source is Source.ENGINE:
+            return "Nothing is kept of the answer."
+        if not self.new_records:
+            return "open-iscsi had a node record of each already." if self.found else "There is no new node record."
+        made = count(len(self.new_records), "new node record")
+        told = f"open-iscsi made {made}, start-up {', '.join(sorted(set(self.new_records)))}"
+        if self.at_boot:
+            return f"{told}: the next boot logs in with {self.at_boot}. To prevent that: mooring startup TARGET manual."
+        return f"{told}."
 
 
 class Connector:
@@ -82,9 +102,13 @@ class Connector:
         choice = self._choice(None, portal, chap)
         if choice.source is Source.KERNEL:
             from initiator.host.iscsiadm import Iscsiadm
+            from initiator.host.nodes import read_records
 
+            before = {record.path for record in read_records().nodes}
             told = Iscsiadm().discover(portal, _for_kernel(chap))
-            return Offers(choice, portal, tuple(Offer(each.target, each.portal) for each in told))
+            made = [record for record in read_records().nodes if record.path not in before]
+            offered = tuple(Offer(each.target, each.portal) for each in told)
+            return Offers(choice, portal, offered, tuple(record.startup or "unknown" for record in made))
         answer = _engine().call("discover", timeout=DEADLINE_S, portal=str(portal), **_for_engine(chap))
         found = [Offer(each["name"], Portal(**at)) for each in answer["targets"] for at in each["portals"]]
         return Offers(choice, portal, tuple(found))
