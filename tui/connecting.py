@@ -99,7 +99,7 @@ class Connector:
         """Ask a portal for its targets; the kernel's initiator makes a node record for each that has none."""
         portal = parse_portal(where.strip())
         chap.check()
-        choice = self._choice(None, portal, chap)
+        choice = self._choice(None, portal)
         if choice.source is Source.KERNEL:
             from initiator.host.iscsiadm import Iscsiadm
             from initiator.host.nodes import read_records
@@ -116,7 +116,7 @@ class Connector:
     def login(self, offer: Offer, chap: Chap) -> str:
         """Log in to a target at one portal."""
         chap.check()
-        choice = self._choice(offer.target, offer.portal, chap)
+        choice = self._choice(offer.target, offer.portal)
         if choice.source is Source.KERNEL:
             from initiator.host.iscsiadm import Iscsiadm
 
@@ -137,17 +137,14 @@ class Connector:
         _engine().call("logout", timeout=DEADLINE_S, session=session.id)
         return f"Logged out of {session.name}: the engine has no such session any more."
 
-    def _choice(self, target: str | None, portal: Portal, chap: Chap) -> via.Choice:
+    def _choice(self, target: str | None, portal: Portal) -> via.Choice:
         from initiator.engine.client import EngineClient, EngineNotRunning
         from initiator.host import openiscsi
 
         held = ""
         with contextlib.suppress(EngineNotRunning):
             held = via.held_by_engine(EngineClient().snapshot().sessions, target, portal)
-        choice = via.choose(None, via.Facts(openiscsi.why_not(), os.geteuid() == 0, held))
-        if choice.source is Source.ENGINE and chap.target_user:
-            raise BadInputError(f"mutual CHAP is for the kernel's initiator, and this goes {choice}", fix="")
-        return choice
+        return via.choose(None, via.Facts(openiscsi.why_not(), os.geteuid() == 0, held))
 
 
 def _for_kernel(chap: Chap) -> Credentials | None:
@@ -159,7 +156,13 @@ def _for_kernel(chap: Chap) -> Credentials | None:
 
 
 def _for_engine(chap: Chap) -> dict[str, Any]:
-    return {"chap_user": chap.user, "chap_secret": chap.secret} if chap.user else {}
+    named = {
+        "chap_user": chap.user,
+        "chap_secret": chap.secret,
+        "chap_target_user": chap.target_user,
+        "chap_target_secret": chap.target_secret,
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 def _engine() -> EngineClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import pathlib
 
@@ -14,8 +15,11 @@ from initiator.host import openiscsi
 from initiator.host.iscsiadm import Iscsiadm
 from initiator.host.nodes import read_records
 from initiator.model import DiskState, Portal, Snapshot, Source
+from initiator.practice.target import Target
+from tests.engine.engines import Engine, real_engine
 from tests.host.fakeiscsiadm import TARGET, FakeIscsiadm
 from tests.host.kerneltree import KernelTree
+from tests.practice.conftest import LOCKED, SECRET, THEIR_SECRET, target
 from tests.tui import samples
 from tests.tui.fakes import Bench, FakeConnector, dashboard
 from tests.until import until
@@ -28,6 +32,8 @@ from tui.screens.main import MainScreen
 from tui.screens.menu import MenuScreen
 from tui.screens.order import OrderScreen
 from tui.via import Choice
+
+__all__ = ["real_engine", "target"]
 
 
 def connector(bench: Bench) -> FakeConnector:
@@ -216,6 +222,27 @@ def test_whole_credentials_are_fine() -> None:
     Chap().check()
     Chap("keeper", "secret").check()
     Chap("keeper", "secret", "array", "other").check()
+
+
+async def test_both_sides_prove_themselves_through_the_engine(
+    target: Target, real_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openiscsi, "why_not", lambda: "this kernel has no iSCSI")
+    array = Connector()
+    found = await asyncio.to_thread(array.discover, str(target.config.portals[0]), Chap())
+    assert found.via.source is Source.ENGINE
+    offer = next(each for each in found.found if each.target == LOCKED)
+    for chap, reason in (
+        (Chap("keeper", SECRET, "harbour", "a secret it does not have"), "target"),
+        (Chap("keeper", "a wrong secret of ours", "harbour", THEIR_SECRET), "secret"),
+    ):
+        with pytest.raises(MooringError, match=reason):
+            await asyncio.to_thread(array.login, offer, chap)
+        assert real_engine.client.snapshot().sessions == ()
+    told = await asyncio.to_thread(array.login, offer, Chap("keeper", SECRET, "harbour", THEIR_SECRET))
+    assert told.startswith(f"Logged in to {LOCKED}")
+    (session,) = real_engine.client.snapshot().sessions
+    assert (session.chap_user, session.details["chap_user_in"]) == ("keeper", "harbour")
 
 
 def available() -> Snapshot:
