@@ -342,6 +342,10 @@ class Bench:
         """What is on the screen."""
         return screen_text(self.app)
 
+    def toasts(self) -> str:
+        """Everything that toasts say now, each in one piece, wherever it was wrapped."""
+        return "\n".join(toast.message for toast in self.app._notifications)
+
     def flow(self) -> str:
         """What is on the screen, or in its dialog, as one line: a sentence is found wherever it was wrapped."""
         lines = self.text().splitlines()

@@ -131,7 +131,7 @@ async def test_it_says_so_too_when_its_dialog_was_closed_meanwhile(tmp_path: pat
         await bench.pilot.press("escape")
         await until(lambda: isinstance(bench.app.screen, MainScreen))
         connector(bench).answers.set()
-        await until(lambda: "1 new node record, start-up manual." in bench.flow())
+        await until(lambda: "1 new node record, start-up manual." in bench.toasts())
 
 
 HERE, THERE = Choice(Source.KERNEL, "it is here"), Choice(Source.ENGINE, "no open-iscsi")

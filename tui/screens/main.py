@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from initiator.model import Event
 from tui import actions, detail
-from tui.actions import Context, around, disk_of, why_not
+from tui.actions import Context, around, disks_of, why_not
 from tui.guarded import Guard
 from tui.keytable import KeyTable
 from tui.screens.travelling import Travelling, columns_of
@@ -166,8 +166,9 @@ class MainScreen(Travelling):
         width, glyphs = pane.content_width, self.glyphs
 
         def lines() -> list[Line]:
-            disk = world.disk(disk_of(row)) if self.has_class("-wired") else None
-            return wiring(disk, world, width, glyphs) if disk else self.page(width)
+            disks = disks_of(row) if self.has_class("-wired") else ()
+            pictures = [wiring(disk, world, width, glyphs) for disk in map(world.disk, disks) if disk]
+            return [line for picture in pictures for line in (*picture, ())][:-1] or self.page(width)
 
         pane.show(self.guard.attempt("details", lines, lambda told: [told]))
         if self.has_class("-below"):
