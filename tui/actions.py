@@ -10,7 +10,7 @@ from safety import scope
 from safety.scope import Reach, Scope
 from tui.policy import Policy
 from tui.words import say
-from tui.world import Item, Kind, Row, Target, World, works
+from tui.world import Item, Row, Target, World, works
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,22 +157,29 @@ NAMES = {
     "space": "Space",
     "greater_than_sign": ">",
     "less_than_sign": "<",
+    "comma": ",",
 }
 
 
-_FROM_NAME = {name: key for key, name in NAMES.items()}
+_FROM_NAME = {**{name: key for key, name in NAMES.items()}, " ": "space"}
 
 
 def key_name(action: Action) -> str:
-    """The keys of an action as they are printed on a keyboard."""
+    """The keys of an action as they are printed on a keyboard; empty where the settings left it none."""
     return " ".join(NAMES.get(key, key) for key in action.keys)
+
+
+def first_key(action: Action) -> str:
+    """The one that is shown where there is room for one."""
+    return key_name(action).partition(" ")[0]
 
 
 def with_keys(keys: Mapping[str, tuple[str, ...]]) -> tuple[Action, ...]:
     """All actions, some of them with other keys than their own.
 
     Args:
-        keys: By the id of an action, its keys as a person writes them in the settings: `f8`, `ctrl+r`, `/`.
+        keys: By the id of an action, its keys as a person writes them in the settings: `f8`, `ctrl+r`, `/`; none
+            takes them away.
     """
     return tuple(
         dataclasses.replace(action, keys=tuple(_FROM_NAME.get(key, key) for key in keys[action.id]))
@@ -199,18 +206,26 @@ class Context:
     """How many other paths of the same disk work, where a path of the kernel is selected."""
     mounted: str = ""
     """Where the selected disk's own file system is mounted."""
+    under: tuple[str, ...] = ()
+    """Names of the disks that the selected volume is on."""
     probed: int | None = 0
     """How many sessions a probe can stand beside; None where there is nothing that probes."""
 
 
+def disks_of(row: Row | None) -> tuple[str, ...]:
+    """The ids of the disks that a row belongs to: several for a volume that stands on several, in a list of volumes."""
+    item: Item | None = row.item if row else None
+    if row is not None and isinstance(item, Volume):
+        above = row.key.removesuffix(f"/{item.id}")  # in the tree, the disk that it hangs below
+        return item.disks if above == row.key else (above,)
+    disk = item.id if isinstance(item, Disk) else getattr(item, "disk", None)
+    return (disk,) if disk else ()
+
+
 def disk_of(row: Row | None) -> str | None:
     """The id of the disk that a row belongs to, where that is exactly one."""
-    item: Item | None = row.item if row else None
-    if isinstance(item, Disk):
-        return item.id
-    if row is not None and row.kind is Kind.VOLUME:
-        return row.key.rpartition("/")[0] if "/" in row.key else None
-    return getattr(item, "disk", None)
+    found = disks_of(row)
+    return found[0] if len(found) == 1 else None
 
 
 def scope_of(row: Row | None, snapshot: Snapshot) -> Scope | None:
@@ -246,9 +261,12 @@ def around(context: Context, world: World | None, probes: bool) -> Context:
     mounted = ""
     if world is not None and isinstance(item, Disk) and item.dev is not None:
         mounted = next((each.mountpoint for each in world.snapshot.volumes if each.dev == item.dev), "")
+    under: tuple[str, ...] = ()
+    if world is not None and isinstance(item, Volume):
+        under = tuple(disk.name for disk in map(world.disk, item.disks) if disk)
     sessions = world.snapshot.sessions if world is not None else ()
     probed = sum(session.source is Source.KERNEL for session in sessions) if probes else None
-    return dataclasses.replace(context, carried=carried, mates=mates, mounted=mounted, probed=probed)
+    return dataclasses.replace(context, carried=carried, mates=mates, mounted=mounted, under=under, probed=probed)
 
 
 def why_not(action: Action, context: Context) -> str:
@@ -275,6 +293,7 @@ def kernel_sessions(row: Row | None) -> tuple[Session, ...]:
     return tuple(session for session in every if session.source is Source.KERNEL)
 
 
+_NO_DISK = "It is not on an iSCSI disk."
 _NO_VOLUME = "Move the cursor to a volume: view 7 lists them."
 
 
@@ -284,7 +303,7 @@ def _why_no_unmount(context: Context) -> str:
         return _NO_VOLUME
     if item.namespace is not None:
         return "It is mounted by another mount namespace (a container, a service): whoever made that unmounts it."
-    return "" if item.disks else "It is not on an iSCSI disk."
+    return "" if item.disks else _NO_DISK
 
 
 _NO_LOOK = {
@@ -316,6 +335,11 @@ def _why_no_removal(context: Context) -> str:
     row = context.row
     if row is None:
         return "There is no disk to remove."
+    if isinstance(row.item, Volume) and not disks_of(row):
+        return _NO_DISK
+    if isinstance(row.item, Volume) and disk_of(row) is None:
+        names = ", ".join(map(say, context.under))
+        return f"It is on several disks: {names}. Move the cursor to one of them: view 4 lists them."
     if disk_of(row) is None and not isinstance(row.item, Target | Session | Link):
         return "Move the cursor to a disk, a path, a volume, a session, a target or a link."
     if isinstance(row.item, Disk) and row.item.state is DiskState.AVAILABLE:

@@ -132,9 +132,11 @@ class MooringApp(App[int]):
         self.tick = tick
         self.root = os.geteuid() == 0 if root is None else root
         self.actions = with_keys(options.config.keys)
-        self.set_keymap(
-            {action.id: ",".join(action.keys) for action in self.actions if action.id in options.config.keys}
-        )
+        # One without keys is not in it: Textual would leave it the keys it had. See `MainScreen.check_action`.
+        remapped = [action for action in self.actions if action.keys and action.id in options.config.keys]
+        self.set_keymap({action.id: ",".join(action.keys) for action in remapped})
+        self.keyless = frozenset(action.id for action in self.actions if not action.keys)
+        """Actions that the settings left no key."""
         self.memory = memory or Memory()
         self.store = Store()
         self.memory.recall(self.store.places)
@@ -144,6 +146,8 @@ class MooringApp(App[int]):
         self.checking: float | None = None
         """Monotonic time at which the rules were asked; None while nobody asks them."""
         self.touring: Touring | None = None
+        self._press_unheard = False
+        """Whether the mouse was pressed while a dialog was deaf: its release is no click either."""
         self._mailbox = Mailbox(lambda: background.post(self, Arrived()))
         self._feed = Feed(backends.source, self._mailbox, backends.differ, interval=options.interval, clock=tick)
 
@@ -195,13 +199,25 @@ class MooringApp(App[int]):
         self._feed.stop()
 
     async def on_event(self, event: events.Event) -> None:
-        """Throw away keys and pastes that a dialog has not been shown long enough to be meant by."""
-        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded and self.screen_stack:
-            if isinstance(self.screen, Dialog) and self.screen.deaf:
+        """Throw away keys, pastes and clicks that a dialog has not been shown long enough to be meant by."""
+        if isinstance(event, events.InputEvent | events.Paste) and not event.is_forwarded and self.screen_stack:
+            if self._unheard(event):
                 return
-            if await self._do_at_once(event):
+            if isinstance(event, events.Key | events.Paste) and await self._do_at_once(event):
                 return
         await super().on_event(event)
+
+    def _unheard(self, event: events.InputEvent | events.Paste) -> bool:
+        """Whether nothing is to come of an event, because the dialog on the screen is too new to be meant by it."""
+        deaf = isinstance(self.screen, Dialog) and self.screen.deaf
+        if isinstance(event, events.MouseDown):
+            self._press_unheard = deaf
+        if isinstance(event, events.MouseUp):
+            deaf = deaf or self._press_unheard
+            if deaf:  # whoever holds the mouse has to let it go, but Textual is to make no click of it
+                self.screen._forward_event(event)
+            return deaf
+        return deaf and isinstance(event, events.Key | events.Paste | events.MouseDown)
 
     async def _do_at_once(self, event: events.Key | events.Paste) -> bool:
         """Do what a key is bound to before the next one is looked at; whether there was something to do.

@@ -211,7 +211,7 @@ def _keys(table: Mapping[str, Any], actions: frozenset[str]) -> Iterator[tuple[s
         given = [value] if isinstance(value, str) else value
         if actions and action not in actions:
             yield action, _Wrong(_unknown(clean(action), action, actions))
-        elif isinstance(given, list) and all(isinstance(key, str) and key for key in given):
+        elif isinstance(given, list) and all(isinstance(key, str) and (key.strip() or key == " ") for key in given):
             yield action, tuple(given)
         else:
             yield action, _Wrong(f'{clean(action)} = {clean(repr(value))}: it is a key, as "x", or a list of keys')

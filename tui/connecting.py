@@ -16,6 +16,7 @@ from initiator.errors import BadInputError
 from initiator.model import Portal, Session, Source
 from initiator.names import parse_name, parse_portal
 from tui import via
+from tui.words import count
 
 if TYPE_CHECKING:
     from initiator.engine.client import EngineClient
@@ -67,6 +68,25 @@ class Offers:
     via: via.Choice
     portal: Portal
     found: tuple[Offer, ...]
+    new_records: tuple[str, ...] = ()
+    """The start-up of each node record that open-iscsi made of the answer; the engine keeps none."""
+
+    @property
+    def at_boot(self) -> int:
+        """With how many of the new records a boot logs in."""
+        return sum(startup in ("automatic", "onboot") for startup in self.new_records)
+
+    def kept(self) -> str:
+        """What the discovery left on this host, in a sentence or two."""
+        if self.via.source is Source.ENGINE:
+            return "Nothing is kept of the answer."
+        if not self.new_records:
+            return "open-iscsi had a node record of each already." if self.found else "There is no new node record."
+        made = count(len(self.new_records), "new node record")
+        told = f"open-iscsi made {made}, start-up {', '.join(sorted(set(self.new_records)))}"
+        if self.at_boot:
+            return f"{told}: the next boot logs in with {self.at_boot}. To prevent that: mooring startup TARGET manual."
+        return f"{told}."
 
 
 class Connector:
@@ -79,12 +99,16 @@ class Connector:
         """Ask a portal for its targets; the kernel's initiator makes a node record for each that has none."""
         portal = parse_portal(where.strip())
         chap.check()
-        choice = self._choice(None, portal, chap)
+        choice = self._choice(None, portal)
         if choice.source is Source.KERNEL:
             from initiator.host.iscsiadm import Iscsiadm
+            from initiator.host.nodes import read_records
 
+            before = {record.path for record in read_records().nodes}
             told = Iscsiadm().discover(portal, _for_kernel(chap))
-            return Offers(choice, portal, tuple(Offer(each.target, each.portal) for each in told))
+            made = [record for record in read_records().nodes if record.path not in before]
+            offered = tuple(Offer(each.target, each.portal) for each in told)
+            return Offers(choice, portal, offered, tuple(record.startup or "unknown" for record in made))
         answer = _engine().call("discover", timeout=DEADLINE_S, portal=str(portal), **_for_engine(chap))
         found = [Offer(each["name"], Portal(**at)) for each in answer["targets"] for at in each["portals"]]
         return Offers(choice, portal, tuple(found))
@@ -92,7 +116,7 @@ class Connector:
     def login(self, offer: Offer, chap: Chap) -> str:
         """Log in to a target at one portal."""
         chap.check()
-        choice = self._choice(offer.target, offer.portal, chap)
+        choice = self._choice(offer.target, offer.portal)
         if choice.source is Source.KERNEL:
             from initiator.host.iscsiadm import Iscsiadm
 
@@ -113,17 +137,14 @@ class Connector:
         _engine().call("logout", timeout=DEADLINE_S, session=session.id)
         return f"Logged out of {session.name}: the engine has no such session any more."
 
-    def _choice(self, target: str | None, portal: Portal, chap: Chap) -> via.Choice:
+    def _choice(self, target: str | None, portal: Portal) -> via.Choice:
         from initiator.engine.client import EngineClient, EngineNotRunning
         from initiator.host import openiscsi
 
         held = ""
         with contextlib.suppress(EngineNotRunning):
             held = via.held_by_engine(EngineClient().snapshot().sessions, target, portal)
-        choice = via.choose(None, via.Facts(openiscsi.why_not(), os.geteuid() == 0, held))
-        if choice.source is Source.ENGINE and chap.target_user:
-            raise BadInputError(f"mutual CHAP is for the kernel's initiator, and this goes {choice}", fix="")
-        return choice
+        return via.choose(None, via.Facts(openiscsi.why_not(), os.geteuid() == 0, held))
 
 
 def _for_kernel(chap: Chap) -> Credentials | None:
@@ -135,7 +156,13 @@ def _for_kernel(chap: Chap) -> Credentials | None:
 
 
 def _for_engine(chap: Chap) -> dict[str, Any]:
-    return {"chap_user": chap.user, "chap_secret": chap.secret} if chap.user else {}
+    named = {
+        "chap_user": chap.user,
+        "chap_secret": chap.secret,
+        "chap_target_user": chap.target_user,
+        "chap_target_secret": chap.target_secret,
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 def _engine() -> EngineClient:

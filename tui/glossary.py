@@ -111,7 +111,9 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "discovery",
-        "Asking a portal which targets it knows (SendTargets). It changes nothing; logging in comes afterwards.",
+        "Asking a portal which targets it knows (SendTargets). It logs in to none of them, but open-iscsi makes a node"
+        " record of each that is new: where iscsid.conf says node.startup = automatic, the next boot logs in to all of"
+        " these. Mooring's own engine keeps nothing of the answer.",
     ),
     Term(
         "attach",

@@ -16,6 +16,7 @@ from tui.words import count, short_target
 if TYPE_CHECKING:
     from initiator.host.nodes import NodeRecord
     from tui.backends import Attacher, KernelOrders
+    from tui.connecting import Chap, Offer, Offers
     from tui.looking import Looker
 
 
@@ -145,12 +146,34 @@ def look(disk: Disk, snapshot: Snapshot, looker: Looker) -> Order:
     return Order(f"Look into {disk.name}", tuple(about), choices, "the mount")
 
 
+_BECOME_DISKS = (
+    "Its LUNs become disks of this host. Nothing is mounted by Mooring; what /etc/fstab or automounts do, they do."
+)
+
+
 def login(record: NodeRecord, kernel: KernelOrders) -> Order:
     """Log in with a record."""
     user = f" as {record.chap_user} (CHAP)" if record.settings.get("node.session.auth.authmethod") == "CHAP" else ""
     about = (
         f"open-iscsi logs in to {record.target} at {record.portal}{user}.",
-        "Its LUNs become disks of this host. Nothing is mounted by Mooring; what /etc/fstab or automounts do, they do.",
+        _BECOME_DISKS,
     )
     title = f"Log in to {short_target(record.target)}"
     return Order(title, about, (Choice("Log in", functools.partial(kernel.login, record)),))
+
+
+def connect(offer: Offer, offers: Offers, chap: Chap, connector: Attacher) -> Order:
+    """Log in to what a discovery found."""
+    whom = f"{offer.target} at {offer.portal}{f' as {chap.user} (CHAP)' if chap.user else ''}"
+    if offers.via.source is Source.KERNEL:
+        about = (
+            f"open-iscsi logs in to {whom}; Mooring's engine does where it holds a session with this target already.",
+            _BECOME_DISKS,
+        )
+    else:
+        about = (
+            f"Mooring's engine logs in to {whom}.",
+            "Its LUNs can be seen then. None becomes a disk of this host before somebody attaches it.",
+        )
+    run = functools.partial(connector.login, offer, chap)
+    return Order(f"Log in to {short_target(offer.target)}", about, (Choice("Log in", run),), "the target")

@@ -43,7 +43,8 @@ class MooringProvider(Provider):
         context = app.main.context()
         for action in app.actions:
             reason = why_not(action, context)
-            text = f"{action.label.capitalize()}  ({key_name(action)})"
+            keys = f"  ({key_name(action)})" if action.keys else ""
+            text = f"{action.label.capitalize()}{keys}"
             about = f"Not now: {reason}" if reason else action.text
             found.append(Command(text, about, functools.partial(app.main.action_do, action.id), True))
         return found
@@ -52,7 +53,7 @@ class MooringProvider(Provider):
         """What is shown before anything is typed."""
         for command in self._commands():
             if command.first:
-                yield DiscoveryHit(Content(command.text), command.run, command.text, command.help)
+                yield DiscoveryHit(Content(command.text), command.run, command.text, _plain(command.help))
 
     async def search(self, query: str) -> Hits:
         """What fits the words."""
@@ -60,4 +61,10 @@ class MooringProvider(Provider):
         for command in self._commands():
             score = max(matcher.match(command.text), matcher.match(command.help) / 2)
             if score > 0:
-                yield Hit(score, Content(command.text), command.run, command.text, command.help)
+                yield Hit(score, Content(command.text), command.run, command.text, _plain(command.help))
+
+
+def _plain(text: str) -> str:
+    """A help that is shown as it is: reasons have names in them, and Textual reads a `str` there as markup."""
+    # It takes content as well, whatever its annotation says.
+    return Content(text)  # type: ignore[return-value]

@@ -235,6 +235,13 @@ class Store:
         """The visible row with this key."""
         return next((row for row in self.rows if row.key == key), None)
 
+    def lists(self, view: View, key: str) -> bool:
+        """Whether the thing with this id has a row in a view, be it hidden by a filter or in a closed branch."""
+        if self.world is None or self.sight is None:
+            return False
+        found = rows(self.world, lambda _key, _kind: True) if view is TREE else view.rows(self.sight)
+        return any(key in (row.key, row.item.id) for row in found)
+
     def reveal(self, key: str) -> str | None:
         """Open what hides the thing with this id; returns the key of its row, or None when there is none."""
         if self.world is None:

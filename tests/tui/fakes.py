@@ -8,6 +8,8 @@ import pathlib
 import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 
+from textual import events
+from textual.geometry import Offset
 from textual.pilot import Pilot
 
 from initiator.errors import MooringError
@@ -208,16 +210,22 @@ class FakeConnector:
     def __init__(self) -> None:
         self.given: list[tuple[object, ...]] = []
         self.failure: MooringError | None = None
+        self.new_records: tuple[str, ...] = ()
+        """The start-up of each node record that a discovery makes."""
+        self.answers = threading.Event()
+        """While it is cleared, a discovery hangs."""
+        self.answers.set()
 
     def discover(self, where: str, chap: Chap) -> Offers:
         self.given.append(("discover", where, chap))
+        assert self.answers.wait(30)
         if self.failure is not None:
             raise self.failure
         found = (
             Offer("iqn.2026-11.io.array:two", Portal("192.0.2.1")),
             Offer("iqn.2026-11.io.array:one", Portal(where)),
         )
-        return Offers(Choice(Source.KERNEL, "open-iscsi is here"), Portal(where), found)
+        return Offers(Choice(Source.KERNEL, "open-iscsi is here"), Portal(where), found, self.new_records)
 
     def login(self, offer: Offer, chap: Chap) -> str:
         self.given.append(("login", offer.target, chap))
@@ -319,9 +327,24 @@ class Bench:
         await until(lambda: not isinstance(screen, Dialog) or screen.is_up)
         self.tick.at += 1.0
 
+    async def mouse(self, kind: type[events.MouseEvent], widget: str, x: int, y: int) -> None:
+        """The button goes down or up over a widget, as a terminal says it; the pilot's click goes past the app."""
+        at = self.app.screen.query_one(widget).region.offset + Offset(x, y)
+        self.app.post_message(kind(None, at.x, at.y, 0, 0, 1, False, False, False, at.x, at.y))
+        await self.pilot.pause()
+
+    async def click(self, widget: str, x: int = 1, y: int = 0) -> None:
+        """Down and up."""
+        await self.mouse(events.MouseDown, widget, x, y)
+        await self.mouse(events.MouseUp, widget, x, y)
+
     def text(self) -> str:
         """What is on the screen."""
         return screen_text(self.app)
+
+    def toasts(self) -> str:
+        """Everything that toasts say now, each in one piece, wherever it was wrapped."""
+        return "\n".join(toast.message for toast in self.app._notifications)
 
     def flow(self) -> str:
         """What is on the screen, or in its dialog, as one line: a sentence is found wherever it was wrapped."""

@@ -4,20 +4,22 @@ import dataclasses
 
 import pytest
 
-from initiator.model import Disk, DiskState
+from initiator.model import Disk, DiskState, Snapshot
 from tests.tui import samples
 from tui import glossary, tricks
-from tui.actions import ACTIONS, BY_ID, Context, disk_of, key_name, why_not
+from tui.actions import ACTIONS, BY_ID, Context, around, disk_of, disks_of, key_name, why_not
 from tui.screens.main import MainScreen
 from tui.store import Store
-from tui.world import Kind, Row
+from tui.views.view import row as list_row
+from tui.world import Kind, Row, World
 
 REMOVE = BY_ID["remove"]
 
 
-def row(key: str) -> Row:
+def row(key: str, view: str = "tree", snapshot: Snapshot | None = None) -> Row:
     store = Store()
-    store.apply(samples.practice(), (), 0.0)
+    store.look_at(view)
+    store.apply(snapshot or samples.practice(), (), 0.0)
     store.open_all(True)
     found = store.row(key)
     assert found is not None
@@ -53,6 +55,30 @@ def test_every_action_has_a_method_a_key_and_words() -> None:
 )
 def test_the_disk_of_a_row(key: str, disk: str | None) -> None:
     assert disk_of(row(key)) == disk
+
+
+def on(*disks: str) -> Snapshot:
+    """The practice range with its first volume on these disks."""
+    base = samples.practice()
+    first = dataclasses.replace(base.volumes[0], disks=tuple(f"engine:d:{disk}" for disk in disks))
+    return dataclasses.replace(base, volumes=(first, *base.volumes[1:]))
+
+
+def test_the_disk_of_a_volume_in_the_list_of_volumes() -> None:
+    assert disk_of(row("volume:0", "volumes")) == "engine:d:data"
+    both = row("volume:0", "volumes", on("data", "logs"))
+    assert (disks_of(both), disk_of(both)) == (("engine:d:data", "engine:d:logs"), None)
+    assert disk_of(row("engine:d:data/volume:0", snapshot=on("data", "logs"))) == "engine:d:data"
+
+
+def test_a_removal_on_a_volume_of_several_disks_says_which() -> None:
+    assert why_not(REMOVE, context(row=row("volume:0", "volumes"))) == ""
+    seen = on("data", "logs")
+    found = context(row=row("volume:0", "volumes", seen))
+    said = why_not(REMOVE, around(found, World(seen), probes=False))
+    assert said.startswith("It is on several disks: data, logs. Move the cursor to one of them")
+    item = dataclasses.replace(seen.volumes[0], disks=())
+    assert why_not(REMOVE, context(row=list_row(Kind.VOLUME, item))) == "It is not on an iSCSI disk."
 
 
 def test_a_removal_can_begin_on_a_disk_its_volume_and_its_paths() -> None:

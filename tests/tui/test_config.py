@@ -39,6 +39,7 @@ def test_every_kind_of_entry_is_taken() -> None:
         ("host = 1\n", "config.toml:1: host is a section: write [host]"),
         ("dashboard.theem = 'dark'\n", "config.toml:1: theem is not known; did you mean theme?"),
         ("[host]\nlabel='a'\n[keys]\nremvoe = 'x'\n", "config.toml:4: remvoe is not known; did you mean remove?"),
+        ("[keys]\nremove = '  '\n", """config.toml:2: remove = '  ': it is a key, as "x", or a list of keys"""),
         ("[keys]\nremove = 7\n", 'config.toml:2: remove = 7: it is a key, as "x", or a list of keys'),
     ],
 )

@@ -7,6 +7,7 @@ import pathlib
 import unicodedata
 
 import pytest
+from textual.command import CommandList
 
 from initiator.model import Event, Severity
 from safety.findings import Finding, Level
@@ -120,6 +121,32 @@ async def test_the_palette_and_toasts_show_names_as_they_are(tmp_path: pathlib.P
         bench.app._played(f"{evil} is cut")
         await until(lambda: f"{evil} is cut" in bench.flow())
         assert bench.app.is_running
+
+
+@EVIL
+async def test_the_palette_gives_reasons_with_names_as_they_are(tmp_path: pathlib.Path, evil: str) -> None:
+    reasons = (
+        ("volumes", "look", f"look into {say(f'/mnt/{evil}')}."),
+        ("sessions", "log out", f"It carries {say(f'{evil}0')}: to log out is to pull its cable."),
+    )
+    async with dashboard(tmp_path, samples.hostile(evil)) as bench:
+        for view, words, reason in reasons:
+            bench.app.main.jump(f"view:{view}")
+            await until(lambda: bench.app.main.table.at_cursor is not None)
+            await bench.pilot.press("ctrl+p")
+            await until(lambda: helps(bench), what="all commands")
+            assert_harmless(bench)
+            await bench.pilot.press(*words)
+            await until(lambda reason=reason: any(reason in each for each in helps(bench)), what=reason)  # type: ignore[misc]
+            await bench.pilot.pause()
+            assert_harmless(bench)
+            await bench.pilot.press("escape")
+            await until(lambda: isinstance(bench.app.screen, MainScreen))
+
+
+def helps(bench: Bench) -> list[str]:
+    """What the palette offers, with what it says of that."""
+    return [str(option.prompt) for found in bench.app.screen.query(CommandList) for option in found.options]
 
 
 async def test_a_filter_of_brackets_is_a_filter(tmp_path: pathlib.Path) -> None:

@@ -11,10 +11,12 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
+from initiator.model import Event, Link, LinkState, Severity
 from tests.tui import samples
 from tests.tui.fakes import Bench, assemble, dashboard, ready
 from tests.until import until
 from tui.memory import Memory
+from tui.screens.removal import PlanScreen
 from tui.themes import DARK
 from tui.views.catalogue import VIEWS
 from tui.views.storage import DISKS
@@ -115,6 +117,74 @@ async def test_what_is_gone_cannot_be_jumped_to(tmp_path: pathlib.Path) -> None:
         bench.app.main.jump("engine:d:nowhere")
         await until(lambda: "not there any more" in bench.text())
         assert view(bench) == "disks"
+
+
+VETH = Link("link:veth12", "veth12", LinkState.DOWN, "veth")
+ELSEWHERE = dataclasses.replace(
+    samples.volume("home", 9, 64, 0.5), mountpoint="/home", disks=(), name="home", device="/dev/sda1"
+)
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        ("link:veth12", "veth12 is neither"),
+        ("volume:9", "/home is not on one"),
+        ("engine:m:lost", "The disk of the map lost is not there"),
+    ],
+)
+async def test_an_event_about_what_no_view_lists_leads_nowhere_and_says_why(
+    tmp_path: pathlib.Path, subject: str, words: str
+) -> None:
+    base = samples.practice()
+    lost = dataclasses.replace(base.maps[0], id="engine:m:lost", name="lost", disk="engine:d:lost")
+    seen = dataclasses.replace(
+        base, links=(*base.links, VETH), volumes=(*base.volumes, ELSEWHERE), maps=(*base.maps, lost)
+    )
+    events = (*samples.EVENTS, Event(samples.NOW, "state", subject, "something has happened", Severity.BAD))
+    async with dashboard(tmp_path, seen, events=events, view="events") as bench:
+        before = cursor(bench)
+        await bench.pilot.press("enter")
+        await until(lambda: words in bench.toasts())
+        assert (view(bench), cursor(bench)) == ("events", before)
+        assert bench.app.main.trail == []
+
+
+async def test_the_way_back_to_what_is_gone_says_so(tmp_path: pathlib.Path) -> None:
+    base = samples.practice()
+    async with dashboard(tmp_path, base, view="disks") as bench:
+        await bench.pilot.press("down", "down")
+        assert cursor(bench) == "engine:d:vault"
+        await bench.pilot.press("5")
+        await until(lambda: view(bench) == "paths")
+        await bench.tell(dataclasses.replace(base, disks=base.disks[:2]))
+        await bench.pilot.press("backspace")
+        await until(lambda: view(bench) == "disks")
+        await until(lambda: "What the jump came from is not there any more" in bench.toasts())
+
+
+async def test_a_volume_in_the_list_of_volumes_stands_for_its_disk(tmp_path: pathlib.Path) -> None:
+    async with dashboard(tmp_path, events=(), view="volumes") as bench:
+        assert cursor(bench) == "volume:0"
+        await bench.pilot.press("w")
+        await until(lambda: "127.0.0.2:3260" in bench.text() and "/dev/loop0" in bench.text())
+        await bench.pilot.press("escape", "r")
+        await until(lambda: isinstance(bench.app.screen, PlanScreen))
+        await until(lambda: "Remove data" in bench.text())
+
+
+async def test_a_volume_on_several_disks_has_the_wiring_of_each_and_its_removal_names_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    base = samples.practice()
+    both = dataclasses.replace(base.volumes[0], disks=("engine:d:data", "engine:d:logs"))
+    seen = dataclasses.replace(base, volumes=(both, *base.volumes[1:]))
+    async with dashboard(tmp_path, seen, events=(), view="volumes") as bench:
+        await bench.pilot.press("w")
+        await until(lambda: bench.text().count("127.0.0.2:3260") == 2)
+        assert all(device in bench.text() for device in ("/dev/loop0", "/dev/loop1"))
+        await bench.pilot.press("r")
+        await until(lambda: "It is on several disks: data, logs." in bench.toasts())
 
 
 async def test_a_click_on_a_tab_and_on_a_tile(tmp_path: pathlib.Path) -> None:

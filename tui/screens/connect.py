@@ -1,4 +1,4 @@
-"""From the address of an array to a session: ask a portal for its targets, and log in to one of them."""
+"""From the address of an array to a session: ask a portal for its targets, and choose one to log in to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input, Label
 
 from initiator.errors import MooringError
-from tui import background
+from tui import background, orders
 from tui.connecting import Chap, Offer, Offers, by_target
 from tui.keytable import Column, KeyTable
 from tui.layout import paragraph
@@ -38,15 +38,15 @@ class OfferRow(NamedTuple):
 
 
 class ConnectScreen(Dialog[None]):
-    """First a form, then the targets that were found, then what became of the login. Enter never does two of these."""
+    """First a form, then the targets that were found. Enter on one of these asks before anything is logged in to."""
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self._glyphs = glyphs
         self._chap = Chap()
         self._asked_at: float | None = None
-        self._waits_for = ""
-        self.told: str | MooringError = ""
+        self._asked = ""
+        self.failure: MooringError | None = None
         self.offers: Offers | None = None
 
     def compose(self) -> ComposeResult:
@@ -87,21 +87,24 @@ class ConnectScreen(Dialog[None]):
     def _lines(self, width: int) -> list[Line]:
         if self._asked_at is not None:
             waited = self.mooring.tick() - self._asked_at
-            return paragraph(f"{self._waits_for} {waited:5.1f} s. Closing this does not stop it.", width, "dim")
-        if isinstance(self.told, MooringError):
-            fix = paragraph(f"{self._glyphs.arrow} {say(self.told.fix)}", width) if self.told.fix else []
-            return [*paragraph(say(str(self.told)), width, "bad"), *fix]
-        if self.told:
-            return paragraph(say(self.told), width)
-        return paragraph("Asks an array which targets it offers. Nothing is logged in to yet.", width, "dim")
+            text = f"Asking {say(self._asked)} for its targets {waited:5.1f} s. Closing this does not stop it."
+            return paragraph(text, width, "dim")
+        if self.failure is not None:
+            fix = paragraph(f"{self._glyphs.arrow} {say(self.failure.fix)}", width) if self.failure.fix else []
+            return [*paragraph(say(str(self.failure)), width, "bad"), *fix]
+        if self.offers is not None:
+            kept = paragraph(say(self.offers.kept()), width, "warn" if self.offers.at_boot else "dim")
+            return [*paragraph(say(_offered(self.offers)), width), *kept]
+        return paragraph(
+            "Asks an array which targets it offers; nothing is logged in to. Where open-iscsi asks, it makes a node"
+            " record of each new target, and a boot logs in with those whose start-up is automatic (iscsid.conf).",
+            width,
+            "dim",
+        )
 
     def _tell_wait(self) -> None:
         if self._asked_at is not None:
             self._fill()
-
-    def _wait(self, text: str) -> None:
-        self._asked_at, self._waits_for, self.told = self.mooring.tick(), text, ""
-        self._fill()
 
     def _cells(self, row: OfferRow, widths: Sequence[int]) -> Sequence[Line]:
         offer = row.offer
@@ -128,28 +131,26 @@ class ConnectScreen(Dialog[None]):
         chap = Chap(*(self._value(name) for name in ("user", "secret", "target-user", "target-secret")))
         where, connector = self._value("portal"), self.mooring.backends.connector
         self._chap = chap
-        self._wait(f"Asking {say(where)} for its targets")
+        self._asked_at, self._asked, self.failure = self.mooring.tick(), where, None
+        self._fill()
         background.run(self.app, lambda: connector.discover(where, chap), self._discovered)
 
     def _discovered(self, found: Offers | MooringError) -> None:
         if not self.is_attached:
+            if not isinstance(found, MooringError) and found.new_records:
+                self.mooring.tell_outcome(f"Discovery at {say(str(found.portal))}", found.kept())
             return
         self._asked_at = None
         if isinstance(found, MooringError):
-            self.told = found
+            self.failure = found
             self._fill()
             return
-        self.offers = found
-        number = count(len({offer.target for offer in found.found}), "target")
-        self.told = f"{found.portal} offers {number} ({found.via}). Enter logs in to the one under the cursor."
-        if not found.found:
-            self.told = (
-                f"{found.portal} answers and offers no target to this initiator: the array's access list decides."
-            )
+        self.offers, self.failure = found, None
         for name in SECRETS:  # what was typed is not needed on the screen any more
             self.query_one(f"#{name}", Input).value = ""
         self.query_one("#form").display = False
         self.query_one("#discover", Button).display = False
+        self.query_one("#cancel", Button).label = "Close"
         table = self.query_one("#offers", KeyTable)
         table.display = True
         rows = [OfferRow(f"{offer.target} {offer.portal}", offer) for offer in by_target(found.found)]
@@ -163,29 +164,24 @@ class ConnectScreen(Dialog[None]):
     @on(KeyTable.Chosen)
     def _chosen(self, message: KeyTable.Chosen) -> None:
         row = self.query_one("#offers", KeyTable).at_cursor
-        if self._asked_at is not None or row is None or row.key != message.key:
+        if self.offers is None or row is None or row.key != message.key:
             return
         offer: Offer = row.offer
         reason = self.mooring.main.why_not("login")
         if reason:
             self.notify(reason, severity="warning", markup=False)
             return
-        connector, chap = self.mooring.backends.connector, self._chap
-        self._wait(f"Logging in to {say(offer.target)} at {say(str(offer.portal))}")
-        background.run(self.app, lambda: connector.login(offer, chap), self._logged_in)
-
-    def _logged_in(self, outcome: str | MooringError) -> None:
-        app = self.mooring
-        app.look_again()
-        if not self.is_attached:
-            app.tell_outcome("Log in", outcome)
-            return
-        self._asked_at = None
-        self.told = outcome
-        self.query_one("#cancel", Button).label = "Close"
-        self.deafen()
-        self._fill()
+        connector = self.mooring.backends.connector
+        self.mooring.give(orders.connect(offer, self.offers, self._chap, connector))
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:
         self.dismiss(None)
+
+
+def _offered(offers: Offers) -> str:
+    """How many targets there are, and what to do next."""
+    if not offers.found:
+        return f"{offers.portal} answers and offers no target to this initiator: the array's access list decides."
+    number = count(len({offer.target for offer in offers.found}), "target")
+    return f"{offers.portal} offers {number} ({offers.via}). Enter looks at what a login would do."

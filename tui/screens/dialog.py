@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tui.app import MooringApp
 
 DEAF_S = 0.3
-"""Seconds for which a new dialog hears no key: keys typed before it came were meant for something else."""
+"""Seconds for which a new dialog hears neither key nor click: those made before it came were meant otherwise."""
 
 Result = TypeVar("Result")
 
@@ -46,7 +46,7 @@ class Dialog(ModalScreen[Result]):
         self.deafen()
 
     def deafen(self) -> None:
-        """Hear no key for a moment."""
+        """Hear nothing for a moment."""
         self._hears_from = self.mooring.tick() + DEAF_S
 
     @property
@@ -56,7 +56,7 @@ class Dialog(ModalScreen[Result]):
 
     @property
     def deaf(self) -> bool:
-        """Whether keys are thrown away now."""
+        """Whether keys and clicks are thrown away now."""
         return self.mooring.tick() < self._hears_from
 
     def action_scroll(self, by: int) -> None:

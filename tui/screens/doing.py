@@ -186,7 +186,7 @@ class Doing(Screen[None]):
         if row is None:
             return
         context = self.context()
-        entries = [(action, why_not(action, context)) for action in actions.ACTIONS if action.menu]
+        entries = [(action, why_not(action, context)) for action in self.mooring.actions if action.menu]
         entries.sort(key=lambda entry: bool(entry[1]))
 
         def chosen(name: str | None) -> None:

@@ -124,7 +124,8 @@ def key_lines(actions: Sequence[Action], width: int) -> list[Line]:
     """Every key."""
     lines: list[Line] = []
     for action in actions:
-        lines += _entry(key_name(action), action.text, width)
+        if action.keys:
+            lines += _entry(key_name(action), action.text, width)
     for keys, text in FIXED_KEYS:
         lines += _entry(keys, text, width)
     return lines

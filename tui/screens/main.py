@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from initiator.model import Event
 from tui import actions, detail
-from tui.actions import Context, around, disk_of, why_not
+from tui.actions import Context, around, disks_of, why_not
 from tui.guarded import Guard
 from tui.keytable import KeyTable
 from tui.screens.travelling import Travelling, columns_of
@@ -166,8 +166,9 @@ class MainScreen(Travelling):
         width, glyphs = pane.content_width, self.glyphs
 
         def lines() -> list[Line]:
-            disk = world.disk(disk_of(row)) if self.has_class("-wired") else None
-            return wiring(disk, world, width, glyphs) if disk else self.page(width)
+            disks = disks_of(row) if self.has_class("-wired") else ()
+            pictures = [wiring(disk, world, width, glyphs) for disk in map(world.disk, disks) if disk]
+            return [line for picture in pictures for line in (*picture, ())][:-1] or self.page(width)
 
         pane.show(self.guard.attempt("details", lines, lambda told: [told]))
         if self.has_class("-below"):
@@ -227,7 +228,8 @@ class MainScreen(Travelling):
         self.query_one("#views", Bar).show([tabs(self.store.view, width)])
         self.query_one("#verdict", Bar).show([verdict_line(self.store, status, width, self.glyphs)])
         context = self.context()
-        shown = sorted((action for action in app.actions if action.footer), key=lambda action: action.footer)
+        keyed = (action for action in app.actions if action.footer and action.keys)
+        shown = sorted(keyed, key=lambda action: action.footer)
         asked = [action for action in shown if action.id != "unfinished" or app.removals.unfinished]
         entries = [(action, not why_not(action, context)) for action in asked]
         self.query_one("#keys", KeyBar).show_actions(entries)
@@ -270,6 +272,10 @@ class MainScreen(Travelling):
             self.set_focus(self.query_one("#detail", Pane))
 
     # --- messages -------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a binding holds: not that of a key which the settings took away. The menu and the palette go on."""
+        return not (action == "do" and parameters[0] in self.mooring.keyless)
 
     @on(KeyTable.Moved)
     def _moved(self) -> None:

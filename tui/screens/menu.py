@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 
-from tui.actions import Action, key_name
+from tui.actions import Action, first_key
 from tui.keytable import Column, KeyTable
 from tui.screens.dialog import Dialog
 from tui.words import Glyphs, Line, Piece, say
@@ -56,8 +56,7 @@ class MenuScreen(Dialog[str]):
 
     def _cells(self, row: ActionRow, widths: Sequence[int]) -> Sequence[Line]:
         role = "dim" if row.reason else ""
-        key = key_name(row.action).split()[0]
-        texts = (key, row.action.label, row.reason or row.action.text)
+        texts = (first_key(row.action), row.action.label, row.reason or row.action.text)
         return [
             (Piece(text, role or ("key" if not number else "strong" if number == 1 else "")),)
             for number, text in enumerate(texts)

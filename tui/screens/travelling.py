@@ -11,7 +11,7 @@ from initiator.model import Map
 from tui.keytable import Column
 from tui.screens.doing import Doing
 from tui.store import Store
-from tui.views.catalogue import BY_ID, home_of
+from tui.views.catalogue import BY_ID, home_of, why_not_listed
 from tui.views.overview import OVERVIEW
 from tui.views.tree import TREE
 from tui.views.view import View
@@ -47,10 +47,14 @@ class Travelling(Doing):
         self.jump(f"view:{view}")
 
     def jump(self, to: str) -> None:
-        """Go to a thing, in the view where it is at home, or to a view; `do_back` comes back."""
+        """Go to a thing, in the view where it is at home, or to a view; `do_back` comes back.
+
+        Where the thing has no row there, the cursor stays where it is: the next key would act on another thing.
+        """
         view, key = self._where(to)
-        if view is None:
-            self.notify("It is not there any more.", severity="warning")
+        if view is None or (key is not None and not self.store.lists(view, key)):
+            thing = self.store.world.index.get(to) if self.store.world else None
+            self.notify(why_not_listed(thing), severity="warning", markup=False)
             return
         here = Stand(self.store.view.id, self.table.cursor, self.in_detail)
         if (view.id, key) != (here.view, here.cursor) and not (key is None and view.id == here.view):
@@ -118,6 +122,8 @@ class Travelling(Doing):
         if self.trail:
             stand = self.trail.pop()
             self._go(BY_ID[stand.view], stand.cursor, in_detail=stand.in_detail)
+            if stand.cursor is not None and self.table.cursor != stand.cursor:
+                self.notify("What the jump came from is not there any more.", severity="warning")
 
 
 def columns_of(view: View) -> list[Column]:

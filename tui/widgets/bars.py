@@ -11,7 +11,7 @@ from textual.message import Message
 
 from initiator.model import Severity
 from tui import verdict
-from tui.actions import Action, key_name
+from tui.actions import Action, first_key
 from tui.layout import fit, width_of
 from tui.store import STALE_AFTER, Store
 from tui.views.catalogue import VIEWS
@@ -162,7 +162,7 @@ class KeyBar(Bar):
             at = end
             role = "key" if possible else "dim"
             line += (
-                Piece(f" {key_name(action).split()[0]}", role),
+                Piece(f" {first_key(action)}", role),
                 Piece(f" {action.label} ", "" if possible else "dim"),
             )
         self.show([line])
@@ -175,4 +175,4 @@ class KeyBar(Bar):
 
 
 def _entry_width(action: Action) -> int:
-    return cell_len(f" {key_name(action).split()[0]} {action.label} ")
+    return cell_len(f" {first_key(action)} {action.label} ")
