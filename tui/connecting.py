@@ -109,7 +109,10 @@ class Connector:
             made = [record for record in read_records().nodes if record.path not in before]
             offered = tuple(Offer(each.target, each.portal) for each in told)
             return Offers(choice, portal, offered, tuple(record.startup or "unknown" for record in made))
-        answer = _engine().call("discover", timeout=DEADLINE_S, portal=str(portal), **_for_engine(chap))
+        # The credentials are for the login that follows. A portal that tells its targets to everybody may do so, unless
+        # it is to prove who it is.
+        given = {**_for_engine(chap), "chap_may_be_left_out": not chap.target_user}
+        answer = _engine().call("discover", timeout=DEADLINE_S, portal=str(portal), **given)
         found = [Offer(each["name"], Portal(**at)) for each in answer["targets"] for at in each["portals"]]
         return Offers(choice, portal, tuple(found))
 

@@ -37,6 +37,7 @@ async def discover(
     timeout: float = 10.0,  # noqa: ASYNC109 - covers several steps, and its error names the one that took too long
     *,
     chap_algorithms: tuple[int, ...] = DEFAULT_ORDER,
+    require_auth: bool = True,
     isid: bytes | None = None,
     offer: Offer = OFFER,
 ) -> list[DiscoveredTarget]:
@@ -48,6 +49,7 @@ async def discover(
         chap: Name and secrets if the portal wants authentication for discovery.
         timeout: Seconds for all of it.
         chap_algorithms: What to offer, best first.
+        require_auth: With `chap`: False lets the portal tell its targets to everybody; its login may ask all the same.
         isid: Six bytes; a random one by default, so that two discoveries at a time do not end each other.
         offer: Digests and segment length.
 
@@ -68,6 +70,7 @@ async def discover(
             isid=chosen,
             chap=chap,
             chap_algorithms=chap_algorithms,
+            require_auth=require_auth,
             offer=offer,
             entropy=CHALLENGES.draw(chap),
             issued_challenges=CHALLENGES.issued,

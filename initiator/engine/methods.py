@@ -191,7 +191,13 @@ class Methods:
     async def _discover(self, params: dict[str, Any]) -> Any:
         portal = parse_portal(_text(params, "portal"))
         algorithms = _options(params).get("chap_algorithms") or DEFAULT_ORDER
-        found = await discover(portal, self._initiator(params), options.chap(params), chap_algorithms=tuple(algorithms))
+        found = await discover(
+            portal,
+            self._initiator(params),
+            options.chap(params),
+            chap_algorithms=tuple(algorithms),
+            require_auth=not params.get("chap_may_be_left_out"),
+        )
         return {"targets": [{"name": one.name, "portals": report.to_json(one.portals)} for one in found]}
 
     # Sessions.

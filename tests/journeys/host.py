@@ -21,6 +21,8 @@ import pytest
 from initiator.engine.client import EngineClient
 from initiator.model import PathState
 from initiator.practice import range as ranges
+from tui.commands.common import snapshot
+from tui.export import snapshot_json
 
 MOORING = [str(Path(sys.executable).with_name("mooring"))]
 
@@ -49,8 +51,8 @@ def must(*words: str, code: int = 0, seconds: float = 90.0) -> Ran:
 
 
 def listing() -> dict[str, Any]:
-    found: dict[str, Any] = must("list", "--json").json()
-    return found
+    """What `mooring list --json` prints, without the start of a process."""
+    return snapshot_json(snapshot())
 
 
 def disk_named(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.host import MOORING, Harbour, disk_named, mooring, mounts, must, until
+from tests.journeys.host import MOORING, Harbour, disk_named, listing, mooring, mounts, must, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
@@ -109,7 +109,7 @@ def test_resume_after_a_kill_at_every_step(shore: Harbour) -> None:
 
 
 def disk_is_there() -> bool:
-    found = [disk for disk in must("list", "--json").json()["disks"] if disk["name"] == "data"]
+    found = [disk for disk in listing()["disks"] if disk["name"] == "data"]
     return bool(found) and found[0]["device"] is not None
 
 
@@ -119,7 +119,7 @@ def test_the_engine_killed_under_a_mounted_disk(shore: Harbour) -> None:
     supervisor = must("engine", "status", "--json").json()["pid"]
     os.kill(supervisor, signal.SIGKILL)
     until(lambda: mooring("engine", "status", "--json").json().get("pid", supervisor) != supervisor, what="a new one")
-    until(lambda: disk_named("data")["state"] == "attached", what="the disk's report")
+    until(lambda: disk_is_there() and disk_named("data")["state"] == "attached", what="the disk's report")
     disk.check()
     workers = must("engine", "status", "--json").json()["workers"]
     worker = next(one["pid"] for one in workers if one["attached"] and "harbour" in one["target"])

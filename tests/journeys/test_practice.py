@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 def test_the_range_is_what_it_promises_and_leaves_nothing(own_folders: Path) -> None:
     with practice() as info:
-        found = listing()
+        found = must("list", "--json").json()
         assert len({session["target"] for session in found["sessions"]}) == 2
         assert sorted(disk["name"] for disk in found["disks"]) == ["data", "logs", "vault"]
         assert len(found["paths"]) == 6

@@ -69,6 +69,7 @@ def test_swap_is_switched_off_first(ground: Ground) -> None:
 
 
 @pytest.mark.trap(1, 2, 30, 38)
+@pytest.mark.long
 def test_a_session_with_another_disk_stays_until_that_one_goes(ground: Ground) -> None:
     stand = disks.PAIR
     device = ground.build(stand)

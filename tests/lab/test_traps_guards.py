@@ -142,6 +142,7 @@ def test_a_file_system_that_was_unmounted_lazily(ground: Ground) -> None:
 
 
 @pytest.mark.trap("T17", 31)
+@pytest.mark.long
 def test_a_volume_group_that_reaches_another_disk(ground: Ground) -> None:
     ground.build(GROUP)
     found = blocks(ground, GROUP)

@@ -228,9 +228,11 @@ async def test_both_sides_prove_themselves_through_the_engine(
     target: Target, real_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openiscsi, "why_not", lambda: "this kernel has no iSCSI")
-    array = Connector()
-    found = await asyncio.to_thread(array.discover, str(target.config.portals[0]), Chap())
-    assert found.via.source is Source.ENGINE
+    array, portal = Connector(), str(target.config.portals[0])
+    with pytest.raises(MooringError, match="does not accept our CHAP"):
+        await asyncio.to_thread(array.discover, portal, Chap("keeper", SECRET, "harbour", THEIR_SECRET))
+    found = await asyncio.to_thread(array.discover, portal, Chap("keeper", SECRET))
+    assert found.via.source is Source.ENGINE, "it tells its targets to everybody, and only wants to know who logs in"
     offer = next(each for each in found.found if each.target == LOCKED)
     for chap, reason in (
         (Chap("keeper", SECRET, "harbour", "a secret it does not have"), "target"),
