@@ -57,11 +57,11 @@ def _attach(work: Work) -> None:
         text = str(error).rstrip(".")
         if mutual and None in (secrets.own, secrets.target):
             text = f"{text}. This host and the target prove to each other who they are; no journal holds the secrets."
-            fix = "undo again and give both CHAP secrets when asked for them"
+            fix = "undo again with --chap-secret-file and --chap-target-secret-file; the dashboard asks for both"
             raise StepError(text, code="secrets-needed", fix=fix) from error
         if own and secrets.own is None:
             text = f"{text}. The target asks for a CHAP secret, which no journal holds."
-            fix = "undo again and give the secret when asked for it"
+            fix = "undo again with --chap-secret-file FILE; the dashboard asks for it"
             raise StepError(text, code="secret-needed", fix=fix) from error
         raise
 

@@ -103,7 +103,7 @@ def log_in(work: Work, door: Door, chap_user: str | None = None) -> None:
         if user and secret is None:
             text = f"{str(error).rstrip('.')}. The target asks for a CHAP secret, which no journal holds."
             raise StepError(
-                text, code="secret-needed", fix="undo again and give the secret when asked for it"
+                text, code="secret-needed", fix="undo again with --chap-secret-file FILE; the dashboard asks for it"
             ) from error
         raise
     work.until(lambda: None if _logged_in(work, door) else f"{door.target} is not logged in.", _LOGIN_S)

@@ -127,9 +127,9 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "dismount",
-        "To unmount everything on a disk, wherever it is mounted, also in containers. It is the first thing a removal"
-        " does, and it is never forced: a program with an open file stops it. One volume alone is dismounted by U on"
-        " its row; its disk stays attached, so its cable must stay where it is.",
+        "To unmount everything on a disk before it is touched. It is never forced: a program with an open file stops"
+        " it, and so does a mount in a container unless the plan was told to unmount there too (--other-namespaces)."
+        " One volume alone is dismounted by U on its row; its disk stays attached, so its cable must stay where it is.",
     ),
     Term(
         "look",
@@ -139,8 +139,9 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "claim",
-        "An exclusive open of the device. From then on nothing else can mount or open it, so what was found unused"
-        " stays unused until the removal is over.",
+        "An exclusive open of the device. From then on nothing can mount it, swap on it or build on it, so what was"
+        " found unused stays so until the removal is over. A plain open still succeeds: whoever did that is looked for"
+        " before the disk goes offline.",
     ),
     Term(
         "flush",

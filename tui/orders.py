@@ -91,7 +91,7 @@ def probe(on: bool, sessions: int, switch: Callable[[bool], None]) -> Order:
 
     about = (
         f"A probe logs in beside each of the {count(sessions, 'session')} of the kernel, over the same link and to the"
-        " same portal, and asks once a second whether the target is there. It never reads or writes a block.",
+        " same portal, and asks twice a second whether the target is there. It never reads or writes a block.",
         "It tells of a silent target within a second; the kernel waits until its own timer has run out.",
     )
     name = "Switch off" if on else "Switch on"

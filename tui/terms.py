@@ -114,7 +114,8 @@ FLOW: tuple[Term, ...] = (
     Term(
         "retransmission",
         "Segments that TCP had to send again. A few are normal, a stream of them is a bad cable, a full switch buffer"
-        " or an MTU that does not fit: each one stalls a write for at least 200 ms.",
+        " or an MTU that does not fit. Most cost a round trip; one that only TCP's timer notices stalls a write for"
+        " 200 ms and more.",
     ),
     Term(
         "unacknowledged",

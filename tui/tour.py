@@ -181,7 +181,8 @@ LESSONS: tuple[Lesson, ...] = (
             Task("Go on, type its name, and watch it until it is safe to pull.", lambda s: bool(s.removed)),
         ),
         _told(
-            "Every byte is with the target now, and nothing brings the disk back. `mooring undo` could, if you wanted."
+            "Every byte is with the target now, and nothing brings the disk back but you: `mooring undo`, with the CHAP"
+            " secret of this target."
         ),
     ),
     Lesson(
@@ -198,7 +199,7 @@ LESSONS: tuple[Lesson, ...] = (
                 lambda s: s.unblocked,
             ),
         ),
-        _told("On a real host you would have stopped the program. Mooring names it; it does not end it for you."),
+        _told("On a real host you would have stopped the program. Mooring names it, and ends it only if told to."),
     ),
     Lesson(
         "drain",
