@@ -83,9 +83,16 @@ class Alert:
         return Event(self.at, "alert", self.subject, self.text, self.severity)
 
 
+TOLD_S, UNTOLD_S = 3600.0, 10.0
+"""Seconds for which a thing that vanished is remembered, if somebody was told of it and if not. A dead disk is repaired
+by a logout and a login; and what answers late once makes all it speaks for vanish for one look."""
+
+
 @dataclasses.dataclass(slots=True)
 class _Thing:
     told: Verdict
+    seen: float
+    """When it was last there."""
     heard: bool = False
     """Whether somebody was told; not of how it was at first."""
     state: State = State.STEADY
@@ -122,18 +129,22 @@ class Alerts:
         """Takes in what is judged now, and gives what is to be told.
 
         Args:
-            judgements: Of everything; what is not among them any more is forgotten.
+            judgements: Of everything; what is not among them any more is forgotten after a while.
             at: Monotonic seconds, the same clock in each call.
         """
-        before, self._things = self._things, {}
         found = []
         for judgement in judgements:
             if judgement.kind in self._kinds:
-                thing = before.get(judgement.subject) or _Thing(self._at_first(judgement))
-                self._things[judgement.subject] = thing
+                thing = self._things.get(judgement.subject)
+                if thing is None:
+                    thing = self._things[judgement.subject] = _Thing(self._at_first(judgement), at)
+                thing.seen = at
                 alert = self._see(thing, judgement, at)
                 if alert is not None:
                     found.append(alert)
+        for subject, thing in list(self._things.items()):
+            if at - thing.seen > (TOLD_S if thing.heard else UNTOLD_S):
+                del self._things[subject]
         return tuple(found)
 
     def _see(self, thing: _Thing, judgement: Judgement, at: float) -> Alert | None:

@@ -15,7 +15,19 @@ from typing import NamedTuple
 
 from initiator.binding import bound_to, ends_of
 from initiator.fabric import EMPTY, Fabric, Neighbour, Nic, Route, TargetPort
-from initiator.model import Access, Connection, Disk, Link, LinkState, Map, Path, Session, Snapshot, TcpInfo
+from initiator.model import (
+    Access,
+    Connection,
+    Disk,
+    Link,
+    LinkState,
+    Map,
+    Path,
+    Session,
+    Snapshot,
+    Source,
+    TcpInfo,
+)
 
 _DEEPEST = 8
 
@@ -242,3 +254,11 @@ def carries(lane: Lane) -> bool | None:
     if LinkState.UP in states:
         return True
     return False if states == {LinkState.DOWN} else None
+
+
+def unjoined(disk: Disk, paths: Iterable[Path]) -> bool:
+    """Whether a disk of the kernel has several devices and no map over them: then each path is alone.
+
+    Whatever uses one of the devices fails with its path, however many others there are.
+    """
+    return disk.source is Source.KERNEL and disk.map is None and len({path.device for path in paths if path.device}) > 1

@@ -11,7 +11,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from initiator.chain import Footing, Kind, Lane, carries, controller, lanes
+from initiator.chain import Footing, Kind, Lane, carries, controller, lanes, unjoined
 from initiator.fabric import EMPTY, Fabric, Nic
 from initiator.judgement import (
     CALM,
@@ -59,7 +59,8 @@ def assess(snapshot: Snapshot, fabric: Fabric = EMPTY, trends: Trends = CALM) ->
         paths = by_disk.get(disk.id, ())
         ways[disk.id] = count_ways(paths, known, fabric)
         verdicts = [said[path.id] for path in paths]
-        said[disk.id] = judge_disk(disk, ways[disk.id], verdicts, disk.id in suspended, trends.uneven.get(disk.id))
+        alone, uneven = unjoined(disk, paths), trends.uneven.get(disk.id)
+        said[disk.id] = judge_disk(disk, ways[disk.id], verdicts, disk.id in suspended, uneven, alone)
         if disk.map is not None:
             said[disk.map] = dataclasses.replace(said[disk.id], kind="map", subject=disk.map)
     return Health(said, ways)
@@ -225,16 +226,21 @@ _DISK_DOWN = {
 
 
 def judge_disk(
-    disk: Disk, ways: Ways, paths: Iterable[Judgement], suspended: bool = False, uneven: str | None = None
+    disk: Disk,
+    ways: Ways,
+    paths: Iterable[Judgement],
+    suspended: bool = False,
+    uneven: str | None = None,
+    alone: bool = False,
 ) -> Judgement:
-    """The verdict on a disk and its map."""
-    said = list(_disk_rules(disk, ways, paths, suspended))
+    """The verdict on a disk and its map; `alone` if it has several devices that no map joins."""
+    said = list(_disk_rules(disk, ways, paths, suspended, alone))
     if uneven is not None:
         said.append(Said(Verdict.DEGRADED, uneven))
     return judged("disk", disk.id, disk.name, said, _well(ways), (f"state {disk.state}",))
 
 
-def _disk_rules(disk: Disk, ways: Ways, paths: Iterable[Judgement], suspended: bool) -> Iterator[Said]:
+def _disk_rules(disk: Disk, ways: Ways, paths: Iterable[Judgement], suspended: bool, alone: bool) -> Iterator[Said]:
     if disk.state in _DISK_DOWN:
         yield Said(Verdict.DOWN, _DISK_DOWN[disk.state])
         return
@@ -245,7 +251,10 @@ def _disk_rules(disk: Disk, ways: Ways, paths: Iterable[Judgement], suspended: b
     if ways.working == 0:
         yield Said(Verdict.DOWN, "none of its paths works")
         return
-    if ways.working == 1:
+    if alone:
+        text = f"no map joins its {ways.total} paths: what uses one of its devices fails with that path"
+        yield Said(Verdict.AT_RISK, text)
+    elif ways.working == 1:
         text = "it has only one path" if ways.total == 1 else f"only one of its {ways.total} paths works"
         yield Said(Verdict.AT_RISK, text)
     elif ways.independent == 1:

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from initiator.chain import Footing, Kind, Lane, controller, lanes
+from initiator.chain import Footing, Kind, Lane, controller, lanes, unjoined
 from initiator.fabric import EMPTY, Fabric
 from initiator.health import WORKING
 from initiator.model import Disk, LinkState, Path, Snapshot
@@ -126,6 +126,10 @@ class _Teller:
         self._sessions = {session.id: session.name for session in snapshot.sessions}
         self._working: dict[str, Path] = {path.id: path for path in snapshot.paths if path.state in WORKING}
         self._counts = Counter(path.disk for path in self._working.values())
+        of_disk: dict[str, list[Path]] = {}
+        for path in snapshot.paths:
+            of_disk.setdefault(path.disk, []).append(path)
+        self._unjoined = {disk.id for disk in snapshot.disks if unjoined(disk, of_disk.get(disk.id, ()))}
 
     def loss(self, footing: Footing, paths: set[str], sessions: set[str], members: tuple[str, ...]) -> Loss:
         lost = Counter(self._working[key].disk for key in paths if key in self._working)
@@ -142,4 +146,5 @@ class _Teller:
     def _stricken(self, key: str, lost: int) -> Stricken:
         disk = self._disks[key]
         points = sorted({self._points[volume] for volume in disk.volumes if volume in self._points})
-        return Stricken(key, disk.name, self._counts[key] - lost, self._counts[key], tuple(points))
+        left = 0 if key in self._unjoined else self._counts[key] - lost  # nobody knows which of its devices is used
+        return Stricken(key, disk.name, left, self._counts[key], tuple(points))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from initiator.alerts import CLEAR_S, RAISE_S, TABLE, Alert, Alerts, Seen, State
+from initiator.alerts import CLEAR_S, RAISE_S, TABLE, TOLD_S, UNTOLD_S, Alert, Alerts, Seen, State
 from initiator.judgement import RANK, Judgement, Verdict
 from initiator.model import Severity
 
@@ -90,10 +90,24 @@ def test_only_what_is_wanted() -> None:
     assert [each.subject for each in quiet.see([judged(Verdict.DOWN, "link", "l1")], 101)] == ["l1"]
 
 
-def test_what_is_gone_is_forgotten(alerts: Alerts) -> None:
+def test_what_is_gone_for_a_look_is_the_same_when_it_is_back(alerts: Alerts) -> None:
+    """A dead disk is repaired by a logout and a login; an engine that answers late has no disks for one look."""
     assert told(alerts, Verdict.DOWN, 0) == [Verdict.DOWN]
     assert alerts.see([], 1) == ()
-    assert told(alerts, Verdict.DOWN, 2) == [Verdict.DOWN]
+    assert told(alerts, Verdict.DOWN, 2) == []
+    assert alerts.see([], 3) == ()
+    assert told(alerts, Verdict.OK, 4) == []
+    assert told(alerts, Verdict.OK, 4 + CLEAR_S) == [Verdict.OK]
+
+
+def test_what_stays_away_is_forgotten(alerts: Alerts) -> None:
+    assert told(alerts, Verdict.DOWN, 0) == [Verdict.DOWN]
+    assert alerts.see([], 2 + TOLD_S) == ()
+    assert told(alerts, Verdict.DOWN, 3 + TOLD_S) == [Verdict.DOWN]
+    assert alerts.see([judged(Verdict.AT_RISK, subject="d2")], 4 + TOLD_S) == ()
+    assert alerts.see([], 5 + TOLD_S + UNTOLD_S) == ()
+    late = judged(Verdict.DOWN, subject="d2")
+    assert [each.subject for each in alerts.see([late], 6 + TOLD_S + UNTOLD_S)] == ["d2"]
 
 
 def test_the_table_is_whole() -> None:

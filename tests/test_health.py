@@ -42,6 +42,13 @@ def test_what_is_not_known_of_the_wiring_is_said() -> None:
     assert disk_is(snapshot).reason == "all 2 paths work, 2 of them independent (not known: network, switch)"
 
 
+def test_a_disk_that_no_map_joins_is_at_risk_however_many_paths_it_has() -> None:
+    snapshot, fabric = wiring.unjoined()
+    told = disk_is(snapshot, fabric)
+    assert told.verdict is Verdict.AT_RISK
+    assert "no map joins its 2 paths" in told.reason
+
+
 # --- paths ---
 
 

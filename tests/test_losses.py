@@ -31,6 +31,14 @@ def test_with_two_links_one_may_go() -> None:
     assert loss.text == "If link eth1 is lost, you lose no disk; d1 keeps 1 of 2 paths."
 
 
+def test_nothing_takes_over_where_no_map_joins_the_paths() -> None:
+    """Whichever of the two devices is mounted, it fails with its own link."""
+    snapshot, fabric = wiring.unjoined()
+    every = found(snapshot, fabric)
+    assert [each.name for each in every["link", "eth1"].ends] == ["d1"]
+    assert [each.name for each in every["link", "eth2"].ends] == ["d1"]
+
+
 def test_when_the_other_path_has_failed_it_is_the_end() -> None:
     snapshot, fabric = wiring.two_links()
     snapshot = wiring.changed(snapshot, dataclasses.replace(snapshot.paths[1], state=PathState.FAILED))

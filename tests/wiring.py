@@ -87,6 +87,14 @@ def two_links() -> tuple[Snapshot, Fabric]:
     return host((link("eth1"), link("eth2")), sessions, paths), Fabric(nics=nics)
 
 
+def unjoined() -> tuple[Snapshot, Fabric]:
+    """As two_links, but multipathd did not start."""
+    snapshot, fabric = two_links()
+    disks = tuple(dataclasses.replace(each, map=None, device="/dev/sda") for each in snapshot.disks)
+    paths = tuple(dataclasses.replace(each, map=None) for each in snapshot.paths)
+    return dataclasses.replace(snapshot, disks=disks, paths=paths, maps=()), fabric
+
+
 def changed(snapshot: Snapshot, *things: Link | Session | Path | Disk) -> Snapshot:
     """The same host with other things under the same ids."""
     fresh: Mapping[str, Link | Session | Path | Disk] = {each.id: each for each in things}

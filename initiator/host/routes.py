@@ -42,11 +42,15 @@ def read_routes(pairs: Iterable[Ends]) -> dict[Ends, Route]:
 
 
 def way_to(host: str) -> str | None:
-    """The name of the link through which the kernel would send to an address; None if it does not tell."""
+    """The name of the link in whose own network an address is; None if it is in none, or the kernel does not tell.
+
+    A way through a gateway tells nothing: where a storage link is down, that is the way of everything else.
+    """
     try:
-        return read_ways((host,)).get(host)
+        found = next(iter(read_routes((("", host),)).values()), None)
     except OSError:
         return None
+    return found.device if found is not None and found.gateway is None else None
 
 
 def read_ways(hosts: Iterable[str]) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from initiator.host.hostfiles import FstabEntry
 from initiator.host.nodes import NodeRecord
-from initiator.model import Severity, Source, Volume
+from initiator.model import Disk, Severity, Source, Volume
 from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("boot")
@@ -34,6 +34,18 @@ def _in_fstab(host: Host) -> Iterator[tuple[Volume, FstabEntry]]:
     return ((volume, entry) for volume, entry in found if entry is not None)
 
 
+def _of_initramfs(volume: Volume, options: Collection[str] = ()) -> bool:
+    """Whether the initramfs mounts it: systemd orders such a mount by itself, also at shutdown (systemd.mount(5))."""
+    return volume.mountpoint in ("/", "/usr") or "x-initrd.mount" in options
+
+
+def _targets(host: Host, disk: Disk) -> tuple[str, ...]:
+    """Of all its paths: some arrays have a target for each port."""
+    over = {path.session for path in host.paths(disk)}
+    found = {session.target for session in host.snapshot.sessions if session.id in over}
+    return tuple(sorted(found or {disk.target or ""}))
+
+
 def _no_fstab(host: Host) -> Iterator[Unsure]:
     if host.facts.fstab is None and host.volumes:
         yield Unsure("/etc/fstab", host.facts.why("fstab"))
@@ -51,6 +63,8 @@ def fstab_netdev(host: Host) -> Iterator[Answer]:
     """The options of each line that mounts one of our volumes."""
     yield from _no_fstab(host)
     for volume, entry in _in_fstab(host):
+        if _of_initramfs(volume, entry.options):
+            continue
         if not any(option.startswith(_NETWORK) for option in entry.options):
             yield Hit(volume.mountpoint, f"/etc/fstab: {entry.spec} with {','.join(entry.options)}", about=volume.id)
 
@@ -69,14 +83,22 @@ def startup_manual(host: Host) -> Iterator[Answer]:
     for volume, entry in _in_fstab(host):
         if any(option.startswith(_NOT_AT_BOOT) for option in entry.options):
             continue
-        for target in sorted({disks[key].target or "" for key in volume.disks if key in disks}):
-            if host.facts.records is None:
-                yield Unsure(volume.mountpoint, f"the start-up of {target}: {host.facts.why('records')}")
-                continue
-            modes = {record.startup or "unknown" for record in host.facts.records.nodes if record.target == target}
-            if not modes & {"automatic", "onboot"}:
-                evidence = f"{target}: node.startup {', '.join(sorted(modes)) or 'without a record'}"
-                yield Hit(volume.mountpoint, evidence, command("mooring", "startup", target, "automatic"), volume.id)
+        for targets in sorted({_targets(host, disks[key]) for key in volume.disks if key in disks}):
+            yield from _not_at_boot(host, volume, targets)
+
+
+def _not_at_boot(host: Host, volume: Volume, targets: Iterable[str]) -> Iterator[Answer]:
+    """That none of a disk's targets is logged in to at boot."""
+    if host.facts.records is None:
+        yield Unsure(volume.mountpoint, f"the start-up of {', '.join(targets)}: {host.facts.why('records')}")
+        return
+    nodes = host.facts.records.nodes
+    modes = {name: {each.startup or "unknown" for each in nodes if each.target == name} for name in targets}
+    if any(found & {"automatic", "onboot"} for found in modes.values()):
+        return
+    for target, found in modes.items():
+        evidence = f"{target}: node.startup {', '.join(sorted(found)) or 'without a record'}"
+        yield Hit(volume.mountpoint, evidence, command("mooring", "startup", target, "automatic"), volume.id)
 
 
 @FAMILY.rule(
@@ -150,7 +172,7 @@ def unmount_order(host: Host) -> Iterator[Answer]:
     """What systemd itself says each mount is ordered after; no unit logs the engine's sessions out."""
     kernel = {disk.id for disk in host.disks if disk.source is Source.KERNEL}
     for volume in host.snapshot.volumes:  # of one file system each mount, for each is unmounted by itself
-        if volume.namespace is not None or not kernel.intersection(volume.disks):
+        if volume.namespace is not None or not kernel.intersection(volume.disks) or _of_initramfs(volume):
             continue
         after = host.facts.mounts_after.get(volume.mountpoint) if host.facts.mounts_after is not None else None
         if after is None:

@@ -11,6 +11,9 @@ from safety.advice.rule import Answer, Family, Hit, Host, Unsure
 
 FAMILY = Family("data")
 
+_FOR_SEVERAL = ("gfs2", "ocfs2")
+"""File systems that several hosts mount at once, as they are meant to."""
+
 
 @FAMILY.rule(
     "shared-lun",
@@ -18,12 +21,13 @@ FAMILY = Family("data")
     "A disk is mounted here while another host is registered with it",
     "ext4, XFS and the like belong to one host at a time. A second host that mounts the same disk, even for reading,"
     " destroys it. Registered keys (persistent reservations) say that another host has this disk in use, or had.",
-    "find that host before anything else; if it has nothing to do with this disk any more, remove its key there"
-    " (sg_persist --out --register, or mpathpersist) and unmap the LUN from it on the storage",
+    "find that host before anything else. A member of a cluster that fences by reservations keeps its key: removing it"
+    " would fence it. If the host has nothing to do with this disk any more, remove its key there (sg_persist --out"
+    " --register, or mpathpersist) and unmap the LUN from it on the storage",
 )
 def shared_lun(host: Host) -> Iterator[Answer]:
     """Registrations of other initiators with disks that have a mounted file system."""
-    mounted = {key for volume in host.volumes for key in volume.disks}
+    mounted = {key for volume in host.volumes if volume.fstype not in _FOR_SEVERAL for key in volume.disks}
     names = {session.initiator for session in host.snapshot.sessions}
     if host.facts.initiator is not None:
         names.add(host.facts.initiator.name)
@@ -67,8 +71,8 @@ def write_cache(host: Host) -> Iterator[Answer]:
     "A path with errors has no digests",
     "A link that damages packets is caught by TCP's checksum most of the time; what slips through is written to the"
     " disk. CRC32C digests catch it, and cost next to nothing on today's processors.",
-    "iscsiadm -m node -T TARGET -o update -n node.conn[0].iscsi.DataDigest -v CRC32C (HeaderDigest too), then log in"
-    " again; and replace the cable",
+    "iscsiadm -m node -T TARGET -o update -n node.conn[0].iscsi.DataDigest -v CRC32C,None (HeaderDigest too), then log"
+    " in again, one path after the other; and replace the cable",
 )
 def digests_off(host: Host) -> Iterator[Answer]:
     """Errors of the links under each session, and time-outs of its paths."""
@@ -82,6 +86,8 @@ def digests_off(host: Host) -> Iterator[Answer]:
         real = host.below(link) if link is not None else ()
         troubles = [f"{each.name}: {each.rx_errors} receive errors" for each in real if each.rx_errors]
         troubles += timed_out[session.id]
+        if session.details.get("transport") == "iser":
+            continue  # its transport has checks of its own and takes no digests
         if not digests or None in digests:
             if session.source is Source.KERNEL or troubles:
                 yield Unsure(session.name, "whether it has digests is not known")

@@ -58,7 +58,7 @@ def not_joined(host: Host) -> Iterator[Answer]:
         devices = sorted({path.device for path in host.paths(disk) if path.device})
         if disk.source is not Source.KERNEL or len(devices) < 2 or disk.map is not None:
             continue
-        if disk.multipath is None:
+        if disk.multipath is None and not disk.volumes:  # one that is mounted cannot be joined any more
             yield Unsure(disk.name, "multipathd does not tell what it does with its paths")
         else:
             yield Hit(disk.name, ", ".join(devices), about=disk.id)
@@ -170,8 +170,9 @@ def wwid_mismatch(host: Host) -> Iterator[Answer]:
     "find-multipaths",
     Severity.WARN,
     "A disk was left out of multipath because it had one path when it appeared",
-    "With find_multipaths on (the default) multipathd takes a disk only once it sees a second path. A disk whose second"
-    " session comes late is mounted from its first path, and then the map can no longer be made.",
+    "With find_multipaths strict (the default) multipathd takes only a disk that was in a map before; with yes also one"
+    " of which it sees a second path. A disk whose map is not made in time is mounted from its first path, and then the"
+    " map can no longer be made.",
     "multipath -a DEVICE before it is mounted, or find_multipaths greedy in multipath.conf; then: multipath -r",
 )
 def find_multipaths(host: Host) -> Iterator[Answer]:

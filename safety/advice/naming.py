@@ -277,13 +277,17 @@ _LABELLERS = {
     "ext3": "e2label {} NAME",
     "ext4": "e2label {} NAME",
     "xfs": "unmounted: xfs_admin -L NAME {}",
-    "btrfs": "btrfs filesystem label {} NAME",
 }
+_BY_LABEL = "; where /etc/fstab mounts it by its label, first change that to UUID="
 
 
 def _label_fix(volume: Volume) -> str:
     """The command for this file system, with a name to choose; nothing where it is not known."""
-    return _LABELLERS.get(volume.fstype, "").format(command(volume.device))
+    if volume.fstype == "btrfs":  # while it is mounted its place has to be named
+        fix = f"{command('btrfs', 'filesystem', 'label', volume.mountpoint)} NAME"
+    else:
+        fix = _LABELLERS.get(volume.fstype, "").format(command(volume.device))
+    return fix + _BY_LABEL if fix and volume.label else fix
 
 
 @FAMILY.rule(

@@ -90,9 +90,10 @@ def chap_one_way(host: Host) -> Iterator[Answer]:
     "chap-weak",
     Severity.NOTE,
     "CHAP may use MD5 or SHA-1 only",
-    "Whoever records such a login can try millions of secrets a second on his own machine. SHA-256 and SHA3-256 (RFC"
-    " 7143, 12.1.3; open-iscsi since 2.1) make it slower, and a long random secret makes it hopeless.",
-    "iscsiadm -m node -T TARGET -o update -n node.session.auth.chap_algs -v SHA3-256,SHA256; use a random secret of 16"
+    "Whoever records such a login can try millions of secrets a second on his own machine. SHA-256 and SHA3-256 (IANA's"
+    " numbers 7 and 8; open-iscsi since 2.1) make it slower, and a long random secret makes it hopeless.",
+    "iscsiadm -m node -T TARGET -o update -n node.session.auth.chap_algs -v SHA3-256,MD5,SHA256 (the target takes the"
+    " first that it knows; leave MD5 out only where a login without it was seen to work); use a random secret of 16"
     " characters or more",
 )
 def chap_weak(host: Host) -> Iterator[Answer]:

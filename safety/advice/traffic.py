@@ -46,7 +46,8 @@ def _local(host: Host) -> dict[str, Link]:
     "The default route leads through a storage link",
     "Everything that this host sends to the world then shares the storage's cable, and a storage network that reaches"
     " the world can be reached from it.",
-    "remove the gateway from the storage link's configuration; the target is in its own subnet and needs none",
+    "give storage a link of its own; where the target is in that link's own subnet, take the gateway out of its"
+    " settings",
 )
 def default_route(host: Host) -> Iterator[Answer]:
     """The kernel's default routes against the links of sessions."""
@@ -57,8 +58,10 @@ def default_route(host: Host) -> Iterator[Answer]:
     for link in host.storage_links:
         if link.name in host.facts.default_links:
             sessions = ", ".join(session.name for session, through in host.wired if through == link)
-            remove = command("ip", "route", "del", "default", "dev", link.name)
-            fix = f"{remove}; and take the gateway out of its settings"
+            fix = ""
+            if len(host.facts.default_links) > 1:  # or nobody could reach this host any more
+                remove = command("ip", "route", "del", "default", "dev", link.name)
+                fix = f"if no portal is behind that gateway: {remove}; and take the gateway out of its settings"
             yield Hit(link.name, f"default route dev {link.name}; sessions: {sessions}", fix, link.id)
 
 

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from initiator.host.routes import read_default_links, read_ways
+from initiator.host.routes import read_default_links, read_ways, way_to
 from initiator.host.segments import read_segments
 from initiator.model import Connection
 
@@ -19,14 +19,14 @@ _MSS = 16
 _PMTU = 60
 
 
-def test_ways_and_default_routes_are_as_ip_prints_them() -> None:
+def ip(*words: str) -> list[dict[str, str]]:
     if shutil.which("ip") is None:
         pytest.skip("no ip(8): Debian package iproute2")
+    ran = subprocess.run(["ip", "-j", *words], capture_output=True, text=True, check=False)
+    return json.loads(ran.stdout or "[]") if ran.returncode == 0 else []
 
-    def ip(*words: str) -> list[dict[str, str]]:
-        ran = subprocess.run(["ip", "-j", *words], capture_output=True, text=True, check=False)
-        return json.loads(ran.stdout or "[]") if ran.returncode == 0 else []
 
+def test_ways_and_default_routes_are_as_ip_prints_them() -> None:
     hosts = ["127.0.0.1", "192.0.2.7", "::1", "2001:db8::7", "storage.example", "fe80::1%nowhere"]
     found = read_ways(hosts)
     for host in hosts[:4]:
@@ -36,6 +36,15 @@ def test_ways_and_default_routes_are_as_ip_prints_them() -> None:
     assert read_default_links() == {
         each["dev"] for version in "46" for each in ip(f"-{version}", "route", "show", "default")
     }
+
+
+def test_a_way_through_a_gateway_is_no_link_of_a_portal() -> None:
+    """Where the storage's own link is down, the default route leads to its portals: over the card for all else."""
+    for host in ("127.0.0.1", "192.0.2.7", "198.51.100.7"):
+        told = ip("route", "get", host)
+        near = told and "gateway" not in told[0]
+        assert way_to(host) == (told[0]["dev"] if near else None), host
+    assert way_to("storage.example") is None
 
 
 def test_packet_sizes_are_as_the_socket_itself_has_them() -> None:

@@ -199,7 +199,7 @@ CASES: dict[str, Case] = {
     "multipath/one-path": Case(
         map_(total=1, active=1, paths=("kernel:p:1:0:0:0",)), map_(total=1, active=0, paths=()), "mail"
     ),
-    "multipath/not-joined": Case(LOOSE, both(LOOSE, disk(map=None, multipath=None)), "mail"),
+    "multipath/not-joined": Case(LOOSE, both(LOOSE, disk(map=None, multipath=None, volumes=())), "mail"),
     "multipath/queue-forever": Case(map_(queueing="on"), map_(queueing=None, details={}), "mail"),
     "multipath/timers": Case(details(recovery_timeout_s="120"), details(recovery_timeout_s=None), "mail@10.9.1.2:3260"),
     "multipath/wwid-mismatch": Case(

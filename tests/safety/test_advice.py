@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from initiator.host.hostfiles import FstabEntry
 from initiator.host.links import read_links
 from initiator.host.nodes import Records
 from initiator.model import Severity, Snapshot
@@ -14,7 +15,7 @@ from safety.advice.facts import Facts
 from safety.advice.rule import Rule
 from tests.safety import advice_host as host
 from tests.safety import checks_page
-from tests.safety.advice_cases import CASES
+from tests.safety.advice_cases import CASES, LOOSE, both, disk
 
 by_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 
@@ -186,6 +187,64 @@ def test_a_loopback_session_needs_no_advice_on_cables() -> None:
     paths = tuple(host.path(number, link=lo.id) for number in host.NUMBERS)
     advice = advise(host.snapshot(sessions=sessions, paths=paths, links=(lo,)), host.facts())
     assert [each for each in advice.findings if each.family == "network"] == []
+
+
+def rules_that_fire(snapshot: Snapshot, facts: Facts) -> dict[str, str]:
+    """Each with its way out."""
+    return {found.rule: found.fix for found in advise(snapshot, facts).findings}
+
+
+def test_a_mounted_disk_that_no_map_joins_is_told_whatever_multipathd_says() -> None:
+    """Its first device was mounted before the map was made, or multipathd did not start."""
+    loose = both(LOOSE, disk(map=None, multipath=None))
+    assert "multipath/not-joined" in rules_that_fire(*loose.build())
+
+
+def test_the_only_way_out_of_a_host_is_not_to_be_deleted() -> None:
+    alone = rules_that_fire(host.snapshot(), host.facts(default_links=frozenset({"eth1"})))
+    assert "route del" not in alone["network/default-route"]
+    two = rules_that_fire(host.snapshot(), host.facts(default_links=frozenset({"eth0", "eth1"})))
+    assert "if no portal is behind that gateway: ip route del default dev eth1" in two["network/default-route"]
+
+
+def test_a_new_label_is_warned_of_where_the_old_one_may_be_in_fstab() -> None:
+    for fstype, words in (("ext4", "e2label"), ("btrfs", "btrfs filesystem label /srv/mail NAME")):
+        fix = rules_that_fire(host.snapshot(volumes=(host.volume(label="LUN0001", fstype=fstype),)), host.facts())
+        assert words in fix["naming/label-meaningless"]
+        assert "first change that to UUID=" in fix["naming/label-meaningless"]
+    missing = rules_that_fire(host.snapshot(volumes=(host.volume(label=None),)), host.facts())
+    assert "fstab" not in missing["naming/label-missing"], "nobody mounts it by a label that it has not"
+
+
+def test_what_the_initramfs_mounts_is_ordered_by_it() -> None:
+    """Root on iSCSI: systemd orders it neither after the network nor after the logout, and need not."""
+    root = host.volume(mountpoint="/")
+    entry = FstabEntry(f"UUID={host.UUID}", "/", "ext4", ("defaults",))
+    facts = host.facts(fstab=(entry,), mounts_after={"/": frozenset()})
+    assert not {"boot/fstab-netdev", "boot/unmount-order"} & set(rules_that_fire(host.snapshot(volumes=(root,)), facts))
+
+
+def test_of_an_array_with_a_target_for_each_port_one_that_is_logged_in_to_is_enough() -> None:
+    other = f"{host.TARGET}-b"
+    sessions = (host.session(1), host.session(2, target=other))
+    snapshot = host.snapshot(sessions=sessions, disks=(host.disk(target=None),))
+    plain = host.records()
+    for modes, fires in ((("automatic", "manual"), False), (("manual", "manual"), True)):
+        nodes = (
+            host.record(1, node__startup=modes[0]),
+            host.record(2, target=other, node__startup=modes[1]),
+        )
+        facts = host.facts(records=dataclasses.replace(plain, nodes=nodes))
+        told = [each for each in advise(snapshot, facts).findings if each.rule == "boot/startup-manual"]
+        assert bool(told) is fires
+        assert {each.evidence.partition(": ")[0] for each in told} == ({host.TARGET, other} if fires else set())
+
+
+def test_iser_takes_no_digests() -> None:
+    snapshot, facts = CASES["data/digests-off"].fires.build()
+    assert "data/digests-off" in rules_that_fire(snapshot, facts)
+    iser = tuple(dataclasses.replace(each, details={**each.details, "transport": "iser"}) for each in snapshot.sessions)
+    assert "data/digests-off" not in rules_that_fire(dataclasses.replace(snapshot, sessions=iser), facts)
 
 
 def test_the_page_has_every_rule_as_it_is() -> None:
