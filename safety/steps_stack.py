@@ -13,7 +13,7 @@ from safety.plan import Step
 from safety.restore_kernel import bring_back, ground, resolve, standing_now
 from safety.steps_local import Unmount, who_uses
 from safety.work import Work
-from safety.world import Busy, StepError
+from safety.world import Busy, StepError, Unreadable
 
 _SETTLE_S = 15.0
 _PASSING_S = 4.0
@@ -83,11 +83,19 @@ class SwapOff(Kind):
         return f"swap is on in {name}"
 
     def _area(self, work: Work, step: Step) -> Swap | None:
-        """The area while it is on; a device is known by what it is, as its name may be another one's by now."""
+        """The area while it is on; a device is known by what it is, as its name may be another one's by now.
+
+        Raises:
+            Unreadable: it is not found, and swap is on under its name on these disks.
+        """
         path, areas = step.params["path"], work.world.kernel.swaps()
         if not self._on_device(step):
             return next((area for area in areas if area.path == path), None)
         node = standing_now(work, step.params["stand"])
+        own = {each.dev for each in lanes.stack(work)} if node is None else frozenset()
+        if any(area.path == path and area.dev in own for area in areas):
+            text = f"Swap is on in {path} on {work.name}, and it is not known whether it is the planned one."
+            raise Unreadable(text, fix="look: swapon --show; switch it off, then resume; or undo")
         for area in areas:
             if area.path == path if area.dev is None else node is not None and area.dev == node.dev:
                 return area

@@ -141,3 +141,15 @@ def _calls(folder: Path) -> list[str]:
     world = SwapOnVolume()
     assert run(begin(folder, planned(world)), world) is Outcome.DONE
     return world.calls
+
+
+def test_swap_that_is_on_under_the_planned_name_is_not_called_off_when_it_is_not_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = SwapOnVolume()
+    path = begin(tmp_path, planned(world))
+    monkeypatch.setattr("safety.steps_stack.standing_now", lambda work, place: None)
+    assert run(path, world) is Outcome.UNKNOWN, last(path)
+    assert "not known whether it is the planned one" in last(path).text
+    assert world.on == {5}
+    assert not any(call.startswith(("claim", "offline")) for call in world.calls)
