@@ -73,7 +73,7 @@ def once(guest: Machine, begin: str, end: str, phase: float) -> dict[str, float]
 def watch(guest: Machine) -> None:
     """Starts both watchers, and waits until each has looked some times; carrier and session states are noted too."""
     mooring, python = "/opt/mooring/bin/mooring", "/opt/mooring/bin/python"
-    states = "cat /sys/class/net/wire1/carrier /sys/class/iscsi_session/*/state 2>/dev/null | tr '\\n' ' '"
+    states = "cat /sys/class/net/wire1/carrier /sys/class/iscsi_session/*/state 2>/dev/null | paste -sd+"
     note = (
         f'last=; while :; do now=$({states}); [ "$now" = "$last" ] || echo "$(date +%s.%N) $now"; last=$now;'
         " sleep 0.1; done >/tmp/states"
