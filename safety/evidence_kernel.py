@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -12,10 +13,10 @@ from initiator.host.multipathd import Daemon, Multipathd
 from initiator.host.nodes import Records, read_records
 from initiator.host.scsipaths import ScsiPath, ScsiSession, read_paths, read_traffic
 from initiator.host.stacks import Array, VolumeGroup, read_array, read_groups, uses_lvm
-from initiator.model import BlockNode, Problem
+from initiator.model import BlockNode, Disk, Problem
 from initiator.scsi.reservations import Registration
 from safety.facts_kernel import KernelFacts, Record
-from safety.scope import Extent
+from safety.scope import Extent, Part
 
 _ISCSID = "@ISCSIADM_ABSTRACT_NAMESPACE"
 _PATIENCE = 2.0
@@ -67,13 +68,28 @@ def _registrations(
     root: Path, extent: Extent, paths: Iterable[ScsiPath], problems: list[Problem]
 ) -> tuple[tuple[str, tuple[Registration, ...]], ...]:
     """Asks the disks over paths that are running; what is offline by now was asked before."""
-    running = {f"{PATH}{path.hctl}" for path in paths if path.state == "running"}
-    asked = [part.disk for part in extent.parts if any(path.id in running for path in part.paths)]
+    asked = [disk for part in extent.parts if (disk := askable(part, paths)) is not None]
     if root != Path("/") or os.geteuid() != 0:
         return ()
     found, failed = lundetails.read_registrations(asked)
     problems += failed
     return tuple(found.items())
+
+
+def askable(part: Part, paths: Iterable[ScsiPath]) -> Disk | None:
+    """The disk with a device that still answers: half-way through a removal the map is gone and one path is offline.
+
+    Returns:
+        None where no path is running.
+    """
+    known = {f"{PATH}{path.hctl}": path for path in paths}
+    own = [known[path.id] for path in part.paths if path.id in known]
+    running = [path for path in own if path.state == "running" and path.kname is not None]
+    if not running:
+        return None
+    if part.disk.dev in {path.dev for path in own if path not in running}:
+        return dataclasses.replace(part.disk, device=f"/dev/{running[0].kname}", dev=running[0].dev)
+    return part.disk
 
 
 def _startup(records: Records, session: ScsiSession) -> str | None:

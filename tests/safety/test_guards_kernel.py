@@ -11,7 +11,7 @@ import pytest
 from initiator.host.scsipaths import ScsiPath, Traffic
 from initiator.host.stacks import Array, VolumeGroup
 from initiator.model import BlockNode, MapState, Portal, Problem, Snapshot, Swap
-from safety.evidence_kernel import apart
+from safety.evidence_kernel import apart, askable
 from safety.facts import Facts, Memory
 from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
@@ -275,3 +275,39 @@ def test_a_group_whose_other_half_is_removed_already_does_not_stop_a_resume(
     snapshot, seen = kernel(groups=(VolumeGroup("vg", GROUP, devices, active),))(quiet(group=True))
     scene = view(snapshot, seen, SCOPE.on(snapshot), resuming=True)
     assert [each.code for each in blocks(examine(scene))] == against
+
+
+@pytest.mark.parametrize(
+    ("states", "asked"),
+    [
+        (("running", "running"), "/dev/mapper/mpatha"),
+        (("offline", "running"), "/dev/mapper/mpatha"),
+        (("offline", "offline"), None),
+        (("transport-offline", None), None),
+    ],
+)
+def test_who_is_registered_is_asked_over_a_map_that_has_a_running_path(
+    states: tuple[str | None, ...], asked: str | None
+) -> None:
+    snapshot, seen = disk(device="/dev/mapper/mpatha")(quiet())
+    assert asked_over(snapshot, seen, states) == asked
+
+
+@pytest.mark.parametrize(
+    ("states", "asked"), [(("offline", "running"), 1), (("running", "offline"), 0), (("offline", "offline"), None)]
+)
+def test_a_removal_that_took_one_path_offline_asks_over_the_other(states: tuple[str, ...], asked: int | None) -> None:
+    """The map is gone by then, and the disk goes by the name of its first path."""
+    snapshot, seen = quiet()
+    first = known(seen).paths[0]
+    snapshot, seen = disk(device=f"/dev/{first.kname}", dev=first.dev, map=None)((snapshot, seen))
+    expected = None if asked is None else f"/dev/{known(seen).paths[asked].kname}"
+    assert asked_over(snapshot, seen, states) == expected
+
+
+def asked_over(snapshot: Snapshot, seen: Facts, states: tuple[str | None, ...]) -> str | None:
+    """The device that is asked, with the paths in these states."""
+    pairs = zip(known(seen).paths, states, strict=True)
+    (part,) = SCOPE.on(snapshot).parts
+    found = askable(part, [dataclasses.replace(path, state=state) for path, state in pairs])
+    return found.device if found is not None else None
