@@ -86,7 +86,7 @@ class EngineClient:
             EngineSilent: it runs and does not answer.
         """
         deadline = time.monotonic() + timeout
-        problem: EngineError = EngineNotRunning(f"the engine did not start within {timeout:g} s")
+        problem: EngineError = EngineNotRunning(f"the engine did not start within {timeout:.3g} s")
         while (left := deadline - time.monotonic()) > 0:
             try:
                 self.call("hello", timeout=left)
@@ -173,7 +173,7 @@ def _patience(method: str, limit: float) -> Iterator[None]:
         yield
     except TimeoutError as error:
         fix = "see what became of it: mooring engine status"
-        raise EngineSilent(f"the engine did not answer {method!r} within {limit:g} s", fix=fix) from error
+        raise EngineSilent(f"the engine did not answer {method!r} within {limit:.3g} s", fix=fix) from error
     except (BrokenPipeError, ConnectionResetError) as error:
         raise EngineSilent(f"the engine ended before it answered {method!r}", fix="mooring engine status") from error
 
@@ -205,7 +205,7 @@ def start(runtime: Path, module: str = SUPERVISOR, timeout: float = 10.0) -> Non
     except subprocess.TimeoutExpired as error:
         child.kill()
         child.wait()
-        raise EngineNotRunning(f"the engine did not start within {timeout:g} s", fix=fix) from error
+        raise EngineNotRunning(f"the engine did not start within {timeout:.3g} s", fix=fix) from error
 
 
 def _private(path: str, flags: int) -> int:

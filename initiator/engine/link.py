@@ -78,7 +78,7 @@ class Link:
             async with asyncio.timeout(within):
                 return rpc.unwrap(await answer)
         except TimeoutError as error:
-            raise EngineSilent(f"{method}: no answer within {within:g} s") from error
+            raise EngineSilent(f"{method}: no answer within {within:.3g} s") from error
         finally:
             del self._waiting[number]
 

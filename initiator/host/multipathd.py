@@ -151,7 +151,7 @@ class Multipathd:
             raise MultipathdError(f"multipathd cannot be asked: {error.strerror or error}") from error
         finally:
             self.close()
-        raise MultipathdError(f"multipathd did not answer {command!r} within {seconds:g} s")
+        raise MultipathdError(f"multipathd did not answer {command!r} within {seconds:.3g} s")
 
     def _failed(self, daemon: Daemon, reason: str) -> Told:
         self._told = dataclasses.replace(self._told, daemon=daemon, reason=reason)

@@ -53,7 +53,7 @@ class Stuck(OutcomeUnknownError):  # noqa: N818 - says what happened
         where = f" in {wchan}" if wchan else ""
         fate = "cannot be killed and was left behind" if left_behind else "was killed"
         super().__init__(
-            f"{what} did not come back within {seconds:g} s; process {pid} hangs{where} and {fate}",
+            f"{what} did not come back within {seconds:.3g} s; process {pid} hangs{where} and {fate}",
             fix="find out why the device does not answer; then look at the state again before going on",
         )
         self.pid = pid
