@@ -142,7 +142,8 @@ class Ground:
         devices = self.devices(stand)
         self.guest.run(
             f"D={devices[0]}; E={devices[-1]}; M={stand.mountpoint}; mkdir -p $M; wipefs -qaf {' '.join(devices)}; "
-            f"{{ {stand.build}; }} || exit 1; udevadm settle -t 240",
+            # udev looks at what was wiped, and mdadm and LVM take no device that somebody has open
+            f"udevadm settle -t 240; {{ {stand.build}; }} || exit 1; udevadm settle -t 240",
             seconds=300,
         )
         return devices[0]
