@@ -135,7 +135,7 @@ def lane_of(session: Session, links: Mapping[str, Link], fabric: Fabric = EMPTY)
     own = _own(session, links)
     leaves = links.get(route.device or "") if route is not None else None
     link = leaves or own
-    way = under(link, links, fabric.nics) if link is not None else ()
+    way = under(link, links) if link is not None else ()
     cables = lowest(way)
     network = _network(local, own, fabric.nics)
     neighbours = tuple(fabric.neighbours[cable.name] for cable in cables if cable.name in fabric.neighbours)
@@ -166,8 +166,8 @@ def _own(session: Session, links: Mapping[str, Link]) -> Link | None:
     return links.get((session.link or "").removeprefix("link:"))
 
 
-def under(link: Link, links: Mapping[str, Link], nics: Mapping[str, Nic]) -> tuple[Link, ...]:
-    """A link and everything it stands on, top first, each once.
+def under(link: Link, links: Mapping[str, Link]) -> tuple[Link, ...]:
+    """A link and everything it stands on, top first, each once; `links` by name.
 
     Of a bond with one member in use all members count: another one takes over. Of the ports of a bridge only those that
     can lead out of this host do, for the others belong to its guests.

@@ -72,6 +72,8 @@ class Trend:
     """Commands that ended in an error or in no time, in the last minute."""
     resent: int = 0
     """Segments that its connection sent again in the last minute."""
+    sent: int | None = None
+    """How many it sent in all in the same time, where some were sent again and the kernel tells."""
     falls: int = 0
     """How often it went from working to not working in the last hour."""
     back_s: float | None = None

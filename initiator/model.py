@@ -87,6 +87,9 @@ class TcpInfo:
     snd_cwnd: int | None = None
     unanswered: int | None = None
     """How often in a row the timer for the oldest unacknowledged segment has run out (tcpi_retransmits)."""
+    sent: int | None = None
+    """Segments with data sent since the connection was made, those sent again among them (tcpi_data_segs_out). The
+    kernel counts them in 32 bits: a fast link begins anew within hours."""
 
 
 @quick

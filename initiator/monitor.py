@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping
 
 from initiator.history import Flaps
 from initiator.judgement import SETTLE, LinkTrend, Trend, Trends
-from initiator.model import Link, LinkState, Path, PathState, Snapshot
+from initiator.model import Link, LinkState, Path, PathState, Snapshot, TcpInfo
 
 MINUTE = 60.0
+SLOT = 5.0
+"""Seconds of which what a connection sent is kept as one number: a thousand busy ones are to need little memory."""
 BUCKET = 10.0
 """Seconds from one comparison of the active paths to the next."""
 BUCKETS = 7
@@ -53,6 +55,47 @@ class Window:
         return self.total
 
 
+class _Wire:
+    """What a session has sent in the last minute and how much of it again: two numbers of the same time."""
+
+    __slots__ = ("_port", "_slots", "_tcp", "_total", "resent")
+
+    def __init__(self) -> None:
+        self._port: int | None = None
+        self._tcp: TcpInfo | None = None
+        self._slots: collections.deque[tuple[float, int, int]] = collections.deque()
+        self._total = 0
+        self.resent = 0
+
+    @property
+    def sent(self) -> int | None:
+        """None where the kernel does not tell."""
+        return self._total if self._tcp is not None and self._tcp.sent is not None else None
+
+    def see(self, port: int | None, tcp: TcpInfo, at: float) -> None:
+        """Takes in what TCP says now; a new connection has another local port, and begins at nothing."""
+        was = self._tcp
+        same = was is not None and port == self._port and (tcp.retransmits or 0) >= (was.retransmits or 0)
+        self._port, self._tcp = port, tcp
+        if was is not None and same:
+            self._add(at, _grown(was.retransmits, tcp.retransmits), _advanced(was.sent, tcp.sent))
+        while self._slots and self._slots[0][0] <= at - MINUTE:
+            _, resent, sent = self._slots.popleft()
+            self.resent -= resent
+            self._total -= sent
+
+    def _add(self, at: float, resent: int, sent: int) -> None:
+        if not resent and not sent:
+            return
+        self.resent += resent
+        self._total += sent
+        if self._slots and at - self._slots[-1][0] < SLOT:
+            began, before, more = self._slots[-1]
+            self._slots[-1] = (began, before + resent, more + sent)
+        else:
+            self._slots.append((at, resent, sent))
+
+
 @dataclasses.dataclass(slots=True)
 class _PathPast:
     """What is kept of a path that something happened to."""
@@ -81,7 +124,7 @@ class Monitor:
         self.settle_s = settle_s
         self._before: dict[str, Path] = {}
         self._links: dict[str, Link] = {}
-        self._resent: dict[str, tuple[int, Window]] = {}
+        self._wires: dict[str, _Wire] = {}
         self._paths: dict[str, _PathPast] = {}
         self._link_pasts: dict[str, _LinkPast] = {}
         self._counts: collections.deque[dict[str, tuple[int, float | None]]] = collections.deque(maxlen=BUCKETS)
@@ -170,35 +213,31 @@ class Monitor:
             self._link_pasts.pop(key, None)
 
     def _see_connections(self, snapshot: Snapshot, at: float) -> None:
-        before = self._resent
-        self._resent = {}
+        before = self._wires
+        self._wires = {}
         for session in snapshot.sessions:
-            tcp = session.connections[0].tcp if session.connections else None
-            if tcp is None or tcp.retransmits is None:
+            connection = session.connections[0] if session.connections else None
+            if connection is None or connection.tcp is None or connection.tcp.retransmits is None:
                 continue
-            count, window = before.get(session.id, (tcp.retransmits, None))
-            if tcp.retransmits != count or window is not None:
-                window = window or Window()
-                if tcp.retransmits > count:
-                    window.add(at, tcp.retransmits - count)
-                window.trim(at)
-            self._resent[session.id] = (tcp.retransmits, window or _NOTHING)
+            self._wires[session.id] = wire = before.get(session.id) or _Wire()
+            wire.see(connection.local_port, connection.tcp, at)
 
     # --- what it comes to ---
 
     def _path_trends(self, paths: Iterable[Path], at: float, probes: Mapping[str, str]) -> dict[str, Trend]:
-        resent = {key: window.total for key, (_, window) in self._resent.items() if window.total}
+        lossy = {key: wire for key, wire in self._wires.items() if wire.resent}
         found = {}
         for path in paths:
             past = self._paths.get(path.id)
             slower = self._slower.get(path.id)
-            again = resent.get(path.session, 0) if resent else 0
+            wire = lossy.get(path.session) if lossy else None
             probe = probes.get(path.session) if probes else None
-            if past is None and slower is None and not again and probe is None:
+            if past is None and slower is None and wire is None and probe is None:
                 continue
             found[path.id] = Trend(
                 errors=past.errors.trim(at) if past is not None else 0,
-                resent=again,
+                resent=wire.resent if wire is not None else 0,
+                sent=wire.sent if wire is not None else None,
                 falls=past.flaps.count(at) if past is not None else 0,
                 back_s=at - past.back_at if past is not None and past.back_at is not None else None,
                 slower=slower,
@@ -271,12 +310,15 @@ def _grown(was: int | None, now: int | None) -> int:
     return now - was if was is not None and now is not None and now > was else 0
 
 
+def _advanced(was: int | None, now: int | None) -> int:
+    """How far a counter of 32 bits went on, over its end too; nothing where it is not known, or went back."""
+    ahead = (now - was) % (1 << 32) if was is not None and now is not None else 0
+    return ahead if ahead < 1 << 31 else 0
+
+
 def _falls(was: Link, now: Link) -> int:
     """How often the carrier fell between two looks: each fall is followed by a rise, and the kernel counts both."""
     if was.carrier_changes is None or now.carrier_changes is None:
         return int(was.state is not LinkState.DOWN and now.state is LinkState.DOWN)
     changes = max(now.carrier_changes - was.carrier_changes, 0)
     return (changes + (now.state is LinkState.DOWN)) // 2
-
-
-_NOTHING = Window()

@@ -44,7 +44,7 @@ def carried(snapshot: Snapshot, link_id: str) -> Carried:
 
 def below(snapshot: Snapshot, link: Link) -> tuple[Link, ...]:
     """A link and all that it stands on."""
-    return under(link, {each.name: each for each in snapshot.links}, {})
+    return under(link, {each.name: each for each in snapshot.links})
 
 
 def names(found: Iterable[Session]) -> str:

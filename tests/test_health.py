@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from initiator.chain import Footing, Kind, lanes
 from initiator.fabric import EMPTY, Fabric, Nic, Route, TargetPort
-from initiator.health import FLAPPING, RESENT, _disjoint, assess, settling
+from initiator.health import FLAPPING, RESENT, RESENT_SHARE, _disjoint, assess, settling
 from initiator.judgement import RANK, Judgement, LinkTrend, Trend, Trends, Verdict
 from initiator.model import DiskState, Link, LinkState, MapState, Path, PathState, SessionState, Snapshot, TcpInfo
 from tests import wiring
@@ -190,7 +190,30 @@ def test_a_link_cannot_send_more_than_the_one_under_it(above: int | None, below:
         (Trend(falls=FLAPPING), Verdict.AT_RISK, "it flaps: 3 falls in the last hour"),
         (Trend(falls=FLAPPING - 1), Verdict.OK, "it works"),
         (Trend(errors=1), Verdict.DEGRADED, "1 command failed in the last minute"),
-        (Trend(resent=RESENT), Verdict.DEGRADED, "10 segments were sent again in the last minute"),
+        (
+            Trend(resent=4_000, sent=2_500_000),
+            Verdict.DEGRADED,
+            "4,000 of 2,500,000 segments were sent again in the last minute (0.2 %)",
+        ),
+        (
+            Trend(resent=RESENT, sent=round(RESENT / RESENT_SHARE)),
+            Verdict.DEGRADED,
+            "10 of 10,000 segments were sent again in the last minute (0.1 %)",
+        ),
+        (
+            Trend(resent=12, sent=12),
+            Verdict.DEGRADED,
+            "12 of 12 segments were sent again in the last minute (100.0 %)",
+        ),
+        (Trend(resent=RESENT, sent=round(RESENT / RESENT_SHARE) + 1), Verdict.OK, "it works"),
+        (Trend(resent=900, sent=50_000_000), Verdict.OK, "it works"),
+        (Trend(resent=RESENT - 1, sent=24), Verdict.OK, "it works"),
+        (Trend(resent=1, sent=1), Verdict.OK, "it works"),
+        (
+            Trend(resent=RESENT),
+            Verdict.DEGRADED,
+            "10 segments were sent again in the last minute; of how many the kernel does not tell",
+        ),
         (Trend(resent=RESENT - 1), Verdict.OK, "it works"),
         (Trend(slower=6.0), Verdict.DEGRADED, "a command takes 6 times as long as on its mates"),
         (Trend(probe="a probe gets no answer for 0.9 s"), Verdict.AT_RISK, "a probe gets no answer for 0.9 s"),
@@ -290,6 +313,17 @@ def test_a_sick_path_leaves_its_disk_at_risk_if_only_one_good_one_is_left() -> N
     judgement = disk_is(snapshot, fabric, Trends(paths={"p0": Trend(errors=2)}))
     assert judgement.verdict is Verdict.AT_RISK
     assert judgement.reason == "path two@10.9.1.2 lun 0: 2 commands failed in the last minute"
+
+
+@pytest.mark.parametrize(("sent", "verdict"), [(20_000, Verdict.AT_RISK), (50_000_000, Verdict.OK)])
+def test_what_tcp_sends_again_is_judged_by_what_it_sends(sent: int, verdict: Verdict) -> None:
+    """A disk with two paths is not at risk for fifty lost segments of a link that carries fifty million."""
+    snapshot, fabric = wiring.two_links()
+    judgement = disk_is(snapshot, fabric, Trends(paths={"p0": Trend(resent=50, sent=sent)}))
+    assert judgement.verdict is verdict
+    if verdict is Verdict.AT_RISK:
+        lost = "50 of 20,000 segments were sent again in the last minute (0.2 %)"
+        assert judgement.reason == f"path two@10.9.1.2 lun 0: {lost}"
 
 
 def test_unevenly_used_paths_are_told() -> None:

@@ -12,7 +12,7 @@ from initiator.fabric import EMPTY
 from initiator.judgement import LinkTrend, Trend, Verdict
 from initiator.lookout import Lookout
 from initiator.model import Link, LinkState, Path, PathState, Snapshot, TcpInfo
-from initiator.monitor import BUCKET, BUCKETS, DROPS, Monitor, lagging, share
+from initiator.monitor import BUCKET, BUCKETS, DROPS, SLOT, Monitor, lagging, share
 from tests import wiring
 from tests.wiring import session
 
@@ -94,6 +94,58 @@ def test_segments_that_were_sent_again_in_the_last_minute() -> None:
     assert sent(112, 30.0) == Trend(resent=12)
     assert sent(113, 62.0) == Trend(resent=1)
     assert sent(2, 63.0) == Trend(resent=1), "a new connection begins at nothing"
+
+
+def wire(monitor: Monitor, at: float, retransmits: int, sent: int | None, port: int = 40_001) -> Trend | None:
+    """The trend of the first path when its connection has counted this."""
+    plain = session(1, "eth1", "10.9.1.1", "10.9.1.2", tcp=TcpInfo("established", retransmits=retransmits, sent=sent))
+    over = dataclasses.replace(
+        plain, connections=tuple(dataclasses.replace(each, local_port=port) for each in plain.connections)
+    )
+    return monitor.see(wiring.changed(host(), over), at).paths.get("p0")
+
+
+def test_what_was_sent_again_is_told_with_what_was_sent_in_the_same_time() -> None:
+    monitor = Monitor()
+    assert wire(monitor, 0.0, 100, 5_000) is None
+    assert wire(monitor, 10.0, 100, 6_000) is None, "nothing was lost, and nothing is to be told"
+    assert wire(monitor, 20.0, 112, 7_500) == Trend(resent=12, sent=2_500), "what was sent before counts as well"
+    assert wire(monitor, 69.0, 112, 7_500) == Trend(resent=12, sent=2_500)
+    assert wire(monitor, 70.0, 112, 7_500) == Trend(resent=12, sent=1_500), "each ages by itself"
+    assert wire(monitor, 79.0, 115, 8_000) == Trend(resent=15, sent=2_000)
+    assert wire(monitor, 81.0, 115, 8_000) == Trend(resent=3, sent=500)
+
+
+def test_a_minute_of_many_looks_is_kept_in_few_numbers() -> None:
+    monitor = Monitor()
+    for number in range(400):
+        trend = wire(monitor, number / 4, number, 1_000 * number)
+    assert trend is not None
+    assert trend.sent == 1_000 * trend.resent
+    assert 55 * 4 <= trend.resent <= 60 * 4
+    assert len(monitor._wires["s1"]._slots) <= 60 / SLOT
+
+
+def test_the_counter_of_a_fast_link_runs_over() -> None:
+    monitor = Monitor()
+    wire(monitor, 0.0, 100, 2**32 - 1_000)
+    assert wire(monitor, 1.0, 112, 4_000) == Trend(resent=12, sent=5_000)
+
+
+@pytest.mark.parametrize(("port", "retransmits"), [(40_002, 500), (40_001, 2)])
+def test_a_new_connection_of_the_session_begins_at_nothing(port: int, retransmits: int) -> None:
+    """Its counters may stand higher than those of the one before, which were near their end."""
+    monitor = Monitor()
+    wire(monitor, 0.0, 100, 3_000_000_000)
+    wire(monitor, 1.0, 112, 3_000_010_000)
+    assert wire(monitor, 2.0, retransmits, 9_000, port) == Trend(resent=12, sent=10_000)
+    assert wire(monitor, 3.0, retransmits + 1, 9_100, port) == Trend(resent=13, sent=10_100)
+
+
+def test_where_the_kernel_does_not_tell_what_was_sent_nobody_knows_the_share() -> None:
+    monitor = Monitor()
+    wire(monitor, 0.0, 100, None)
+    assert wire(monitor, 1.0, 112, None) == Trend(resent=12, sent=None)
 
 
 def test_a_probe_speaks_for_every_path_of_its_session() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from initiator.host.multipathd import Multipathd
+from initiator.host.multipathd import Multipathd, MultipathdError
 from initiator.names import clean
 
 _SECONDS = 2.0
@@ -17,11 +17,16 @@ def read_defaults(root: Path = Path("/")) -> dict[str, str]:
     """The `defaults` in force; empty where no multipathd runs.
 
     Raises:
-        MultipathdError: it does not answer.
+        MultipathdError: it does not answer, or with something else: it runs, so that empty would be wrong.
     """
     with Multipathd(root) as daemon:
         text = daemon.order("show config", _SECONDS)
-    return parse_defaults(text or "")
+    if text is None:
+        return {}
+    found = parse_defaults(text)
+    if not found:
+        raise MultipathdError("multipathd does not tell its settings")
+    return found
 
 
 def parse_defaults(text: str) -> dict[str, str]:

@@ -35,6 +35,7 @@ _FIELDS = {
     "tcpi_rttvar": (72, "=I"),
     "tcpi_snd_cwnd": (80, "=I"),
     "tcpi_total_retrans": (100, "=I"),
+    "tcpi_data_segs_out": (156, "=I"),
     "tcpi_delivery_rate": (160, "=Q"),
 }
 """Offset and format. The kernel only ever appends to the structure: an older one is shorter, a newer one longer."""
@@ -79,6 +80,7 @@ def _tcp_info(fields: Mapping[str, int]) -> TcpInfo:
         delivery_rate_bytes_s=measured("tcpi_delivery_rate"),
         snd_cwnd=fields.get("tcpi_snd_cwnd"),
         unanswered=fields.get("tcpi_retransmits"),
+        sent=fields.get("tcpi_data_segs_out"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from initiator.model import Severity, Source
 from initiator.names import clean
@@ -11,6 +12,8 @@ from safety.advice.rule import Answer, Family, Hit, Host, Unsure
 
 FAMILY = Family("data")
 
+_DAY = 86400.0
+_UNITS = (("days", _DAY), ("hours", 3600.0), ("minutes", 60.0))
 _FOR_SEVERAL = ("gfs2", "ocfs2")
 """File systems that several hosts mount at once, as they are meant to."""
 
@@ -68,28 +71,57 @@ def write_cache(host: Host) -> Iterator[Answer]:
 @FAMILY.rule(
     "digests-off",
     Severity.WARN,
-    "A path with errors has no digests",
+    "A path with errors, one a day or more, has no digests",
     "A link that damages packets is caught by TCP's checksum most of the time; what slips through is written to the"
-    " disk. CRC32C digests catch it, and cost next to nothing on today's processors.",
+    " disk. CRC32C digests catch it, and cost next to nothing on today's processors. Errors are counted"
+    " from when the device appeared: one a day, on the whole, is more than an accident.",
     "iscsiadm -m node -T TARGET -o update -n node.conn[0].iscsi.DataDigest -v CRC32C,None (HeaderDigest too), then log"
     " in again, one path after the other; and replace the cable",
 )
 def digests_off(host: Host) -> Iterator[Answer]:
-    """Errors of the links under each session, and time-outs of its paths."""
+    """Errors of the links under each session, and time-outs of its paths, by how often they come.
+
+    The kernel counts them for as long as the device is there, which may be years: a number alone says nothing of today.
+    """
     timed_out = defaultdict(list)
     for path in host.snapshot.paths:
         if path.timeouts:
-            timed_out[path.session].append(f"{path.name}: {path.timeouts} time-outs")
+            timed_out[path.session].append(_Trouble(path.id, path.name, path.timeouts, "time-out"))
     for session in host.snapshot.sessions:
+        if session.details.get("transport") == "iser":
+            continue  # its transport has checks of its own and takes no digests
         digests = [each.data_digest for each in session.connections]
         link = host.links.get(session.link or "")
         real = host.below(link) if link is not None else ()
-        troubles = [f"{each.name}: {each.rx_errors} receive errors" for each in real if each.rx_errors]
+        troubles = [_Trouble(each.id, each.name, each.rx_errors, "receive error") for each in real if each.rx_errors]
         troubles += timed_out[session.id]
-        if session.details.get("transport") == "iser":
-            continue  # its transport has checks of its own and takes no digests
+        ages = host.facts.ages or {}
+        often = [each.told(ages[each.key]) for each in troubles if each.key in ages and each.often(ages[each.key])]
+        undated = [each.told(None) for each in troubles if each.key not in ages]
         if not digests or None in digests:
-            if session.source is Source.KERNEL or troubles:
+            if session.source is Source.KERNEL or often or undated:
                 yield Unsure(session.name, "whether it has digests is not known")
-        elif "None" in digests and troubles:
-            yield Hit(session.name, f"DataDigest None; {', '.join(troubles)}", about=session.id)
+        elif "None" in digests and often:
+            yield Hit(session.name, f"DataDigest None; {', '.join(often)}", about=session.id)
+        elif "None" in digests and undated:
+            yield Unsure(session.name, f"whether its errors are of today; {', '.join(undated)}")
+
+
+class _Trouble(NamedTuple):
+    """Errors that the kernel has counted of one device."""
+
+    key: str
+    name: str
+    errors: int
+    what: str
+
+    def often(self, age: float) -> bool:
+        """Whether there was one a day or more, over all the time that the device is there."""
+        return self.errors * _DAY >= age
+
+    def told(self, age: float | None) -> str:
+        number = f"{self.name}: {self.errors:,} {self.what}{'' if self.errors == 1 else 's'}"
+        if age is None:
+            return f"{number}, nobody knows since when"
+        unit, seconds = next(((word, each) for word, each in _UNITS if age >= 2 * each), ("seconds", 1.0))
+        return f"{number} since it appeared {age / seconds:.0f} {unit} ago"

@@ -51,6 +51,9 @@ class Facts:
     """By path id, for paths of the kernel."""
     multipath: Mapping[str, str] | None = None
     """The `defaults` in force in multipathd; empty where it does not run."""
+    ages: Mapping[str, float] | None = None
+    """By id of a path or link: seconds for which its device has been there, and its errors been counted. Those of which
+    nobody knows are missing."""
     registrations: Mapping[str, tuple[Registration, ...]] | None = None
     """By disk id: who is registered for persistent reservations. Disks that were not asked are missing."""
     problems: tuple[Problem, ...] = ()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 from initiator.host.kernelview import session_of
+from initiator.host.nodes import NodeRecord
 from initiator.model import DiskState, PathState, SessionState, Severity, Source
 from safety.advice.rule import Answer, Family, Hit, Host, Unsure, command
 
@@ -39,7 +39,8 @@ def orphan_map(host: Host) -> Iterator[Answer]:
     Severity.WARN,
     "A path is dead",
     "The disk goes on over its other paths, if it has any, and the next failure takes it away.",
-    "bring the cable, the portal or the target back; if the path is gone for good, log out of its session",
+    "bring the cable, the portal or the target back; if the path is gone for good, log out of its session, unless that"
+    " carries other disks",
 )
 def dead_path(host: Host) -> Iterator[Answer]:
     """Paths that have failed for some minutes, or whose session has been given up."""
@@ -109,19 +110,22 @@ def session_empty(host: Host) -> Iterator[Answer]:
     "There are node records that no session belongs to",
     "A record is a note how to log in. One that is not used is either a path that is missing, or a target that has"
     " gone: with automatic start-up the boot waits for it.",
-    "log in (mooring login TARGET), or forget it: iscsiadm -m node -T TARGET -p PORTAL -o delete",
+    "log in (mooring login TARGET), or forget it: iscsiadm -m node -T TARGET -p PORTAL -I INTERFACE -o delete",
 )
 def record_idle(host: Host) -> Iterator[Answer]:
     """Records against the kernel's sessions, told together for each target."""
     if host.facts.records is None:
         yield Unsure("node records", host.facts.why("records"))
         return
-    idle = defaultdict(list)
     for target, (records, sessions) in host.by_target.items():
-        for record in records:
-            if session_of(record, sessions) is None:
-                idle[target].append(f"{record.portal} ({record.startup or 'unknown'})")
-    for target, portals in idle.items():
-        fix = f"log in: {command('mooring', 'login', target)}; or forget it: "
-        fix += command("iscsiadm", "-m", "node", "-T", target, "-o", "delete")
-        yield Hit(target, f"no session at {', '.join(sorted(portals))}", fix)
+        idle = [record for record in records if session_of(record, sessions) is None]
+        if idle:
+            portals = sorted(f"{record.portal} ({record.startup or 'unknown'})" for record in idle)
+            fix = f"log in: {command('mooring', 'login', target)}; or forget it: {'; '.join(map(_forget, idle))}"
+            yield Hit(target, f"no session at {', '.join(portals)}", fix)
+
+
+def _forget(record: NodeRecord) -> str:
+    """Without portal and interface iscsiadm would delete the target's other records as well."""
+    place = ["-p", str(record.portal), "-I", record.interface]
+    return command("iscsiadm", "-m", "node", "-T", record.target, *place, "-o", "delete")

@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from initiator.model import Access, Map, Session, Severity, Source
+from initiator.chain import unjoined
+from initiator.model import Access, Disk, Map, Session, Severity, Source
 from safety.advice.rule import WORKING, Answer, Family, Hit, Host, Unsure, command
 
 FAMILY = Family("multipath")
@@ -44,6 +45,15 @@ def one_path(host: Host) -> Iterator[Answer]:
             yield Unsure(each.name, "its one path is not of a known session: it may have others that are not iSCSI")
 
 
+def _devices(host: Host, disk: Disk) -> list[str]:
+    return sorted({path.device for path in host.paths(disk) if path.device})
+
+
+def _pending(host: Host, disk: Disk) -> bool:
+    """Whether a map may still come: not over one that is mounted, and not where nobody is there to make it."""
+    return disk.multipath is None and not disk.volumes and host.facts.multipath != {}
+
+
 @FAMILY.rule(
     "not-joined",
     Severity.BAD,
@@ -55,13 +65,12 @@ def one_path(host: Host) -> Iterator[Answer]:
 def not_joined(host: Host) -> Iterator[Answer]:
     """Several block devices for one identity."""
     for disk in host.disks:
-        devices = sorted({path.device for path in host.paths(disk) if path.device})
-        if disk.source is not Source.KERNEL or len(devices) < 2 or disk.map is not None:
+        if not unjoined(disk, host.paths(disk)):
             continue
-        if disk.multipath is None and not disk.volumes:  # one that is mounted cannot be joined any more
+        if _pending(host, disk):
             yield Unsure(disk.name, "multipathd does not tell what it does with its paths")
         else:
-            yield Hit(disk.name, ", ".join(devices), about=disk.id)
+            yield Hit(disk.name, ", ".join(_devices(host, disk)), about=disk.id)
 
 
 @FAMILY.rule(
@@ -169,33 +178,43 @@ def wwid_mismatch(host: Host) -> Iterator[Answer]:
 @FAMILY.rule(
     "find-multipaths",
     Severity.WARN,
-    "A disk was left out of multipath because it had one path when it appeared",
+    "find_multipaths leaves a disk out of multipath",
     "With find_multipaths strict (the default) multipathd takes only a disk that was in a map before; with yes also one"
     " of which it sees a second path. A disk whose map is not made in time is mounted from its first path, and then the"
     " map can no longer be made.",
     "multipath -a DEVICE before it is mounted, or find_multipaths greedy in multipath.conf; then: multipath -r",
 )
 def find_multipaths(host: Host) -> Iterator[Answer]:
-    """Single disks whose target has another portal in the records."""
+    """Disks without a map that have a second path, or whose target has another portal in the records."""
     if host.facts.multipath == {}:
-        return  # no multipathd, no surprise
+        return  # who does not run leaves nothing out: that is what daemon-off and not-joined tell
     portals = defaultdict(set)
     for record in host.facts.records.nodes if host.facts.records else ():
         portals[record.target].add(record.portal.host)
+    mode = (host.facts.multipath or {}).get("find_multipaths")
     for disk in host.disks:
-        if disk.source is not Source.KERNEL or disk.map is not None or disk.device is None:
+        if disk.source is not Source.KERNEL or disk.map is not None or disk.device is None or mode in _GREEDY:
             continue
-        mode = host.facts.multipath.get("find_multipaths") if host.facts.multipath else None
-        if host.facts.records is None or mode is None:
-            source = "records" if host.facts.records is None else "multipath"
-            yield Unsure(disk.name, f"whether it should have a map: {host.facts.why(source)}")
-        elif mode not in _GREEDY and len(portals[disk.target or ""]) > 1:
-            count = len(portals[disk.target or ""])
-            evidence = (
-                f"find_multipaths {mode}; {disk.device} has no map, its target has {count} portals in the records"
-            )
-            fix = f"{command('multipath', '-a', disk.device)}; multipath -r, before it is mounted;"
-            yield Hit(disk.name, evidence, f"{fix} or find_multipaths greedy in multipath.conf", disk.id)
+        several, count = unjoined(disk, host.paths(disk)), len(portals[disk.target or ""])
+        if mode is None:
+            yield Unsure(disk.name, f"whether it should have a map: {host.facts.why('multipath')}")
+        elif _pending(host, disk):
+            yield Unsure(disk.name, "multipathd does not tell what it does with its paths")
+        elif several and mode != "strict" and not disk.volumes:
+            text = f"with find_multipaths {mode} its second path is reason enough: something else leaves it out"
+            yield Unsure(disk.name, f"why nothing joins {', '.join(_devices(host, disk))}: {text}")
+        elif several:
+            yield _left_out(disk, f"find_multipaths {mode}; no map joins {', '.join(_devices(host, disk))}")
+        elif host.facts.records is None:
+            yield Unsure(disk.name, f"whether it should have a map: {host.facts.why('records')}")
+        elif count > 1:
+            text = f"{disk.device} has no map, its target has {count} portals in the records"
+            yield _left_out(disk, f"find_multipaths {mode}; {text}")
+
+
+def _left_out(disk: Disk, evidence: str) -> Hit:
+    fix = f"{command('multipath', '-a', disk.device or '')}; multipath -r, before it is mounted;"
+    return Hit(disk.name, evidence, f"{fix} or find_multipaths greedy in multipath.conf", disk.id)
 
 
 @FAMILY.rule(
@@ -286,17 +305,23 @@ def round_robin_unequal(host: Host) -> Iterator[Answer]:
 @FAMILY.rule(
     "daemon-off",
     Severity.BAD,
-    "There are maps, and multipathd does not run",
-    "The kernel moves I/O away from a path that fails, but only multipathd brings a path back. Without it each path"
-    " that was ever lost stays lost, until none is left.",
-    "systemctl enable --now multipathd",
+    "There are disks with several paths, and multipathd does not run",
+    "Only multipathd joins the paths of a disk into a map, and only it brings a path back into one: the kernel"
+    " itself just moves I/O away from a path that fails. Without it a disk that has no map gets none, and in a map each"
+    " path that was ever lost stays lost, until none is left.",
+    "systemctl enable --now multipathd; a disk that still has no map then: see multipath/not-joined",
 )
 def daemon_off(host: Host) -> Iterator[Answer]:
-    """Maps of the kernel that carry iSCSI paths, and who answers for them."""
-    maps = [each for each in _kernel_maps(host) if each.paths]
-    if not maps:
+    """Maps of the kernel that carry iSCSI paths, disks that should have one, and who answers for them."""
+    maps = [each.name for each in _kernel_maps(host) if each.paths]
+    loose = [
+        f"{disk.name} ({', '.join(_devices(host, disk))})" for disk in host.disks if unjoined(disk, host.paths(disk))
+    ]
+    if not maps and not loose:
         return
     if host.facts.multipath is None:
         yield Unsure("multipathd", host.facts.why("multipath"))
     elif not host.facts.multipath:
-        yield Hit("multipathd", f"nothing answers at its socket; maps: {', '.join(each.name for each in maps)}")
+        told = [f"maps: {', '.join(maps)}"] if maps else []
+        told += [f"without a map: {', '.join(loose)}"] if loose else []
+        yield Hit("multipathd", "; ".join(("nothing answers at its socket", *told)))

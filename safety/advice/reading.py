@@ -12,7 +12,7 @@ from typing import TypeVar
 from initiator.engine.client import EngineClient
 from initiator.errors import MooringError
 from initiator.fabric import Fabric
-from initiator.host import hostfiles, lundetails, multipathconfig, nicsettings, routes, segments, services
+from initiator.host import ages, hostfiles, lundetails, multipathconfig, nicsettings, routes, segments, services
 from initiator.host.fabric import FabricReader
 from initiator.host.nodes import RecordReader, Records
 from initiator.model import DiskState, Problem, Snapshot, Source
@@ -75,6 +75,7 @@ class FactsReader:
             arp=self._ask("arp", lambda: nicsettings.read_arp(names, self._root)),
             luns=self._ask("luns", lambda: lundetails.read_luns((path.id for path in snapshot.paths), self._root)),
             multipath=self._ask("multipath", lambda: multipathconfig.read_defaults(self._root)),
+            ages=self._ask("ages", lambda: ages.read_ages(snapshot.paths, snapshot.links)) if self._live else None,
             registrations=self._registrations(snapshot) if self._live else None,
             problems=tuple(self._problems),
         )

@@ -156,7 +156,7 @@ class Host:
 
     def chain(self, link: Link) -> tuple[Link, ...]:
         """A link and all that it stands on, top first."""
-        return under(link, self.links_by_name, self.facts.fabric.nics if self.facts.fabric else {})
+        return under(link, self.links_by_name)
 
     def below(self, link: Link) -> tuple[Link, ...]:
         """What a link stands on in the end: itself if it is a real one, else those under a bond, VLAN or bridge."""

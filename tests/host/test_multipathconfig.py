@@ -44,6 +44,9 @@ def test_a_multipathd_that_answers_refuses_or_is_not_there(tmp_path: Path) -> No
         daemon.answer = lambda command: CONFIG.encode()
         assert read_defaults(tmp_path)["find_multipaths"] == "strict"
         assert daemon.commands == ["show config"]
+        daemon.answer = lambda command: b"ok\n"
+        with pytest.raises(MultipathdError, match="does not tell its settings"):
+            read_defaults(tmp_path)
         daemon.answer = lambda command: b"fail\n"
         with pytest.raises(MultipathdError, match="refuses"):
             read_defaults(tmp_path)

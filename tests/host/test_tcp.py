@@ -76,7 +76,7 @@ def test_any_socket_through_inet_diag(connected: socket.socket) -> None:
     assert (seen.local, seen.peer) == (local, peer)
     own = own_info(connected)
     assert (seen.info.state, seen.info.rtt_us, seen.info.rto_us) == (own.state, own.rtt_us, own.rto_us)
-    assert seen.info.snd_cwnd == own.snd_cwnd
+    assert (seen.info.snd_cwnd, seen.info.sent) == (own.snd_cwnd, own.sent)
     assert seen.info.delivery_rate_bytes_s == own.delivery_rate_bytes_s
     assert read_tcp(peer.port, local.port, wanted=lambda one, other: one == peer) == []
 
@@ -86,13 +86,13 @@ def test_the_same_as_ss_tells(connected: socket.socket) -> None:
         pytest.skip("needs ss")
     command = ["ss", "-tinH", f"sport = :{connected.getsockname()[1]}"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"rto:(\d+) rtt:([\d.]+)/([\d.]+) .*cwnd:(\d+)", text)
+    found = re.search(r"rto:(\d+) rtt:([\d.]+)/([\d.]+) .*cwnd:(\d+) .*data_segs_out:(\d+)", text)
     assert found, text
     info = own_info(connected)
     assert info.rtt_us == pytest.approx(float(found[2]) * 1000, abs=1)
     assert info.rttvar_us == pytest.approx(float(found[3]) * 1000, abs=1)
     assert info.rto_us == pytest.approx(float(found[1]) * 1000, abs=1000)
-    assert info.snd_cwnd == int(found[4])
+    assert (info.snd_cwnd, info.sent) == (int(found[4]), int(found[5]))
 
 
 def test_sockets_that_listen_are_no_connections() -> None:
@@ -101,7 +101,7 @@ def test_sockets_that_listen_are_no_connections() -> None:
 
 
 def sample() -> bytes:
-    values = {8: 204_000, 24: 3, 52: 70, 68: 1500, 72: 250, 80: 10, 100: 7}
+    values = {8: 204_000, 24: 3, 52: 70, 68: 1500, 72: 250, 80: 10, 100: 7, 156: 41_000}
     data = bytearray(232)
     data[0] = 1
     for at, value in values.items():
@@ -111,13 +111,14 @@ def sample() -> bytes:
 
 
 def test_every_field_has_its_place() -> None:
-    assert parse_tcp_info(sample()) == TcpInfo("established", 1500, 250, 204_000, 7, 3, 70, 125_000_000, 10, 0)
+    assert parse_tcp_info(sample()) == TcpInfo("established", 1500, 250, 204_000, 7, 3, 70, 125_000_000, 10, 0, 41_000)
 
 
 def test_an_old_kernel_says_less_and_a_new_one_more() -> None:
     assert parse_tcp_info(sample()[:104]).delivery_rate_bytes_s is None
     assert parse_tcp_info(sample()[:104]).retransmits == 7
     assert parse_tcp_info(sample()[:102]).retransmits is None
+    assert parse_tcp_info(sample()[:158]).sent is None
     assert parse_tcp_info(sample() + b"\xff" * 200) == parse_tcp_info(sample())
     assert parse_tcp_info(b"") == TcpInfo()
 

@@ -195,6 +195,7 @@ def compare_tcp(tcp: dict[str, Any], words: list[str]) -> None:
         "retransmits": int(numbers.get("retrans", "0/0").partition("/")[2]),
         "unacked": int(numbers.get("unacked", 0)),
         "snd_cwnd": int(numbers["cwnd"]),
+        "sent": int(numbers.get("data_segs_out", 0)),
     }
     assert {key: tcp[key] for key in expected} == expected
     assert tcp["last_received_ms"] <= int(numbers.get("lastrcv", 0))  # ss was asked a little later

@@ -41,6 +41,7 @@ WWID = "naa.60014050000000010000000000000001"
 UUID = "2f1c9c53-9d3b-4a52-8a55-b9a0d2f4c001"
 NUMBERS = (1, 2)
 FOLDER = "/etc/iscsi/nodes"
+DAY = 86400.0
 
 
 def link(number: int, **changes: Any) -> Link:
@@ -253,6 +254,7 @@ def facts(**changes: Any) -> Facts:
         arp={f"eth{number}": Arp(2, 1, 2) for number in NUMBERS},
         luns={path(number).id: LunDetail("running", WWID, True, "alua") for number in NUMBERS},
         multipath={"find_multipaths": "strict"},
+        ages={key: 3 * DAY for number in NUMBERS for key in (link(number).id, path(number).id)},
         registrations={DISK: (Registration(1, US, session(1).isid), Registration(1, US, session(2).isid))},
     )
     return dataclasses.replace(plain, **changes)

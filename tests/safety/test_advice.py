@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -224,6 +225,12 @@ def test_what_the_initramfs_mounts_is_ordered_by_it() -> None:
     assert not {"boot/fstab-netdev", "boot/unmount-order"} & set(rules_that_fire(host.snapshot(volumes=(root,)), facts))
 
 
+def test_of_a_targets_records_only_those_without_a_session_are_to_be_forgotten() -> None:
+    fix = rules_that_fire(host.snapshot(), host.facts(records=host.records(host.record(3))))["leftovers/record-idle"]
+    place = f"iscsiadm -m node -T {host.TARGET} -p 10.9.3.2:3260 -I default -o delete"
+    assert fix == f"log in: mooring login {host.TARGET}; or forget it: {place}"
+
+
 def test_of_an_array_with_a_target_for_each_port_one_that_is_logged_in_to_is_enough() -> None:
     other = f"{host.TARGET}-b"
     sessions = (host.session(1), host.session(2, target=other))
@@ -238,6 +245,49 @@ def test_of_an_array_with_a_target_for_each_port_one_that_is_logged_in_to_is_eno
         told = [each for each in advise(snapshot, facts).findings if each.rule == "boot/startup-manual"]
         assert bool(told) is fires
         assert {each.evidence.partition(": ")[0] for each in told} == ({host.TARGET, other} if fires else set())
+
+
+def digests_off(snapshot: Snapshot, **changes: Any) -> Advice:
+    (rule,) = [each for each in RULES if each.id == "data/digests-off"]
+    return about(rule, (snapshot, host.facts(**changes)))
+
+
+YEAR = 365 * host.DAY
+
+
+@pytest.mark.parametrize(
+    ("count", "age", "words"),
+    [
+        (1, host.DAY / 2, "1 time-out since it appeared 12 hours ago"),
+        (1, YEAR, None),
+        (364, YEAR, None),
+        (3650, YEAR, "3,650 time-outs since it appeared 365 days ago"),
+    ],
+)
+def test_time_outs_of_long_ago_say_nothing_of_a_path_today(count: int, age: float, words: str | None) -> None:
+    path = host.path(1, timeouts=count)
+    advice = digests_off(host.snapshot(paths=(path, host.path(2))), ages={path.id: age})
+    expected = [f"DataDigest None; {path.name}: {words}"] if words is not None else []
+    assert [found.evidence for found in advice.findings] == expected
+    assert advice.unknown == ()
+
+
+def test_receive_errors_are_judged_by_how_often_they_come_too() -> None:
+    link = host.link(1, rx_errors=7)
+    snapshot = host.snapshot(links=(link, host.link(2)))
+    assert digests_off(snapshot, ages={link.id: YEAR}) == Advice((), (), 1000.0)
+    (found,) = digests_off(snapshot, ages={link.id: 90.0}).findings
+    assert found.evidence == "DataDigest None; eth1: 7 receive errors since it appeared 90 seconds ago"
+
+
+@pytest.mark.parametrize("ages", [None, {}])
+def test_errors_of_which_nobody_knows_how_old_they_are_prove_nothing(ages: dict[str, float] | None) -> None:
+    path = host.path(1, timeouts=5)
+    advice = digests_off(host.snapshot(paths=(path, host.path(2))), ages=ages)
+    assert advice.findings == ()
+    assert [blank.reason for blank in advice.unknown] == [
+        f"whether its errors are of today; {path.name}: 5 time-outs, nobody knows since when"
+    ]
 
 
 def test_iser_takes_no_digests() -> None:
