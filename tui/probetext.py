@@ -26,6 +26,8 @@ MARKS = {
     "refused": Mark("idle", "refused", "warn"),
     "waiting": Mark("busy", "waiting", "dim"),
 }
+BAD = ("silent", "lost", "not-ready")
+"""What is told as the last fault, for as long as it is among the answers that are kept."""
 _UNHEARD = Mark("busy", "no answer yet", "dim")
 
 
@@ -50,10 +52,12 @@ def _one(probed: Probed, page: Page) -> list[Line]:
     newest = probed.answers[-1] if probed.answers else None
     trips = [each.rtt_us for each in probed.answers]
     known = [each for each in trips if each is not None]
-    longest = f"at most {page.time(max(known))} of the last {len(known)}" if len(known) > 1 else ""
+    longest = f"at most {page.time(max(known))}" if len(known) > 1 else ""
+    fault = next((each for each in reversed(probed.answers[:-1]) if each.state in BAD), None)
     facts: list[tuple[str, str | Line]] = [
         ("Probed", "this portal by itself" if probed.alone else "with every session of the kernel"),
         ("Answer", _state(newest, page)),
+        ("Fault", (Piece(f"{clock(fault.at)}  ", "dim"), *_state(fault, page)) if fault is not None else ""),
         ("RTT", page.join(page.time(newest.rtt_us), longest) if newest is not None else ""),
         ("Ready", f"after {page.time(newest.ready_us)}" if newest is not None and newest.ready_us is not None else ""),
         ("Access", say(newest.access or "") if newest is not None else ""),
@@ -72,9 +76,8 @@ def _state(found: Found | None, page: Page) -> Line:
 
 
 def _answer(found: Found, page: Page) -> Line:
-    measured = page.join(
-        page.time(found.rtt_us), f"ready after {page.time(found.ready_us)}" if found.ready_us is not None else ""
-    )
+    ready = f"ready {page.time(found.ready_us)}" if found.ready_us is not None else ""
+    measured = page.join(page.time(found.rtt_us), ready)
     return (Piece(f"{clock(found.at)}  ", "dim"), *MARKS[found.state].pieces(page.glyphs), Piece(f"  {measured}"))
 
 

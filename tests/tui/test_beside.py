@@ -248,8 +248,8 @@ ANSWERS = (found(at=-1.0, rtt=900.0), found("silent", -0.5, None, reason="silent
 def test_a_session_and_its_path_show_the_last_answers(key: str) -> None:
     text = "\n".join(page_of(key, {CARRYING: Probed(ANSWERS, alone=True)}))
     for told in (
-        "Probe ─", "this portal by itself", "✓ answers", "210 µs · at most 900 µs of the last 2", "after 330 µs",
-        "standby", "✗ silent", "✓ answers  900 µs · ready after 330 µs",
+        "Probe ─", "this portal by itself", "✓ answers", "210 µs · at most 900 µs", "after 330 µs",
+        "standby", "Fault     11:06:39  ✗ silent: silent for 0.6 s", "✓ answers  900 µs · ready 330 µs",
     ):  # fmt: skip
         assert told in text, told
     assert text.index("Probe ─") < text.index("TCP ─")
@@ -259,6 +259,7 @@ def test_bad_news_come_with_their_reason_and_none_is_no_answer_yet() -> None:
     text = "\n".join(page_of(CARRYING, {CARRYING: Probed(ANSWERS[:2])}))
     assert "✗ silent: silent for 0.6 s" in text
     assert "with every session of the kernel" in text
+    assert "Fault" not in text, "that is the newest answer"
     assert "no answer yet" in "\n".join(page_of(CARRYING, {CARRYING: Probed(alone=True)}))
 
 
