@@ -9,19 +9,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from initiator.engine.prober import INTERVAL, Found, Wanted
-from initiator.model import Session, SessionState, Snapshot, Source
+from initiator.engine.prober import INTERVAL, Found, Wanted, one_each
+from initiator.model import Session, Snapshot
+from initiator.ways import Way, way_of, why_no_probe
 
 FRESH = 3.0
 """Seconds after which a measurement says nothing of now."""
+KEPT = 60
+"""So many measurements of each session are kept."""
 BAD = ("silent", "lost", "not-ready")
 
 
-def wanted(snapshot: Snapshot, root: Path = Path("/"), device: str | None = None) -> tuple[Wanted, ...]:
+def wanted(
+    snapshot: Snapshot, root: Path = Path("/"), device: str | None = None, only: Collection[Way] | None = None
+) -> tuple[Wanted, ...]:
     """What to probe: each session of the kernel over TCP, by the link that it takes itself.
 
     Engine sessions are left out: they ping several times a second themselves.
@@ -30,14 +36,13 @@ def wanted(snapshot: Snapshot, root: Path = Path("/"), device: str | None = None
         snapshot: What there is.
         root: Where `sys` is.
         device: Another interface to leave through.
+        only: The ways that are probed; None for every one.
     """
     links = {link.id: link for link in snapshot.links}
     found = []
     for session in snapshot.sessions:
-        if session.source is not Source.KERNEL or session.state is SessionState.LOGGED_OUT or not session.initiator:
+        if why_no_probe(session) or session.initiator is None or (only is not None and way_of(session) not in only):
             continue
-        if session.details.get("transport", "tcp") != "tcp":
-            continue  # its connections are made by the card: nobody can go the same way
         link = links.get(session.link or "")
         cable = link.name if link is not None and link.kind != "loopback" else None
         found.append(
@@ -93,7 +98,8 @@ class Probes:
         self._changed = changed
         self._heard = heard
         self._lock = threading.Lock()
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, deque[Found]] = {}
+        self._twins: dict[str, list[str]] = {}
         self._asked: tuple[Wanted, ...] = ()
         self._child = subprocess.Popen(
             [sys.executable, "-m", "initiator.engine.prober", str(interval)],
@@ -110,9 +116,13 @@ class Probes:
         if asked == self._asked or self._child.stdin is None:
             return
         self._asked = asked
-        keep = {each.session for each in asked}
+        twins: dict[str, list[str]] = {}
+        asking = one_each(asked)
+        for each in asked:
+            twins.setdefault(asking[each.way].session, []).append(each.session)
         with self._lock:
-            self._found = {key: each for key, each in self._found.items() if key in keep}
+            self._found = {each.session: self._found.get(each.session, deque(maxlen=KEPT)) for each in asked}
+            self._twins = twins
         with contextlib.suppress(BrokenPipeError):  # it has died: then nothing is measured, and nothing is claimed
             self._child.stdin.write(json.dumps([dataclasses.asdict(each) for each in asked]).encode() + b"\n")
             self._child.stdin.flush()
@@ -120,7 +130,12 @@ class Probes:
     def found(self) -> dict[str, Found]:
         """The newest measurement of each session."""
         with self._lock:
-            return dict(self._found)
+            return {key: ring[-1] for key, ring in self._found.items() if ring}
+
+    def recent(self) -> dict[str, tuple[Found, ...]]:
+        """The newest `KEPT` measurements of each session that is probed, oldest first; none before the first."""
+        with self._lock:
+            return {key: tuple(ring) for key, ring in self._found.items()}
 
     def wrong(self) -> dict[str, str]:
         """What is wrong now, by session id."""
@@ -145,11 +160,12 @@ class Probes:
             told: dict[str, Any] = json.loads(line)
             found = Found(**told)
             with self._lock:
-                before = self._found.get(found.session)
-                if found.session in {each.session for each in self._asked}:
-                    self._found[found.session] = found
+                known = self._found.get(found.session)
+                changed = not known or known[-1].state != found.state
+                for key in self._twins.get(found.session, ()):  # one is asked for all that go the same way
+                    self._found[key].append(dataclasses.replace(found, session=key))
             self._heard(found)
-            if before is None or before.state != found.state:
+            if changed:
                 self._changed()
 
     def __enter__(self) -> Probes:

@@ -11,7 +11,7 @@ import pytest
 from initiator.engine.prober import Found
 from initiator.host.chaprecord import read_node
 from initiator.model import Link, LinkState, Portal, Session, SessionState, Source
-from initiator.probing import FRESH, Probes, wanted, wrong
+from initiator.probing import FRESH, KEPT, Probes, wanted, wrong
 from tests import wiring
 from tests.tgtd import Tgtd, needs_tgtd
 from tests.until import until
@@ -104,6 +104,16 @@ async def test_the_process_measures_until_it_is_closed(tmp_path: Path) -> None:
             await until(lambda: probes.wrong() != {}, seconds=30)
             assert len(changes) > count
             assert probes.wrong()["kernel:s:1"].startswith("a probe has lost the target")
+            twin = dataclasses.replace(asked, state=str(state), session="kernel:s:2")
+            probes.want((dataclasses.replace(asked, state=str(state)), twin))
+            assert probes.recent()["kernel:s:2"] == ()
+            before = len(probes.recent()["kernel:s:1"])
+            assert 0 < before <= KEPT
+            await until(lambda: bool(probes.recent()["kernel:s:2"]), seconds=30)
+            (mine, *_) = probes.recent()["kernel:s:2"]
+            assert (mine.session, mine.state) == ("kernel:s:2", probes.recent()["kernel:s:1"][-1].state)
+            await until(lambda: set(probes.wrong()) == {"kernel:s:1", "kernel:s:2"}, seconds=30)
             probes.want(())
             assert probes.found() == {}
+            assert probes.recent() == {}
         assert not os.path.exists(f"/proc/{probes._child.pid}")

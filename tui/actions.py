@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from initiator.model import Disk, DiskState, Link, Path, Session, Snapshot, Source, Volume, holds_data
 from safety import scope
 from safety.scope import Reach, Scope
+from tui.beside import NOTHING_PROBES, why_no_portal, why_no_probes
 from tui.policy import Policy
 from tui.words import say
 from tui.world import Item, Row, Target, World, works
+
+if TYPE_CHECKING:
+    from tui.backends import Switch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,6 +123,14 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("path_back", ("M",), "path back", "Bring a path back that was taken out for maintenance", changes=True),
     Action("probe", ("P",), "probes", "Switch the probes beside the kernel's sessions on or off", changes=True),
+    Action(
+        "probe_one",
+        ("b",),
+        "probe this",
+        "Probe the portal of the selected session, path or link by itself, or stop that",
+        menu=True,
+        changes=True,
+    ),
     Action("export", ("e",), "export", "Save the rows of this view, as they are filtered and sorted, as CSV or JSON"),
     Action("open_all", ("asterisk",), "open all", "Open every branch"),
     Action("close_all", ("minus",), "close all", "Close every branch below the disks"),
@@ -210,6 +223,8 @@ class Context:
     """Names of the disks that the selected volume is on."""
     probed: int | None = 0
     """How many sessions a probe can stand beside; None where there is nothing that probes."""
+    no_portal: str = NOTHING_PROBES
+    """Why the portal of the selected row cannot be probed by itself; empty when it can."""
 
 
 def disks_of(row: Row | None) -> tuple[str, ...]:
@@ -246,8 +261,8 @@ def scope_of(row: Row | None, snapshot: Snapshot) -> Scope | None:
     return scope.disks(disk)
 
 
-def around(context: Context, world: World | None, probes: bool) -> Context:
-    """The same, with what the world around the selected row decides: what it carries, and its mates."""
+def around(context: Context, world: World | None, probes: Switch | None) -> Context:
+    """The same, with what the world around the selected row decides: what it carries, its mates, its probes."""
     item = context.row.item if context.row else None
     carried: tuple[str, ...] = ()
     mates: int | None = None
@@ -265,8 +280,16 @@ def around(context: Context, world: World | None, probes: bool) -> Context:
     if world is not None and isinstance(item, Volume):
         under = tuple(disk.name for disk in map(world.disk, item.disks) if disk)
     sessions = world.snapshot.sessions if world is not None else ()
-    probed = sum(session.source is Source.KERNEL for session in sessions) if probes else None
-    return dataclasses.replace(context, carried=carried, mates=mates, mounted=mounted, under=under, probed=probed)
+    probed = sum(session.source is Source.KERNEL for session in sessions) if probes is not None else None
+    return dataclasses.replace(
+        context,
+        carried=carried,
+        mates=mates,
+        mounted=mounted,
+        under=under,
+        probed=probed,
+        no_portal=why_no_portal(context.row, world, probes),
+    )
 
 
 def why_not(action: Action, context: Context) -> str:
@@ -388,14 +411,6 @@ def _why_no_path_out(context: Context) -> str:
     return "" if context.mates else "No other path of its disk works: without this one the disk is gone."
 
 
-def _why_no_probe(context: Context) -> str:
-    if context.probed is None:
-        return "Nothing probes here: this is not a host as it is now."
-    return (
-        "" if context.probed else "There is no session of the kernel to probe; the engine measures its own by itself."
-    )
-
-
 def _why_no_attach(context: Context) -> str:
     item = context.row.item if context.row else None
     if not isinstance(item, Disk) or item.state is not DiskState.AVAILABLE:
@@ -412,6 +427,7 @@ _WHY_NOT: Mapping[str, Callable[[Context], str]] = {
     "startup": _why_no_startup,
     "logout": _why_no_logout,
     "path_out": _why_no_path_out,
-    "probe": _why_no_probe,
+    "probe": lambda context: why_no_probes(context.probed),
+    "probe_one": lambda context: context.no_portal,
 }
 """What an action needs of the row under the cursor."""

@@ -429,7 +429,8 @@ def run(options: AppOptions, backends: Backends | None = None, wall: Callable[[]
     logging.basicConfig(filename=places.state_dir() / "dashboard.log", level=logging.WARNING)
     threading.excepthook = background.log_failures
     kept = Memory(places.state_dir)
-    app = MooringApp(options, backends or real(practice=options.practice), wall=wall, memory=kept)
+    backends = backends or real(practice=options.practice, no_probes=options.policy.why_not("probe"))
+    app = MooringApp(options, backends, wall=wall, memory=kept)
     with contextlib.nullcontext() if picture else ends_with_terminal():
         mouse = options.config.dashboard.mouse
         code = app.run(headless=picture, size=options.size if picture else None, mouse=mouse)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tui.connecting import Chap, Connector, Offer, Offers
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from initiator.inventory import Inventory
     from initiator.model import Event, Session, Snapshot, TcpInfo
     from initiator.practice.disaster import Loss
+    from initiator.ways import Way
     from safety.advice.catalogue import Advice
     from safety.journal import Unfinished
     from safety.past import Past, Shelf
@@ -103,10 +104,17 @@ class Switch(Protocol):
 
     @property
     def on(self) -> bool:
-        """Whether they are wanted."""
+        """Whether every session is to be probed."""
+
+    @property
+    def portals(self) -> frozenset[Way]:
+        """The ways that are to be probed where not every one is."""
 
     def turn(self, on: bool) -> None:
-        """Want them, or not; from any thread. It is done with the next reading."""
+        """Probe every session, or none at all; from any thread. It is done with the next reading."""
+
+    def turn_some(self, ways: Collection[Way], on: bool) -> None:
+        """Probe these as well, or not any more; from any thread. It is done with the next reading."""
 
 
 Checker = Callable[["Snapshot"], "Advice"]
@@ -166,9 +174,14 @@ class TcpLater:
 
 
 class HostSource:
-    """This host, read by `initiator.inventory` and judged by `tui.judging`."""
+    """This host, read by `initiator.inventory` and judged by `tui.judging`.
 
-    def __init__(self) -> None:
+    Args:
+        no_probes: Why nothing may be probed, whatever the settings want; empty where it may.
+    """
+
+    def __init__(self, no_probes: str = "") -> None:
+        self._no_probes = no_probes
         self._parts: tuple[EngineClient, Inventory, Judge] | None = None
         self._watch: udev.Watch | None = None
         self._kernel: SessionPulse | None = None
@@ -215,12 +228,23 @@ class HostSource:
 
     @property
     def on(self) -> bool:
-        """Whether probes are wanted."""
+        """Whether every session is to be probed."""
         return self._parts is not None and self._parts[2].probing
 
+    @property
+    def portals(self) -> frozenset[Way]:
+        """The ways that are to be probed where not every one is."""
+        return self._parts[2].portals if self._parts is not None else frozenset()
+
     def turn(self, on: bool) -> None:
-        """Want probes, or not; done with the next reading."""
-        self._opened()[2].probing = on
+        """Probe every session, or none at all; done with the next reading."""
+        judge = self._opened()[2]
+        judge.probing, judge.portals = on, frozenset()
+
+    def turn_some(self, ways: Collection[Way], on: bool) -> None:
+        """Probe these as well, or not any more; done with the next reading."""
+        judge = self._opened()[2]
+        judge.portals = judge.portals | frozenset(ways) if on else judge.portals - frozenset(ways)
 
     def close(self) -> None:
         """End the inventory's helper and the listening."""
@@ -241,7 +265,8 @@ class HostSource:
             raise_limit()
             engine = EngineClient()
             inventory = Inventory(engine=engine, tcp=TcpLater())
-            self._parts = (engine, inventory, Judge(inventory.read, config.load()[0]))
+            judge = Judge(inventory.read, config.load()[0], no_probes=self._no_probes)
+            self._parts = (engine, inventory, judge)
         return self._parts
 
 
@@ -380,8 +405,8 @@ def _lesson(name: str, args: Sequence[str]) -> str | Loss:
     return Loss(**{field.name: answer[field.name] for field in dataclasses.fields(Loss)})
 
 
-def real(*, practice: bool) -> Backends:
-    """The backends of this host."""
-    host = HostSource()
+def real(*, practice: bool, no_probes: str = "") -> Backends:
+    """The backends of this host; `no_probes` is why nothing may be probed."""
+    host = HostSource(no_probes)
     fault = practice_fault if practice else None
     return Backends(host, differ, HostRemover(), HostKernel(), fault, probes=host)

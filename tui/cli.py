@@ -177,8 +177,11 @@ def _add_reading(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_probe(commands: _Commands[argparse.ArgumentParser]) -> None:
     about = "measure each kernel session's way to its target by a session beside it that never writes"
-    probe = _Adder(commands, "watching").add("probe", "probe", about, json=True)
-    probe.add_argument("name", nargs="?", help="a session or target (default: every session of the kernel)")
+    probe = _Adder(commands, "watching").add("probe", "probe", about, json=True, changes="probe")
+    text = "a session, target or portal (default: every session of the kernel)"
+    probe.add_argument("name", nargs="?", metavar="NAME", help=text)
+    text = "of a target: only the sessions with this portal, address[:port], IPv6 in brackets"
+    probe.add_argument("portal", nargs="?", metavar="PORTAL", help=text)
     probe.add_argument("--interval", type=float, metavar="SECONDS", help="time between two measurements (0.5)")
     probe.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
     probe.add_argument("--link", metavar="NAME", help="leave through this interface instead of the session's own")

@@ -11,6 +11,7 @@ from tui.feed import UNJUDGED, Judged
 from tui.healthdetail import with_health
 from tui.layout import labelled, paragraph, width_of, wrap
 from tui.pasttext import past_lines
+from tui.probetext import with_probe
 from tui.rowtext import Samples, speed, used
 from tui.words import (
     UNKNOWN,
@@ -72,7 +73,7 @@ class Page:
 
 def lines(row: Row, page: Page) -> list[Line]:
     """The page of whatever a row stands for."""
-    return with_health(_lines(row.item, page), row.item, page)
+    return with_probe(with_health(_lines(row.item, page), row.item, page), row.item, page)
 
 
 def _lines(item: Item, page: Page) -> list[Line]:

@@ -11,7 +11,7 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from initiator.errors import MooringError
@@ -20,11 +20,22 @@ from initiator.model import Event, Snapshot
 
 if TYPE_CHECKING:
     from initiator.alerts import Alert
+    from initiator.engine.prober import Found
     from initiator.history import History
     from initiator.judgement import Health
 
 EVENT_LIMIT = 1000
 """Events that wait for a screen which stands still; older ones are dropped."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probe beside one session says."""
+
+    answers: tuple[Found, ...] = ()
+    """The last ones, oldest first."""
+    alone: bool = False
+    """Whether this portal was asked for, and not every one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class Judged:
     alerts: tuple[Alert, ...] = ()
     history: History | None = None
     """The last hour and day of each path and link; it goes on while the reading does not."""
+    probed: Mapping[str, Probed] = dataclasses.field(default_factory=dict)
+    """The sessions that are probed, by their ids."""
 
 
 UNJUDGED = Judged()

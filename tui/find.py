@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from initiator.errors import BadInputError
 from initiator.model import Disk, Session, Snapshot
-from initiator.names import clean
+from initiator.names import clean, parse_portal
 from safety import scope
 from safety.scope import Reach, Scope
 
@@ -50,6 +51,26 @@ def find_sessions(snapshot: Snapshot, text: str) -> Sequence[Session]:
     """Every session of a target, or the one session with this name or id."""
     of_target = [session for session in snapshot.sessions if session.target == text]
     return of_target or [find_session(snapshot, text)]
+
+
+def find_probed(snapshot: Snapshot, text: str, portal: str | None = None) -> Sequence[Session]:
+    """Every session of a target, with one portal, or with that portal of the target; or the one of this name or id.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    if portal is None:
+        with contextlib.suppress(BadInputError):  # the name of a target or a session is seldom that of a portal
+            place = str(parse_portal(text))
+            if there := [session for session in snapshot.sessions if str(session.portal) == place]:
+                return there
+        return find_sessions(snapshot, text)
+    place, sessions = str(parse_portal(portal)), find_sessions(snapshot, text)
+    found = [session for session in sessions if str(session.portal) == place]
+    if not found:
+        known = ", ".join(dict.fromkeys(clean(str(session.portal)) for session in sessions))
+        raise BadInputError(f"{clean(text)} has no session with {clean(portal)}", fix=f"there is: {known}")
+    return found
 
 
 def find_any(snapshot: Snapshot, text: str) -> Named:

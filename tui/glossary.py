@@ -228,7 +228,7 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
     Kind.VOLUME: ("volume", "dismount", "mount namespace"),
     Kind.PATH: ("path", "MPIO", "ALUA", "portal", "session"),
     Kind.SESSIONS: ("session", "logout", "CHAP"),
-    Kind.SESSION: ("session", "connection", "ISID", "CHAP", "digest", "logout"),
+    Kind.SESSION: ("session", "connection", "ISID", "CHAP", "digest", "logout", "probe"),
     Kind.LINKS: ("link", "bond", "VLAN"),
     Kind.LINK: ("link", "bond", "VLAN"),
     Kind.TROUBLE: ("path", "session", "link"),

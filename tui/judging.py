@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from initiator.errors import BadInputError
 from initiator.fabric import EMPTY, Fabric
@@ -12,9 +13,13 @@ from initiator.host.fabric import FabricReader
 from initiator.host.kmsg import News
 from initiator.lookout import Lookout
 from initiator.model import Event, Severity, Snapshot
+from initiator.ways import Way
 from tui.alerting import Sinks, machine
 from tui.config import Config
-from tui.feed import Judged
+from tui.feed import Judged, Probed
+
+if TYPE_CHECKING:
+    from initiator.engine.prober import Found
 
 LOOK_BACK = 3600.0
 """Seconds: what the kernel told before the dashboard was opened is among its first events."""
@@ -28,6 +33,7 @@ class Judge:
         settings: What is worth an alert, and whether probes are wanted.
         fabric: Reads what lies around the paths; the host's own when None.
         news: Tells what the kernel tells; its own log when None.
+        no_probes: Why nothing may be probed, whatever the settings want; empty where it may.
     """
 
     def __init__(
@@ -36,14 +42,19 @@ class Judge:
         settings: Config,
         fabric: Callable[[Snapshot], Fabric] | None = None,
         news: News | None = None,
+        no_probes: str = "",
     ) -> None:
         self._settings = settings
         self._complaints: list[Event] = []
         self._fabric = fabric or FabricLater()
         self._probes: _Probes | None = None
         self._changed: Callable[[], None] = lambda: None
-        self.probing = settings.probes.on
-        """Whether probes are wanted: whoever sets it has them started or ended with the next reading."""
+        self.probing = settings.probes.on and not no_probes
+        """Whether every session is to be probed: whoever sets it has that begun or ended with the next reading."""
+        self.portals: frozenset[Way] = frozenset()
+        """The ways that are to be probed where not every one is; set likewise."""
+        if settings.probes.on and no_probes:
+            self._complain(f"The settings want probes, but: {no_probes}")
         self._history = History()
         self._news = news or News(time.time() - LOOK_BACK)
         self._lookout = Lookout(
@@ -68,11 +79,10 @@ class Judge:
         look = self._lookout.look()
         if self._sinks is not None:
             self._sinks.tell(look.alerts)
-        if self._probes is not None:
-            self._probes.want(look.snapshot)
+        probed = self._probed(look.snapshot)
         told, self._complaints = tuple(self._complaints), []
         events = (*look.events, *(alert.event() for alert in look.alerts), *told)
-        return look.snapshot, Judged(look.health, look.fabric, look.alerts, self._history), events
+        return look.snapshot, Judged(look.health, look.fabric, look.alerts, self._history, probed), events
 
     def listen(self, changed: Callable[[], None]) -> None:
         """From now on `changed` is called, from another thread, when a probe finds something."""
@@ -81,11 +91,20 @@ class Judge:
 
     def _switch(self) -> None:
         """Starts or ends the probes, as they are wanted."""
-        if self.probing and self._probes is None:
+        wanted = self.probing or bool(self.portals)
+        if wanted and self._probes is None:
             self._probes = _Probes(lambda: self._changed(), self._settings.probes.interval_s)
-        elif not self.probing and self._probes is not None:
+        elif not wanted and self._probes is not None:
             self._probes.close()
             self._probes = None
+
+    def _probed(self, snapshot: Snapshot) -> dict[str, Probed]:
+        """Has what is there probed, as it is wanted; gives what the probes said last, by session id."""
+        if self._probes is None:
+            return {}
+        every = self.probing
+        self._probes.want(snapshot, None if every else self.portals)
+        return {key: Probed(answers, alone=not every) for key, answers in self._probes.recent().items()}
 
     def wrong(self) -> Mapping[str, str]:
         """What the probes find wrong now, by session id."""
@@ -127,8 +146,11 @@ class _Probes:
         self._probes = Probes(changed, interval=interval)
         self._wanted = wanted
 
-    def want(self, snapshot: Snapshot) -> None:
-        self._probes.want(self._wanted(snapshot))
+    def want(self, snapshot: Snapshot, only: Collection[Way] | None) -> None:
+        self._probes.want(self._wanted(snapshot, only=only))
+
+    def recent(self) -> Mapping[str, tuple[Found, ...]]:
+        return self._probes.recent()
 
     def wrong(self) -> Mapping[str, str]:
         return self._probes.wrong()

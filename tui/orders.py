@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from initiator.model import Disk, Session, Snapshot, Source
+from initiator.ways import way_of
 from tui import exporting
 from tui.exporting import Sheet
 from tui.words import count, short_target
 
 if TYPE_CHECKING:
     from initiator.host.nodes import NodeRecord
-    from tui.backends import Attacher, KernelOrders
+    from tui.backends import Attacher, KernelOrders, Switch
     from tui.connecting import Chap, Offer, Offers
     from tui.looking import Looker
 
@@ -82,20 +83,46 @@ def logout(session: Session, kernel: KernelOrders, connector: Attacher) -> Order
     return Order("Log out", tuple(about), (Choice("Log out", run),), "iscsiadm" if of_kernel else "the engine")
 
 
-def probe(on: bool, sessions: int, switch: Callable[[bool], None]) -> Order:
-    """Switch the probes on or off; `on` is how they are now."""
+def probe(switch: Switch, sessions: int) -> Order:
+    """Switch the probes on beside so many sessions, or off."""
 
-    def run() -> str:
-        switch(not on)
-        return "The probes are off." if on else "The probes are on. What they find is a part of each path's verdict."
+    def run(on: bool) -> str:
+        switch.turn(on)
+        return "The probes are on. What they find is a part of each path's verdict." if on else "The probes are off."
 
     about = (
         f"A probe logs in beside each of the {count(sessions, 'session')} of the kernel, over the same link and to the"
         " same portal, and asks twice a second whether the target is there. It never reads or writes a block.",
         "It tells of a silent target within a second; the kernel waits until its own timer has run out.",
     )
-    name = "Switch off" if on else "Switch on"
-    return Order(f"Probes are {'on' if on else 'off'}", about, (Choice(name, run),), "the probes")
+    some = len(switch.portals)
+    state = "on" if switch.on else f"on for {count(some, 'portal')} only" if some else "off"
+    on, off = Choice("Switch on", lambda: run(True)), Choice("Switch off", lambda: run(False))
+    choices = (off,) if switch.on else (on, off) if some else (on,)
+    return Order(f"Probes are {state}", about, choices, "the probes")
+
+
+def probe_some(sessions: Sequence[Session], switch: Switch) -> Order:
+    """Probe the portals of some sessions by themselves, or not any more."""
+    ways = frozenset(map(way_of, sessions))
+    probed = ways & switch.portals
+    where = ", ".join(dict.fromkeys(f"{each.portal} ({short_target(each.target)})" for each in sessions))
+
+    def run(on: bool) -> str:
+        switch.turn_some(ways, on)
+        if not on:
+            return f"Not probed any more: {where}."
+        return f"Probed from now on: {where}. The page of each session, path and link has the last answers."
+
+    about = (
+        f"A probe logs in at {where} beside the kernel's own session, over the same link, and asks twice a second"
+        " whether the target is there. It never reads or writes a block, and it takes one place at the target.",
+        "What it finds wrong is a part of the verdict of each path there. The same key ends it.",
+    )
+    on, off = Choice("Probe", lambda: run(True)), Choice("Stop", lambda: run(False))
+    choices = (*((on,) if probed != ways else ()), *((off,) if probed else ()))
+    title = f"Probe {count(len(ways), 'portal')}" if len(ways) > 1 else f"Probe {sessions[0].portal}"
+    return Order(f"{title}{' (on)' if probed == ways else ''}", about, choices, "the probes")
 
 
 def export(view: str, sheet: Sheet, folder: pathlib.Path, stamp: str) -> Order:

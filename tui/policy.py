@@ -28,12 +28,12 @@ CHANGING = frozenset(
 )
 """The commands and orders that change something, as a policy names them."""
 
-_SAME = {"path_out": "remove", "path_back": "undo", "probe": "login", "look": "mount"}
-"""Actions of the dashboard that are a part of what a policy names."""
+_SAME = {"path_out": "remove", "path_back": "undo", "probe": "login", "probe_one": "login", "look": "mount"}
+"""Actions of the dashboard, and commands, that are a part of what a policy names."""
 
 
 def named(action: str) -> str:
-    """What a policy calls an action of the dashboard."""
+    """What a policy calls an action of the dashboard, or a command."""
     return _SAME.get(action, action)
 
 
@@ -62,8 +62,9 @@ class Policy:
         """
         reason = self.why_not(action)
         if reason:
+            part = f" (a part of “{named(action)}”)" if named(action) != action else ""
             raise NotPermittedError(
-                f"“{action}” is not allowed here: {reason}", fix="ask whoever keeps this host's policy"
+                f"“{action}”{part} is not allowed here: {reason}", fix="ask whoever keeps this host's policy"
             )
 
 

@@ -361,7 +361,8 @@ TOLD: tuple[Term, ...] = (
     Term(
         "probe",
         "A session of Mooring's own beside a kernel session, over the same way, that only asks whether the"
-        " target is there. It tells within a second of a fault that the kernel would notice after many.",
+        " target is there (NOP-Out) and the disk ready (TEST UNIT READY). It tells within a second of a fault that the"
+        " kernel would notice after many.",
     ),
     Term(
         "maintenance",

@@ -79,6 +79,19 @@ class Wanted:
     state: str | None = None
     """The file that has the state of the kernel's session."""
 
+    @property
+    def way(self) -> tuple[str, str, str | None, str | None]:
+        """The same for sessions that go the same way to the same target."""
+        return self.target, self.portal, self.local, self.device
+
+
+def one_each(wanted: Sequence[Wanted]) -> dict[tuple[str, str, str | None, str | None], Wanted]:
+    """By the way, the session beside which it is probed for all that go it."""
+    ways: dict[tuple[str, str, str | None, str | None], Wanted] = {}
+    for each in wanted:
+        ways.setdefault(each.way, each)
+    return ways
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
@@ -341,10 +354,7 @@ class Prober:
 
     def want(self, wanted: Sequence[Wanted]) -> None:
         """From now on these are probed, one of those that go the same way to the same target; others are ended."""
-        ways: dict[tuple[str, str, str | None, str | None], Wanted] = {}
-        for each in wanted:
-            ways.setdefault((each.target, each.portal, each.local, each.device), each)
-        chosen = set(ways.values())
+        chosen = set(one_each(wanted).values())
         for gone in self._running.keys() - chosen:
             self._running.pop(gone).cancel()
         for fresh in chosen - self._running.keys():

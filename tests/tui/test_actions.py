@@ -75,7 +75,7 @@ def test_a_removal_on_a_volume_of_several_disks_says_which() -> None:
     assert why_not(REMOVE, context(row=row("volume:0", "volumes"))) == ""
     seen = on("data", "logs")
     found = context(row=row("volume:0", "volumes", seen))
-    said = why_not(REMOVE, around(found, World(seen), probes=False))
+    said = why_not(REMOVE, around(found, World(seen), probes=None))
     assert said.startswith("It is on several disks: data, logs. Move the cursor to one of them")
     item = dataclasses.replace(seen.volumes[0], disks=())
     assert why_not(REMOVE, context(row=list_row(Kind.VOLUME, item))) == "It is not on an iSCSI disk."
@@ -113,7 +113,7 @@ def test_looking_is_always_allowed() -> None:
     shut = context(None, read_only="no", stale=True, paused=True, age_s=None)
     refused = [action.id for action in ACTIONS if why_not(action, shut)]
     ordered = ["remove", "unmount", "look", "discover", "attach", "login", "logout", "rescan", "startup"]
-    assert refused == [*ordered, "path_out", "path_back", "probe"]
+    assert refused == [*ordered, "path_out", "path_back", "probe", "probe_one"]
 
 
 def test_the_glossary_explains_the_words_of_every_kind_of_row() -> None:

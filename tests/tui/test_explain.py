@@ -28,7 +28,7 @@ from tui.views.storage import DISKS
 from tui.words import MARKS, UNICODE
 from tui.world import Checked, Kind, Row, World
 
-PAGES = ("detail.py", "healthdetail.py", "pasttext.py")
+PAGES = ("detail.py", "healthdetail.py", "pasttext.py", "probetext.py")
 """The files in which the pages of details are made."""
 
 

@@ -43,7 +43,7 @@ class FakeLooker:
 
 def reason(item: Item, kind: Kind, seen: Snapshot | None = None, **changes: object) -> str:
     base = Context(row(kind, item), "", stale=False, paused=False, age_s=0.5)
-    context = around(base, World(seen) if seen else None, probes=False)
+    context = around(base, World(seen) if seen else None, probes=None)
     return why_not(LOOK, dataclasses.replace(context, **changes))  # type: ignore[arg-type]
 
 

@@ -7,15 +7,19 @@ import dataclasses
 import io
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
+from initiator.engine.client import EngineClient
+from initiator.engine.prober import Found
 from initiator.errors import MooringError
 from initiator.fabric import EMPTY
 from initiator.health import assess
+from initiator.inventory import Inventory
 from initiator.judgement import Verdict
 from initiator.model import Disk, DiskState, Path, PathState, Session, Severity, Snapshot, Source
+from initiator.ways import Way
 from safety.journal import Journal, Outcome
 from safety.past import Past, Shelf
 from safety.plan import _digest
@@ -27,8 +31,9 @@ from tests.tui.test_judging import silent
 from tests.until import until
 from tui import exporting, judging, orders
 from tui.actions import BY_ID, Context, around, why_not
+from tui.backends import HostSource
 from tui.config import Config, Probes
-from tui.feed import Judged
+from tui.feed import Judged, Probed
 from tui.judging import Judge
 from tui.policy import Policy
 from tui.removing import paths_out
@@ -44,7 +49,8 @@ from tui.world import Item, Kind, World
 
 def context(item: Item | None, world: World, kind: Kind = Kind.PATH, *, probes: bool = True) -> Context:
     chosen = row(kind, item) if item is not None else None
-    return around(Context(chosen, "", stale=False, paused=False, age_s=0.5), world, probes)
+    switch = HostSource() if probes else None
+    return around(Context(chosen, "", stale=False, paused=False, age_s=0.5), world, switch)
 
 
 def two_ways(state: PathState = PathState.ACTIVE) -> Snapshot:
@@ -158,8 +164,12 @@ def test_probes_begin_and_end_with_the_next_reading(monkeypatch: pytest.MonkeyPa
         def __init__(self, changed: Callable[[], None], interval: float) -> None:
             alive.append("probe")
 
-        def want(self, snapshot: Snapshot) -> None:
+        def want(self, snapshot: Snapshot, only: Collection[Way] | None) -> None:
             assert alive
+            assert only is None
+
+        def recent(self) -> dict[str, tuple[Found, ...]]:
+            return {"s": ()}
 
         def wrong(self) -> dict[str, str]:
             return {"s": "no answer"}
@@ -172,16 +182,18 @@ def test_probes_begin_and_end_with_the_next_reading(monkeypatch: pytest.MonkeyPa
     judge = Judge(lambda: snapshot, Config(probes=Probes(on=False)), lambda _: EMPTY, silent())
     judge.look()
     assert not alive
-    order = orders.probe(judge.probing, 2, lambda on: setattr(judge, "probing", on))
-    assert "are on" in order.choices[0].run()
-    judge.look()
+    switch = HostSource()
+    switch._parts = (EngineClient(), Inventory(), judge)
+    assert "are on" in orders.probe(switch, 2).choices[0].run()
+    _, judged, _ = judge.look()
     assert alive
+    assert judged.probed == {"s": Probed(alone=False)}
     assert judge.wrong() == {"s": "no answer"}
-    assert "are off" in orders.probe(judge.probing, 2, lambda on: setattr(judge, "probing", on)).choices[0].run()
+    assert "are off" in orders.probe(switch, 2).choices[0].run()
     judge.look()
     assert not alive
     assert judge.wrong() == {}
-    judge.close()
+    switch.close()
 
 
 # --- export -------------------------------------------------------------------------------------------------------

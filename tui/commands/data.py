@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import stat
+import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,17 +21,24 @@ from initiator.engine import probe
 from initiator.engine.device import Device
 from initiator.engine.probe import LunInfo
 from initiator.engine.session import EngineSession
-from initiator.errors import BadInputError, MooringError
+from initiator.errors import BadInputError, MooringError, OutcomeUnknownError
 from initiator.names import clean, parse_name, parse_size
+from initiator.protocol.errors import IscsiError
 from tui import inuse
 from tui.commands.common import login_config, snapshot
 from tui.exits import Exit, say
 from tui.export import human_size
+from tui.pouring import PIECE, Progress, Source, local, of_target, pour
 
-PIECE = 1 << 20
-"""Bytes of one request."""
 AHEAD = 8
 """Requests that are under way at once while reading."""
+LEAVING = 1.0
+"""Seconds for a logout after Ctrl+C."""
+_AGAIN = (
+    *("portal", "lun", "initiator", "chap_user", "chap_secret_file"),
+    *("chap_target_user", "chap_target_secret_file", "chap_algorithms"),
+)
+"""Options of a write that its continuation needs, too."""
 Guard = Callable[[LunInfo], None]
 """Raises where nothing may be done to a logical unit, once it has said who it is."""
 
@@ -43,12 +50,12 @@ class _Sink(NamedTuple):
     name: str
 
     def put(self, data: memoryview) -> None:
-        with _local(f"cannot write {self.name}"):
+        with local(f"cannot write {self.name}"):
             while data:
                 data = data[self.file.write(data) :]
 
     def skip(self, length: int) -> None:
-        with _local(f"cannot write {self.name}"):
+        with local(f"cannot write {self.name}"):
             self.file.seek(length, os.SEEK_CUR)
 
 
@@ -72,7 +79,7 @@ def image(arguments: argparse.Namespace) -> int:
     """`mooring image TARGET FILE`: all of it; runs of zeros become holes."""
     with _new_file(Path(arguments.file)) as sink:
         size = asyncio.run(_read(arguments, 0, None, sink, holes=True))
-        with _local(f"cannot write {sink.name}"):
+        with local(f"cannot write {sink.name}"):
             sink.file.truncate(size)
             os.fsync(sink.file.fileno())
     say(f"copied {human_size(size)} to {arguments.file}")
@@ -83,45 +90,57 @@ def write(arguments: argparse.Namespace) -> int:
     """`mooring write TARGET --confirm TARGET`: from stdin or a file; ends with SYNCHRONIZE CACHE."""
     if arguments.confirm != arguments.target:
         raise BadInputError("--confirm is not the target's name", fix=f"--confirm {clean(arguments.target)}")
-    offset = parse_size(arguments.offset)
-    guard = _refuse_attached(arguments)
-    with _source(arguments.input) as source:
-        written = asyncio.run(_write(arguments, offset, source, guard))
-    say(f"wrote {written} bytes at {offset}; the target answered SYNCHRONIZE CACHE with GOOD")
+    progress = Progress(parse_size(arguments.offset))
+    regular = False
+    try:
+        guard = _refuse_attached(arguments)
+        with _source(arguments.input) as source:
+            regular = source.length is not None
+            asyncio.run(_write(arguments, source, guard, progress))
+    except KeyboardInterrupt:
+        if not progress.touched:
+            say("mooring: nothing was written")
+            raise
+        if not progress.done:
+            raise _interrupted(arguments, progress, regular) from None
+    say(f"wrote {progress.proven} bytes at {progress.offset}; the target answered SYNCHRONIZE CACHE with GOOD")
     return Exit.DONE
 
 
-class _Source(NamedTuple):
-    """What is written."""
-
-    file: BinaryIO
-    name: str
-    length: int | None
-    """How many bytes it has; None where only its end will tell."""
-
-    def take(self) -> bytes:
-        with _local(f"cannot read {self.name}"):
-            return self.file.read(PIECE)
+def _interrupted(arguments: argparse.Namespace, progress: Progress, regular: bool) -> MooringError:
+    """What somebody who pressed Ctrl+C has to know: what is on the disk, what may be, and what to do about it."""
+    words = ["mooring", "write", arguments.target, "--confirm", arguments.target]
+    words += ["--offset", str(progress.offset + progress.proven)]
+    for name in _AGAIN:
+        value = getattr(arguments, name)
+        words += [f"--{name.replace('_', '-')}", str(value)] if value else []
+    source = arguments.input
+    if source and not progress.proven:
+        words += ["--input", source]
+    command = shlex.join(words)
+    if not progress.proven:
+        fix = f"begin again: {command}"
+    elif source and regular:
+        fix = f"go on: {shlex.join(['tail', '-c', f'+{progress.proven + 1}', '--', source])} | {command}"
+    else:
+        fix = f"go on with what comes after the first {progress.proven} bytes of the input: {command}"
+    kind = OutcomeUnknownError if progress.doubtful else MooringError
+    return kind(f"interrupted: {progress.told()}", code=None if progress.doubtful else "stopped", fix=fix)
 
 
 @contextmanager
-def _source(named: str | None) -> Iterator[_Source]:
+def _source(named: str | None) -> Iterator[Source]:
     if named is None:
         if sys.stdin is None:
             raise BadInputError("there is no standard input", fix="--input FILE")
-        yield _Source(sys.stdin.buffer, "the standard input", _length(sys.stdin.buffer))
+        yield Source(sys.stdin.buffer, "the standard input")
         return
     try:
-        file = open(named, "rb")  # noqa: SIM115 - closed by the with statement below
+        file = open(named, "rb", buffering=0)  # noqa: SIM115 - closed by the with statement below
     except OSError as error:
         raise BadInputError(f"cannot read {named}: {error.strerror}") from error
     with file:
-        yield _Source(file, named, _length(file))
-
-
-def _length(file: BinaryIO) -> int | None:
-    found = os.fstat(file.fileno())
-    return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) else None
+        yield Source(file, named)
 
 
 @contextmanager
@@ -135,32 +154,8 @@ def _new_file(path: Path) -> Iterator[_Sink]:
     try:
         yield _Sink(file, str(path))
     finally:
-        with _local(f"cannot write {path}"):
+        with local(f"cannot write {path}"):
             file.close()
-
-
-@contextmanager
-def _local(what: str) -> Iterator[None]:
-    """What speaks against a call on a file of this host. A reader that went away is for the command line to notice."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise MooringError(f"{what}: {error.strerror}", code="io") from error
-
-
-class _TargetError(MooringError):
-    code = "io"
-
-
-@contextmanager
-def _of_target() -> Iterator[None]:
-    """What a logical unit says to a command."""
-    try:
-        yield
-    except OSError as error:
-        raise _TargetError(f"the target refused or lost a command: {error.strerror}") from error
 
 
 def _refuse_attached(arguments: argparse.Namespace) -> Guard:
@@ -186,14 +181,22 @@ async def _device(arguments: argparse.Namespace, guard: Guard = lambda info: Non
     """One logical unit over one session of its own."""
     session = EngineSession(login_config(arguments, arguments.target))
     await session.start()
+    interrupted = False
     try:
         device = await open_device(session, arguments.lun, guard)
         try:
             yield device
         finally:
             device.close()
+    except asyncio.CancelledError:
+        interrupted = True
+        raise
     finally:
-        await session.logout()
+        if interrupted:  # whoever has pressed Ctrl+C does not wait long for a silent target
+            with suppress(IscsiError):
+                await session.logout(LEAVING)
+        else:
+            await session.logout()
 
 
 async def open_device(session: EngineSession, lun: int, guard: Guard = lambda info: None) -> Device:
@@ -233,7 +236,7 @@ async def _read(
                     buffer = bytearray(min(PIECE, last - at))
                     under_way.append((at, buffer, asyncio.ensure_future(device.aread(at, memoryview(buffer)))))
                 _, buffer, task = under_way.pop(0)
-                with _of_target():
+                with of_target():
                     await task
                 view = memoryview(buffer)[max(0, offset - start) : end - start]
                 if holes and not any(view):
@@ -247,55 +250,13 @@ async def _read(
         return done
 
 
-async def _write(arguments: argparse.Namespace, offset: int, source: _Source, guard: Guard) -> int:
-    """Copy a file to the disk; returns how many bytes."""
+async def _write(arguments: argparse.Namespace, source: Source, guard: Guard, progress: Progress) -> None:
+    """Copy a file to the disk."""
     async with _device(arguments, guard) as device:
-        block, end = device.block_bytes, device.size_bytes
+        block, end, offset = device.block_bytes, device.size_bytes, progress.offset
         if offset % block:
             raise BadInputError(f"--offset {offset} is not a multiple of the block size {block}")
         if offset + (source.length or 0) > end:
             text = f"{source.name} has {source.length} bytes" if source.length else f"--offset {offset} is too far"
             raise BadInputError(f"{text}: at {offset} the disk of {end} bytes has room for {max(0, end - offset)}")
-        return await _pour(device, offset, source)
-
-
-async def _pour(device: Device, offset: int, source: _Source) -> int:
-    """Write until the source ends; what stops it before says how much is written."""
-    at = offset
-    try:
-        while data := source.take():
-            if at + len(data) > device.size_bytes:
-                room = device.size_bytes - offset
-                raise BadInputError(f"{source.name} is longer than the {room} bytes that there is room for at {offset}")
-            await _put(device, at, data)
-            at += len(data)
-    except MooringError as error:
-        if at == offset:
-            raise
-        kept = "are written"
-        if isinstance(error, _TargetError) or not await _is_flushed(device):
-            kept = "were taken by the target, perhaps into a cache that forgets"
-        raise MooringError(f"{error}; {at - offset} bytes {kept}, and no more", code="stopped") from error
-    with _of_target():
-        await device.aflush()
-    return at - offset
-
-
-async def _is_flushed(device: Device) -> bool:
-    try:
-        await device.aflush()
-    except OSError:
-        return False
-    return True
-
-
-async def _put(device: Device, at: int, data: bytes) -> None:
-    """Write at a multiple of the block size; a ragged end keeps the rest of its block."""
-    ragged = len(data) % device.block_bytes
-    if ragged:
-        rest = bytearray(device.block_bytes)
-        with _of_target():
-            await device.aread(at + len(data) - ragged, memoryview(rest))
-        data += rest[ragged:]
-    with _of_target():
-        await device.awrite(at, memoryview(data))
+        await pour(device, source, progress)

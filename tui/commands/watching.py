@@ -13,17 +13,17 @@ from typing import Any
 
 from initiator.engine.client import EngineClient
 from initiator.engine.prober import Found
-from initiator.errors import BadInputError, MooringError
+from initiator.errors import BadInputError, MooringError, NotPermittedError
 from initiator.lookout import Look, Lookout
-from initiator.model import Event, Severity
+from initiator.model import Event, Session, Severity
 from initiator.names import clean
 from initiator.probing import Probes, wanted
-from tui import config, spoken
+from tui import config, policy, spoken
 from tui.alerting import Sinks, alert_json, machine
 from tui.commands.common import snapshot
 from tui.exits import Exit, say
 from tui.export import as_json, human_latency
-from tui.find import find_sessions
+from tui.find import find_probed
 
 PULSE = 0.25
 """Seconds from one cheap look at the sessions' states to the next: what it sees brings the next look forward."""
@@ -35,7 +35,7 @@ def watch(arguments: argparse.Namespace) -> int:
     sinks = Sinks(settings.alerts, lambda text: say(f"mooring: {text}"))
     try:
         with (
-            _probes(settings, asked=arguments.probes) as probes,
+            _probes(settings, asked=arguments.probes, read_only=arguments.read_only) as probes,
             host_lookout(settings, probes) as (lookout, pulse),
             contextlib.suppress(KeyboardInterrupt),
         ):
@@ -60,9 +60,9 @@ def watch(arguments: argparse.Namespace) -> int:
 
 
 def probe(arguments: argparse.Namespace) -> int:
-    """`mooring probe [NAME]`: one line for each measurement until interrupted."""
+    """`mooring probe [NAME] [PORTAL]`: one line for each measurement until interrupted."""
     found = snapshot()
-    chosen = {each.id for each in find_sessions(found, arguments.name)} if arguments.name else None
+    chosen = {each.id for each in find_probed(found, arguments.name, arguments.portal)} if arguments.name else None
     device = arguments.link
     if device is not None and device not in {link.name for link in found.links}:
         raise BadInputError(f"there is no link {clean(device)!r}", fix="mooring list links")
@@ -71,7 +71,7 @@ def probe(arguments: argparse.Namespace) -> int:
         raise BadInputError(
             "there is no session of the kernel over TCP to probe", fix="the engine's own sessions ping by themselves"
         )
-    names = {session.id: session.name for session in found.sessions}
+    sessions = {session.id: session for session in found.sessions}
     interval = arguments.interval or settings_in_force().probes.interval_s
     told: queue.Queue[Found] = queue.Queue()
     end = None if arguments.seconds is None else time.monotonic() + arguments.seconds
@@ -79,13 +79,15 @@ def probe(arguments: argparse.Namespace) -> int:
         probes.want(asked)
         while end is None or time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
-                _print_found(told.get(timeout=PULSE), names, as_lines=arguments.json)
+                _print_found(told.get(timeout=PULSE), sessions, as_lines=arguments.json)
     return Exit.DONE
 
 
-def _print_found(found: Found, names: Mapping[str, str], *, as_lines: bool) -> None:
+def _print_found(found: Found, sessions: Mapping[str, Session], *, as_lines: bool) -> None:
+    session = sessions.get(found.session)
     if as_lines:
-        print(json.dumps({"schema": 1, **as_json(found)}), flush=True)
+        target = session.target if session is not None else None
+        print(json.dumps({"schema": 1, "target": target, **as_json(found)}), flush=True)
         return
     parts = [
         found.reason,
@@ -93,14 +95,28 @@ def _print_found(found: Found, names: Mapping[str, str], *, as_lines: bool) -> N
         f"ready after {human_latency(found.ready_us)}" if found.ready_us is not None else None,
         found.access,
     ]
-    name = clean(names.get(found.session, found.session))
+    name = clean(session.name if session is not None else found.session)
     print(f"{_clock(found.at)}  {found.state:9}  {name}  {clean(', '.join(filter(None, parts)), 300)}", flush=True)
 
 
 @contextlib.contextmanager
-def _probes(settings: config.Config, *, asked: bool) -> Iterator[Probes | None]:
-    """The probes, where they are on."""
+def _probes(settings: config.Config, *, asked: bool, read_only: bool) -> Iterator[Probes | None]:
+    """The probes, where they are on.
+
+    Raises:
+        NotPermittedError: they were asked for and may not be. Where only the settings want them, watching goes on.
+    """
     if not (asked or settings.probes.on):
+        yield None
+        return
+    try:
+        policy.load().check("probe")
+        if read_only:
+            raise NotPermittedError("probes log in to targets", fix="leave --read-only out")
+    except NotPermittedError as error:
+        if asked:
+            raise
+        say(f"mooring: the settings want probes, but: {error}")
         yield None
         return
     with Probes(interval=settings.probes.interval_s) as probes:

@@ -13,6 +13,7 @@ from initiator.model import Disk, Path, Session, Volume
 from safety import scope
 from tui import actions, orders, verdict
 from tui.actions import Context, kernel_sessions, scope_of, why_not
+from tui.beside import probeable
 from tui.explain import stem, topics
 from tui.exporting import sheet
 from tui.identity import identity_of
@@ -144,7 +145,13 @@ class Doing(Screen[None]):
         """Ask before probes are switched."""
         switch, context = self.mooring.backends.probes, self.context()
         if switch is not None and context.probed:
-            self.mooring.give(orders.probe(switch.on, context.probed, switch.turn))
+            self.mooring.give(orders.probe(switch, context.probed))
+
+    def do_probe_one(self) -> None:
+        """Ask before the portal of the selected session, path or link is probed, or is not any more."""
+        switch, world = self.mooring.backends.probes, self.store.world
+        if switch is not None and world is not None and self.selected is not None:
+            self.mooring.give(orders.probe_some(probeable(self.selected.item, world), switch))
 
     def do_export(self) -> None:
         """Ask in which form the rows are to be saved."""

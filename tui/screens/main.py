@@ -239,7 +239,7 @@ class MainScreen(Travelling):
         app, tick = self.mooring, self.mooring.tick()
         stale, paused, age = self.store.stale(tick), self.store.paused, self.store.age(tick)
         base = Context(self.selected, app.read_only, stale, paused, age, policy=app.options.policy)
-        return around(base, self.store.world, app.backends.probes is not None)
+        return around(base, self.store.world, app.backends.probes)
 
     # --- size -----------------------------------------------------------------------------------------------------
 
