@@ -189,7 +189,9 @@ def relevant(mounts: Iterable[Mount], behind: Mapping[str, tuple[str, ...]], our
     )
 
 
-def to_volume(mount: Mount, disks: tuple[str, ...], size: Size | None, label: Label | None) -> Volume:
+def to_volume(
+    mount: Mount, disks: tuple[str, ...], size: Size | None, label: Label | None, *, look: bool = False
+) -> Volume:
     """One mount as the model knows it."""
     name = (label.label if label else None) or (size.label if size else None)
     return Volume(
@@ -213,6 +215,7 @@ def to_volume(mount: Mount, disks: tuple[str, ...], size: Size | None, label: La
         free_bytes=size.free if size else None,
         label=name,
         uuid=label.uuid if label else None,
+        look=look,
     )
 
 
