@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from initiator import places
 from initiator.model import (
     Disk,
     DiskState,
@@ -138,7 +137,7 @@ def _disk(was: Disk | None, now: Disk | None, volumes: Iterable[Volume]) -> _Cha
         text = f"Disk {now.name} has changed its size from {was.size_bytes} to {now.size_bytes} bytes."
         return "state", now.id, text, Severity.WARN
     if now.read_only and was.read_only is False:
-        if any(now.id in volume.disks and places.is_look(volume.mountpoint) for volume in volumes):
+        if any(now.id in volume.disks and volume.look for volume in volumes):
             text = f"Disk {now.name} is taken for read-only while somebody looks into it."
             return "state", now.id, text, Severity.NOTE
         return "state", now.id, f"Disk {now.name} has become read-only.", Severity.BAD

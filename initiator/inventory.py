@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from initiator import model
+from initiator import model, places
 from initiator.changes import diff
 from initiator.errors import MooringError
 from initiator.host import block, blockreader, links, mounts, sysfs, volumes
@@ -192,11 +192,13 @@ class Inventory:
         }
         nameless = [dev for dev, label in labels.items() if label is None or not label.label]
         sizes, problems = self._sizes.read(with_device, nameless) if self._live else ({}, ())
+        looks = places.looked_into(mount.mountpoint for mount in shown)
         found = []
         for mount in shown:
             under = behind.get(mount.dev, ())
             disks = tuple(sorted({disk for dev in under for disk in on.get(dev, ())}))
-            found.append(volumes.to_volume(mount, disks, sizes.get(mount.dev), labels[mount.dev]))
+            size, label, look = sizes.get(mount.dev), labels[mount.dev], mount.mountpoint in looks
+            found.append(volumes.to_volume(mount, disks, size, label, look=look))
         return tuple(found), problems
 
     def _with_volumes(self, disks: tuple[Disk, ...], found: Iterable[Volume]) -> tuple[Disk, ...]:

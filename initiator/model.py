@@ -275,6 +275,8 @@ class Volume:
     free_bytes: int | None = None
     label: str | None = None
     uuid: str | None = None
+    look: bool = False
+    """Whether Mooring mounted it only to look into it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from initiator.errors import PlaceError
@@ -38,9 +38,10 @@ def look_path() -> Path:
     return _runtime() / "look"
 
 
-def is_look(mountpoint: str) -> bool:
-    """Whether a mount point is one of a volume that is only looked into."""
-    return Path(mountpoint).parent == look_path()
+def looked_into(mountpoints: Iterable[str]) -> frozenset[str]:
+    """Those of these mount points where a volume is only looked into."""
+    folder = str(look_path())
+    return frozenset(each for each in mountpoints if os.path.dirname(each) == folder)
 
 
 def state_dir() -> Path:

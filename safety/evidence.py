@@ -58,6 +58,7 @@ def read_facts(root: Path, extent: Extent, *, own_journal: Path | None = None) -
     told: list[Problem] = []
     found = Facts(
         mounts=usage.mounts,
+        looks=folders.looked_into(mount.mountpoint for mount in usage.mounts),
         users=tuple(_user(one, live) for one in _foreign(usage, claims=claims)),
         loops=usage.loops,
         superblocks=usage.superblocks,

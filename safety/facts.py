@@ -78,6 +78,8 @@ class Facts:
     """One reading of everything that can use a disk. Mounts are those of every namespace that can be read."""
 
     mounts: tuple[Mount, ...] = ()
+    looks: frozenset[str] = frozenset()
+    """Those of their mount points where Mooring mounted a volume only to look into it."""
     users: tuple[User, ...] = ()
     loops: tuple[LoopUse, ...] = ()
     superblocks: tuple[str, ...] = ()

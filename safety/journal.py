@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from initiator.errors import MooringError
+from initiator.host.files import sync_folder
 
 SCHEMA = 1
 _LIMIT = 16 * 1024 * 1024
@@ -417,10 +418,6 @@ def _parse(data: bytes, path: Path, number: int) -> tuple[list[Record], int]:
 
 def _sync_folder(folder: Path) -> None:
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(folder)
     except OSError as error:
         raise JournalError(f"{folder}: {error.strerror}") from error

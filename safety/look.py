@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from initiator import places
 from initiator.host import block
 from initiator.host.contents import Contents
 from initiator.model import BlockNode, Disk, DiskState, MapState, Snapshot
@@ -153,7 +152,7 @@ def _mounted(scene: Scene) -> Iterator[Finding]:
         fix = f"look there, or first: mooring unmount {mount.mountpoint}"
         if mount.namespace is not None:
             fix = "look there, or have whoever made that namespace unmount it"
-        elif places.is_look(mount.mountpoint):
+        elif mount.mountpoint in scene.facts.looks:
             fix = f"look there; when done: mooring unmount {mount.mountpoint}"
         yield Finding(Level.BLOCK, "mounted", mount.mountpoint, text, f"{mount.fstype}, mount {mount.mount_id}", fix)
 

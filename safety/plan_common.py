@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from initiator import places
 from initiator.host.mounts import Mount
 from initiator.host.services import Automount
 from initiator.model import BlockNode, Session
@@ -253,7 +252,7 @@ def unmounts(scene: Scene, options: Options) -> Iterator[Step]:
 def _unmount(mount: Mount, group: tuple[Unit, ...], scene: Scene, options: Options, *, last: bool) -> Step:
     here = mount.mountpoint
     kernel = any(unit.kernel for unit in group)
-    look = places.is_look(here)  # what was only looked into nobody misses
+    look = here in scene.facts.looks  # what was only looked into nobody misses
     return Step(
         id="unmount-#",
         kind="unmount-lost" if scene.abandon and kernel else "unmount-kernel" if kernel else "unmount",

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from initiator import places
 from initiator.changes import diff
 from initiator.model import (
     Access,
@@ -114,7 +113,7 @@ def test_a_disk_changes(fields: dict[str, Any], text: str, severity: Severity) -
 
 
 def test_a_disk_that_is_looked_into_is_read_only_on_purpose() -> None:
-    there = dataclasses.replace(VOLUME, id="volume:77", mountpoint=str(places.look_path() / "data"), disks=("d1",))
+    there = dataclasses.replace(VOLUME, id="volume:77", mountpoint="/run/mooring/look/data", look=True)
     found = changed(disks=(dataclasses.replace(DISK, read_only=True),), volumes=(*OLD.volumes, there))
     assert ("state", "d1", "Disk data is taken for read-only while somebody looks into it.", NOTE) in found
     assert not [each for each in found if each[3] is BAD]

@@ -114,6 +114,19 @@ def test_a_disk_gets_its_device_and_the_volumes_on_it(host: Tree, tmp_path: Path
     assert disk.volumes == ("volume:30", "volume:32")
 
 
+def test_what_is_only_looked_into_is_told_by_its_place(
+    host: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOORING_RUNTIME_DIR", "/run/elsewhere")
+    host.mounts(
+        "20 1 8:0 / / rw - ext4 /dev/sda rw",
+        "30 20 253:0 / /run/elsewhere/look/ledger ro - ext4 /dev/mapper/secret ro",
+        "32 20 7:4 / /run/elsewhere/look ro - ext4 /dev/loop4 ro",
+    )
+    found = {volume.mountpoint: volume.look for volume in read(host, REPORT, tmp_path).volumes}
+    assert found == {"/": False, "/run/elsewhere/look": False, "/run/elsewhere/look/ledger": True}
+
+
 def test_sessions_and_paths_know_their_link(host: Tree, tmp_path: Path) -> None:
     snapshot = read(host, REPORT, tmp_path)
     assert [(item.id, item.link) for item in snapshot.sessions] == [("s1", "link:eth0"), ("s2", "link:lo")]

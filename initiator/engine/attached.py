@@ -17,7 +17,7 @@ from typing import Any
 
 from initiator.engine import report
 from initiator.errors import BadInputError, MooringError
-from initiator.model import Portal
+from initiator.model import Disk, DiskState, Portal, Source
 
 FILE_NAME = "attached.json"
 FOLDER_NAME = "disks"
@@ -41,6 +41,28 @@ class Unit:
     product: str | None = None
     revision: str | None = None
     serial: str | None = None
+
+    def as_disk(self, disk: str, name: str, target: str | None) -> Disk:
+        """What is known of it without asking its target."""
+        return Disk(
+            id=disk,
+            name=name,
+            state=DiskState.UNKNOWN,
+            source=Source.ENGINE,
+            wwid=self.wwid,
+            size_bytes=self.size_bytes or None,
+            target=target,
+            lun=self.lun,
+            designators=self.designators,
+            vendor=self.vendor,
+            product=self.product,
+            revision=self.revision,
+            serial=self.serial,
+            block_bytes=self.block_bytes or None,
+            read_only=self.read_only,
+            write_cache=self.write_cache,
+            thin=self.thin,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

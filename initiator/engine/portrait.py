@@ -169,25 +169,14 @@ def used_path(config: WorkerConfig, route: Route, source: EngineSession, disk: s
 def disk(config: WorkerConfig, info: LunInfo, paths: Iterable[Path], device: Device | None) -> Disk:
     """One logical unit; what changes is taken from the opened device where there is one."""
     unit = unit_of(info, False)
-    return Disk(
-        id=disk_id(info.wwid, config.target, info.lun),
-        name=default_name(config.target, info.lun),
+    own, name = disk_id(info.wwid, config.target, info.lun), default_name(config.target, info.lun)
+    return dataclasses.replace(
+        unit.as_disk(own, name, config.target),
         state=DiskState.AVAILABLE,
-        source=Source.ENGINE,
-        wwid=unit.wwid,
         size_bytes=device.size_bytes if device is not None else unit.size_bytes if info.usable else None,
         paths=tuple(sorted(path.id for path in paths)),
-        target=config.target,
-        lun=info.lun,
-        designators=unit.designators,
-        vendor=unit.vendor,
-        product=unit.product,
-        revision=unit.revision,
-        serial=unit.serial,
-        block_bytes=unit.block_bytes or None,
         read_only=unit.read_only if device is None else device.read_only,
         write_cache=unit.write_cache if device is None else device.write_cache,
-        thin=unit.thin,
         kind=info.kind,
         unflushed=None if device is None else device.unflushed,
         reason="requests wait because no path works" if device is not None and device.queueing else None,

@@ -165,26 +165,7 @@ def _reason(reason: str | None, blind: list[str]) -> str | None:
 
 def from_unit(attachment: Attachment) -> Disk:
     """What is known of a disk without asking its target."""
-    unit = attachment.unit
-    return Disk(
-        id=attachment.disk,
-        name=attachment.name,
-        state=DiskState.UNKNOWN,
-        source=Source.ENGINE,
-        wwid=unit.wwid,
-        size_bytes=unit.size_bytes or None,
-        target=attachment.target or None,
-        lun=unit.lun,
-        designators=unit.designators,
-        vendor=unit.vendor,
-        product=unit.product,
-        revision=unit.revision,
-        serial=unit.serial,
-        block_bytes=unit.block_bytes or None,
-        read_only=unit.read_only,
-        write_cache=unit.write_cache,
-        thin=unit.thin,
-    )
+    return attachment.unit.as_disk(attachment.disk, attachment.name, attachment.target or None)
 
 
 def _left(left: Remains, described: Disk | None) -> Disk:

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from initiator.host import services, sysfs
+from initiator.host.files import read_some
 from initiator.names import clean
 
 _CIB = "var/lib/pacemaker/cib/cib.xml"
@@ -42,7 +43,7 @@ def read_crypttab(root: Path = Path("/")) -> tuple[CryptEntry, ...]:
     Raises:
         OSError: it may not be read.
     """
-    words = (line.split() for line in _text(f"{sysfs.base(root)}/etc/crypttab").splitlines())
+    words = (line.split() for line in read_some(f"{sysfs.base(root)}/etc/crypttab", _LARGEST).splitlines())
     return tuple(CryptEntry(each[0], each[1]) for each in words if len(each) >= 2 and not each[0].startswith("#"))
 
 
@@ -63,7 +64,7 @@ def read_cluster(root: Path = Path("/")) -> tuple[Resource, ...]:
         OSError: it may not be read.
         ElementTree.ParseError: it is no XML.
     """
-    text = _text(f"{sysfs.base(root)}/{_CIB}")
+    text = read_some(f"{sysfs.base(root)}/{_CIB}", _LARGEST)
     return tuple(_resources(text)) if text else ()
 
 
@@ -74,14 +75,3 @@ def _resources(text: str) -> Iterator[Resource]:
             name, value = pair.get("name", ""), pair.get("value", "")
             if name.lower() in _NAMES and value:
                 yield Resource(clean(primitive.get("id", "")), clean(agent), clean(name), clean(value))
-
-
-def _text(path: str) -> str:
-    """A file's text; empty where there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(_LARGEST).decode("utf-8", "surrogateescape")
-    except OSError as error:
-        if error.errno in sysfs.GONE:
-            return ""
-        raise

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from initiator.errors import BadInputError, MooringError
 from initiator.host import sysfs
+from initiator.host.files import sync_folder
 from initiator.host.nodes import DATABASES
 
 LOCK_FOLDER = "run/lock/iscsi"
@@ -133,7 +134,7 @@ def _replace(path: str, text: str, root: Path) -> None:
                 os.fsync(file.fileno())
             os.rename(temporary, path)
             undo.pop_all()
-        _sync_folder(os.path.dirname(path))
+        sync_folder(os.path.dirname(path))
     except OSError as error:
         raise DatabaseError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -170,11 +171,3 @@ def changed(text: str, changes: Mapping[str, str]) -> str:
         else:
             text = text.replace(_END, f"{line}\n{_END}", 1)
     return text
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

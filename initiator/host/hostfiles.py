@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from initiator.host import sysfs
+from initiator.host.files import read_some
 from initiator.host.mounts import unescape
 from initiator.host.nodes import Records, parse_settings
 from initiator.names import clean
@@ -62,7 +63,7 @@ def read_fstab(root: Path = Path("/")) -> tuple[FstabEntry, ...]:
     Raises:
         OSError: it may not be read.
     """
-    return tuple(parse_fstab(_text(f"{sysfs.base(root)}/etc/fstab")))
+    return tuple(parse_fstab(read_some(f"{sysfs.base(root)}/etc/fstab", _LARGEST)))
 
 
 def parse_fstab(text: str) -> Iterator[FstabEntry]:
@@ -80,7 +81,7 @@ def read_daemon_settings(root: Path = Path("/")) -> dict[str, str]:
     Raises:
         OSError: it may not be read.
     """
-    return parse_settings(_text(f"{sysfs.base(root)}/etc/iscsi/iscsid.conf"))
+    return parse_settings(read_some(f"{sysfs.base(root)}/etc/iscsi/iscsid.conf", _LARGEST))
 
 
 def read_initiator(root: Path = Path("/")) -> InitiatorFile | None:
@@ -91,7 +92,7 @@ def read_initiator(root: Path = Path("/")) -> InitiatorFile | None:
     """
     base = sysfs.base(root)
     path = f"{base}/etc/iscsi/initiatorname.iscsi"
-    found = _NAME.search(_text(path))
+    found = _NAME.search(read_some(path, _LARGEST))
     return (
         InitiatorFile(clean(found[1], 300), os.stat(path).st_mtime, _since(f"{base}/etc/machine-id")) if found else None
     )
@@ -111,7 +112,7 @@ def read_secrets(records: Records, root: Path = Path("/")) -> tuple[SecretFile, 
 
 def _secret_files(paths: Iterable[str]) -> Iterator[SecretFile]:
     for path in paths:
-        given = dict(_SECRET.findall(_text(path)))
+        given = dict(_SECRET.findall(read_some(path, _LARGEST)))
         if given:
             both = ((name, value, given.get(f"{name}_in")) for name, value in given.items())
             same = tuple(name for name, value, back in both if back is not None and _equal(value, back))
@@ -128,15 +129,4 @@ def _since(path: str) -> float | None:
     except OSError as error:
         if error.errno in sysfs.GONE or error.errno in sysfs.REFUSED:
             return None
-        raise
-
-
-def _text(path: str) -> str:
-    """A file's text; empty where there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(_LARGEST).decode("utf-8", "surrogateescape")
-    except OSError as error:
-        if error.errno in sysfs.GONE:
-            return ""
         raise

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from initiator.errors import MooringError
+from initiator.host.files import sync_folder
 
 SCHEMA = 1
 Detail = str | int | None
@@ -155,7 +156,7 @@ class Recorder:
     def end(self) -> None:
         """Nothing is left: remove the record."""
         self.path.unlink(missing_ok=True)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _have(self) -> Record:
         record = self.load()
@@ -172,12 +173,4 @@ class Recorder:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.path)
-        _sync_folder(self.path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_folder(self.path.parent)

@@ -102,7 +102,7 @@ class Control:
 
     def _begin_text(self, data: bytes, *, negotiates: bool) -> None:
         self._text = TextExchange(self._tag(), negotiates=negotiates)
-        self._send_text(self._text.tag, NO_LUN, NO_TAG, data)
+        self._send_now(TextRequest, self._text.tag, NO_LUN, NO_TAG, data)
 
     def logout(self, reason: int) -> None:
         """Send the logout; after it nothing else is sent."""
@@ -225,7 +225,7 @@ class Control:
                 self._commands.adopt(outcome.params)
             self.events.append(outcome)
         elif self._commands.sendable:
-            self._send_text(pdu.initiator_task_tag, pdu.lun, pdu.target_transfer_tag, outcome)
+            self._send_now(TextRequest, pdu.initiator_task_tag, pdu.lun, pdu.target_transfer_tag, outcome)
 
     # Helpers
 
@@ -239,10 +239,13 @@ class Control:
     def _send(self, pdu: Pdu) -> None:
         self._commands.outbox.add(pdu.encode()[:48], pdu.data)
 
-    def _send_text(self, tag: int, lun: bytes, transfer_tag: int, data: bytes) -> None:
+    def _send_now(
+        self, kind: type[TextRequest] | type[NopOut], tag: int, lun: bytes, transfer_tag: int, data: bytes
+    ) -> None:
+        """Send an immediate request: it takes no place in the window."""
         numbers = self._numbers
         self._send(
-            TextRequest(
+            kind(
                 immediate=True,
                 lun=lun,
                 initiator_task_tag=tag,
@@ -264,18 +267,7 @@ class Control:
         said.append(outbox.tail)
 
     def _nop(self, tag: int, *, transfer_tag: int = NO_TAG, lun: bytes = NO_LUN, data: bytes = b"") -> None:
-        numbers = self._numbers
-        self._send(
-            NopOut(
-                immediate=True,
-                lun=lun,
-                initiator_task_tag=tag,
-                target_transfer_tag=transfer_tag,
-                cmd_sn=numbers.cmd_sn,
-                exp_stat_sn=numbers.exp_stat_sn,
-                data=data,
-            )
-        )
+        self._send_now(NopOut, tag, lun, transfer_tag, data)
 
     def _acknowledge(self, now: float) -> None:
         """Any PDU carries ExpStatSN; if none goes out for a while, a NOP-Out that asks for nothing does (11.18)."""

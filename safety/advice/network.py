@@ -19,6 +19,21 @@ def _several(host: Host) -> Iterator[tuple[Disk, list[tuple[Path, Link]]]]:
             yield disk, paths
 
 
+def _links(host: Host, *, cables: bool = True, used: bool = False) -> Iterator[tuple[Disk, list[Link]]]:
+    """The disks whose paths leave through more than one link, with these links.
+
+    Args:
+        host: The host.
+        cables: Whether what these links stand on counts in their place.
+        used: Whether only paths that carry I/O count.
+    """
+    for disk, paths in _several(host):
+        own = [link for path, link in paths if path.in_use or not used]
+        links = list(dict.fromkeys(each for link in own for each in (host.below(link) if cables else (link,))))
+        if len(links) > 1:
+            yield disk, links
+
+
 def _lost_links(host: Host) -> Iterator[Unsure]:
     """Disks with several paths of which nobody knows where they leave."""
     for disk in host.disks:
@@ -79,10 +94,7 @@ def one_link(host: Host) -> Iterator[Answer]:
 def one_subnet(host: Host) -> Iterator[Answer]:
     """The networks of the links that the paths use."""
     fabric = host.facts.fabric
-    for disk, paths in _several(host):
-        links = list(dict.fromkeys(link for _, link in paths))
-        if len(links) < 2:
-            continue  # the rule one-link says so
+    for disk, links in _links(host, cables=False):  # of a single link the rule one-link says so
         networks = [
             set(fabric.nics[link.name].networks) if fabric and link.name in fabric.nics else None for link in links
         ]
@@ -103,10 +115,7 @@ def one_subnet(host: Host) -> Iterator[Answer]:
 def one_switch(host: Host) -> Iterator[Answer]:
     """What LLDP tells of the other end of each cable."""
     neighbours = host.facts.fabric.neighbours if host.facts.fabric else {}
-    for disk, paths in _several(host):
-        real = list(dict.fromkeys(each for _, link in paths for each in host.below(link)))
-        if len(real) < 2:
-            continue
+    for disk, real in _links(host):
         missing = [link.name for link in real if link.name not in neighbours]
         if missing:
             reason = (
@@ -129,10 +138,7 @@ def one_switch(host: Host) -> Iterator[Answer]:
 )
 def unequal_links(host: Host) -> Iterator[Answer]:
     """Paths that are used at the same time."""
-    for disk, paths in _several(host):
-        links = list(dict.fromkeys(real for path, link in paths if path.in_use for real in host.below(link)))
-        if len(links) < 2:
-            continue
+    for disk, links in _links(host, used=True):
         silent = [link.name for link in links if link.speed_mbps is None]
         seen = {(link.speed_mbps, link.duplex) for link in links if link.speed_mbps is not None}
         if len(seen) > 1:
@@ -171,10 +177,7 @@ def half_duplex(host: Host) -> Iterator[Answer]:
 def mixed_cards(host: Host) -> Iterator[Answer]:
     """Drivers, and models where udev's hardware database knows them."""
     fabric = host.facts.fabric
-    for disk, paths in _several(host):
-        links = list(dict.fromkeys(real for _, link in paths for real in host.below(link)))
-        if len(links) < 2:
-            continue
+    for disk, links in _links(host):
         nics = fabric.nics if fabric else {}
         kinds = {(link.driver, nics[link.name].model if link.name in nics else None) for link in links}
         if len(kinds) > 1:
@@ -223,8 +226,7 @@ def mtu_differs(host: Host) -> Iterator[Answer]:
         elif smaller:
             evidence = f"{link.name} {link.mtu}, under it {smaller[0].name} {smaller[0].mtu}"
             yield Hit(link.name, evidence, about=link.id)
-    for disk, paths in _several(host):
-        links = list(dict.fromkeys(link for _, link in paths))
+    for disk, links in _links(host, cables=False):
         if len({link.mtu for link in links if link.mtu is not None}) > 1:
             yield Hit(disk.name, ", ".join(f"{link.name} {link.mtu}" for link in links), about=disk.id)
 

@@ -50,6 +50,13 @@ def _method(host: Host, session: Session) -> str | None:
     return methods.pop() if len(methods) == 1 else None
 
 
+def _untold(host: Host) -> Iterator[Unsure]:
+    """The sessions of which nobody tells how they were proved."""
+    for session in _cabled(host):
+        if _method(host, session) is None:
+            yield Unsure(session.name, f"neither the kernel nor a record tells: {host.facts.why('records')}")
+
+
 @FAMILY.rule(
     "chap-missing",
     Severity.WARN,
@@ -60,11 +67,9 @@ def _method(host: Host, session: Session) -> str | None:
 )
 def chap_missing(host: Host) -> Iterator[Answer]:
     """What the kernel shows, else the node record."""
+    yield from _untold(host)
     for session in _cabled(host):
-        method = _method(host, session)
-        if method is None:
-            yield Unsure(session.name, f"neither the kernel nor a record tells: {host.facts.why('records')}")
-        elif method == "None":
+        if _method(host, session) == "None":
             yield Hit(session.name, "AuthMethod None", about=session.id)
 
 
@@ -78,11 +83,9 @@ def chap_missing(host: Host) -> Iterator[Answer]:
 )
 def chap_one_way(host: Host) -> Iterator[Answer]:
     """Sessions with CHAP and no name of the target."""
+    yield from _untold(host)
     for session in _cabled(host):
-        method = _method(host, session)
-        if method is None:
-            yield Unsure(session.name, f"neither the kernel nor a record tells: {host.facts.why('records')}")
-        elif method != "None" and "chap_user_in" not in session.details:
+        if _method(host, session) not in ("None", None) and "chap_user_in" not in session.details:
             yield Hit(session.name, f"CHAP as {session.chap_user or 'the record has it'}, no name of the target")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from initiator.binding import ends_of
 from initiator.errors import BadInputError
@@ -38,6 +38,12 @@ def _local(host: Host) -> dict[str, Link]:
         for connection in session.connections
         if connection.local_host is not None
     }
+
+
+def _unheard(host: Host, addresses: Collection[str]) -> Iterator[Unsure]:
+    """Says so where there are storage addresses and nobody tells who listens."""
+    if addresses and host.facts.listeners is None:
+        yield Unsure("listening services", host.facts.why("listeners"))
 
 
 @FAMILY.rule(
@@ -100,11 +106,8 @@ def routed(host: Host) -> Iterator[Answer]:
 def services(host: Host) -> Iterator[Answer]:
     """Listening sockets against the addresses of sessions; a service on all addresses listens there too."""
     addresses = _local(host)
-    if host.facts.listeners is None:
-        if addresses:
-            yield Unsure("listening services", host.facts.why("listeners"))
-        return
-    for each in host.facts.listeners:
+    yield from _unheard(host, addresses)
+    for each in host.facts.listeners or ():
         word = SERVICES.get(each.port)
         if word is None:
             continue
@@ -124,11 +127,8 @@ def services(host: Host) -> Iterator[Answer]:
 def other_listeners(host: Host) -> Iterator[Answer]:
     """Sockets bound to just this address; the well-known services have a rule of their own."""
     addresses = _local(host)
-    if host.facts.listeners is None:
-        if addresses:
-            yield Unsure("listening services", host.facts.why("listeners"))
-        return
-    for each in host.facts.listeners:
+    yield from _unheard(host, addresses)
+    for each in host.facts.listeners or ():
         if each.address in addresses and each.port not in SERVICES:
             yield Hit(f"port {each.port}", f"{each.program or 'a program'} listens at {each.address}")
 

@@ -12,6 +12,7 @@ from initiator.protocol.pdu import (
     Framer,
     NopIn,
     Pdu,
+    Reject,
     Response,
     ScsiCommand,
     ScsiResponse,
@@ -21,6 +22,7 @@ from initiator.protocol.pdu import (
 from initiator.protocol.session import FullFeature, Task
 
 LUN = bytes((0, 3, 0, 0, 0, 0, 0, 0))
+OTHER_LUN = bytes((0, 4)) + bytes(6)
 READ_CDB = bytes((0x28,)) + bytes(9)
 WRITE_CDB = bytes((0x2A,)) + bytes(9)
 WORD = 0xFFFFFFFF
@@ -68,6 +70,13 @@ class Rig:
     def read(self, length: int, **fields: Any) -> Task:
         """Submit a read into a fresh buffer that is full of ones."""
         return self.submit(self.task(data_in=memoryview(bytearray(b"\xff" * length)), **fields))
+
+    def late(self, count: int = 1) -> list[Task]:
+        """Submit reads whose time is up, and see that it is: what was sent since then is left to the test."""
+        tasks = [self.read(1, deadline=self.now) for _ in range(count)]
+        self.sent()
+        self.core.tick(self.now)
+        return tasks
 
     def write(self, data: bytes, **fields: Any) -> Task:
         return self.submit(self.task(data_out=memoryview(data), **fields))
@@ -141,6 +150,12 @@ class Rig:
         self.max_cmd_sn = self.exp_cmd_sn + room - 1
         pdu: NopIn = self.number(NopIn(), counted=False)
         return pdu
+
+
+def rejected(rig: Rig, request: TaskManagement, reason: int) -> Reject:
+    """The refusal of a task management request."""
+    pdu: Reject = rig.number(Reject(reason=reason, data=request.encode()[:48]))
+    return pdu
 
 
 def managed(rig: Rig, request: TaskManagement, response: int) -> TaskManagementResponse:

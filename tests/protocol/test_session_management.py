@@ -6,12 +6,7 @@ import pytest
 
 from initiator.protocol.errors import ConnectionLost
 from initiator.protocol.keys import Params
-from initiator.protocol.pdu import (
-    NO_LUN,
-    NO_TAG,
-    Reject,
-    TaskManagement,
-)
+from initiator.protocol.pdu import NO_LUN, NO_TAG, TaskManagement
 from initiator.protocol.session import (
     FUNCTION_SUCCEEDED,
     LU_RESET,
@@ -21,10 +16,7 @@ from initiator.protocol.session import (
     Management,
     Task,
 )
-from tests.protocol.session_rig import LUN, READ_CDB, Rig, managed
-
-OTHER_LUN = bytes((0, 4)) + bytes(6)
-
+from tests.protocol.session_rig import LUN, OTHER_LUN, READ_CDB, Rig, managed, rejected
 
 # Deadlines and the four steps
 
@@ -63,9 +55,7 @@ def test_default_deadline_counts_from_sending() -> None:
 @pytest.mark.check(133)
 def test_answer_that_overtakes_the_abort_counts() -> None:
     rig = Rig()
-    task = rig.read(1, deadline=rig.now)
-    rig.command()
-    rig.core.tick(rig.now)
+    (task,) = rig.late()
     abort = rig.one(TaskManagement)
     rig.feed(rig.last_data(task, b"x"), managed(rig, abort, 1))
     assert rig.done == [task]
@@ -96,7 +86,7 @@ def test_abort_that_fails_becomes_a_reset_and_then_a_new_login(answer: int | str
         rig.now += 5
         rig.core.tick(rig.now)
     elif answer == "reject":
-        rig.feed(rig.number(Reject(reason=4, data=abort.encode()[:48])))
+        rig.feed(rejected(rig, abort, 4))
     else:
         rig.feed(managed(rig, abort, int(answer)))
     reset = rig.one(TaskManagement)
@@ -142,9 +132,7 @@ def test_reset_that_fails_drops_the_connection_and_ends_the_task() -> None:
 
 def test_late_answer_to_an_abort_still_counts() -> None:
     rig = Rig(management_timeout=1.0)
-    hung = rig.read(1, deadline=rig.now)
-    rig.sent()
-    rig.core.tick(rig.now)
+    (hung,) = rig.late()
     abort = rig.one(TaskManagement)
     rig.core.tick(rig.now + 1)
     reset = rig.one(TaskManagement)
@@ -177,7 +165,7 @@ def test_a_late_answer_to_an_abort_is_not_about_the_same_task_sent_again(answer:
     if answer is None:
         rig.core.tick(rig.now + 1)
     elif answer == "reject":
-        rig.feed(rig.number(Reject(reason=4, data=abort.encode()[:48])))
+        rig.feed(rejected(rig, abort, 4))
     else:
         rig.feed(managed(rig, abort, int(answer)))
     assert rig.sent() == []

@@ -6,11 +6,7 @@ import pytest
 
 from initiator.protocol.errors import ConnectionLost
 from initiator.protocol.ffp_manage import AT_ONCE
-from initiator.protocol.pdu import (
-    LogoutRequest,
-    Reject,
-    TaskManagement,
-)
+from initiator.protocol.pdu import LogoutRequest, TaskManagement
 from initiator.protocol.session import (
     ABORT_TASK,
     LU_RESET,
@@ -18,9 +14,8 @@ from initiator.protocol.session import (
     Management,
     Task,
 )
-from tests.protocol.session_rig import LUN, Rig, managed
+from tests.protocol.session_rig import LUN, OTHER_LUN, Rig, managed, rejected
 
-OTHER_LUN = bytes((0, 4)) + bytes(6)
 TOO_MANY = 6
 
 
@@ -30,11 +25,6 @@ def requests(rig: Rig) -> list[TaskManagement]:
     found = [pdu for pdu in sent if isinstance(pdu, TaskManagement)]
     assert found == sent
     return found
-
-
-def rejected(rig: Rig, request: TaskManagement, reason: int = TOO_MANY) -> Reject:
-    pdu: Reject = rig.number(Reject(reason=reason, data=request.encode()[:48]))
-    return pdu
 
 
 def codes(tasks: list[Task]) -> set[str | None]:
@@ -48,9 +38,7 @@ def codes(tasks: list[Task]) -> set[str | None]:
 def test_many_late_tasks_are_aborted_a_few_at_a_time() -> None:
     """A target has to take one request of this kind at a time, and no more (4.2.2.1)."""
     rig = Rig()
-    tasks = [rig.read(1, deadline=rig.now) for _ in range(30)]
-    rig.sent()
-    rig.core.tick(rig.now)
+    tasks = rig.late(30)
     under_way = requests(rig)
     assert len(under_way) == AT_ONCE
     aborted: list[int] = []
@@ -69,9 +57,7 @@ def test_many_late_tasks_are_aborted_a_few_at_a_time() -> None:
 
 def test_an_abort_that_has_become_needless_is_not_sent() -> None:
     rig = Rig()
-    tasks = [rig.read(1, deadline=rig.now) for _ in range(AT_ONCE + 2)]
-    rig.sent()
-    rig.core.tick(rig.now)
+    tasks = rig.late(AT_ONCE + 2)
     first = requests(rig)[0]
     rig.feed(rig.last_data(tasks[AT_ONCE], b"x"), managed(rig, first, 0))
     assert [request.referenced_task_tag for request in requests(rig)] == [tasks[AT_ONCE + 1].itt]
@@ -82,9 +68,7 @@ def test_an_abort_that_has_become_needless_is_not_sent() -> None:
 @pytest.mark.parametrize("answer", [None, 255, "reject"])
 def test_one_reset_is_for_all_tasks_that_hang_on_the_unit(answer: int | str | None) -> None:
     rig = Rig(management_timeout=1.0)
-    tasks = [rig.read(1, deadline=rig.now) for _ in range(30)]
-    rig.sent()
-    rig.core.tick(rig.now)
+    tasks = rig.late(30)
     aborts = requests(rig)
     if answer is None:
         rig.now += 1
@@ -125,9 +109,7 @@ def test_a_target_that_hangs_as_a_whole_is_reset_once_and_in_time() -> None:
 @pytest.mark.check(133, 135)
 def test_a_task_that_joined_a_reset_made_before_it_is_aborted_after_it() -> None:
     rig = Rig(management_timeout=1.0)
-    old = rig.read(1, deadline=rig.now)
-    rig.sent()
-    rig.core.tick(rig.now)
+    (old,) = rig.late()
     rig.feed(managed(rig, rig.one(TaskManagement), 255))
     reset = rig.one(TaskManagement)
     late = rig.read(1, deadline=rig.now)
@@ -145,9 +127,7 @@ def test_a_task_that_joined_a_reset_made_before_it_is_aborted_after_it() -> None
 @pytest.mark.check(135)
 def test_a_late_refusal_of_an_abort_makes_no_second_reset() -> None:
     rig = Rig(management_timeout=1.0)
-    hung = rig.read(1, deadline=rig.now)
-    rig.sent()
-    rig.core.tick(rig.now)
+    (hung,) = rig.late()
     abort = rig.one(TaskManagement)
     rig.core.tick(rig.now + 1)
     reset = rig.one(TaskManagement)
@@ -160,9 +140,7 @@ def test_a_late_refusal_of_an_abort_makes_no_second_reset() -> None:
 @pytest.mark.check(140)
 def test_no_reset_follows_a_logout() -> None:
     rig = Rig()
-    task = rig.read(1, deadline=rig.now)
-    rig.sent()
-    rig.core.tick(rig.now)
+    (task,) = rig.late()
     abort = rig.one(TaskManagement)
     rig.core.logout(0, rig.now)
     rig.one(LogoutRequest)
@@ -178,11 +156,9 @@ def test_no_reset_follows_a_logout() -> None:
 @pytest.mark.check(130, 132)
 def test_a_request_that_was_one_too_many_is_sent_again_with_the_next_tick() -> None:
     rig = Rig()
-    task = rig.read(1, deadline=rig.now)
-    rig.sent()
-    rig.core.tick(rig.now)
+    (task,) = rig.late()
     first = rig.one(TaskManagement)
-    rig.feed(rejected(rig, first))
+    rig.feed(rejected(rig, first, TOO_MANY))
     assert requests(rig) == []
     rig.core.tick(rig.now + 0.1)
     second = rig.one(TaskManagement)
@@ -196,11 +172,9 @@ def test_a_request_that_was_one_too_many_is_sent_again_with_the_next_tick() -> N
 @pytest.mark.check(130, 132)
 def test_a_target_that_takes_one_at_a_time_gets_one_at_a_time() -> None:
     rig = Rig()
-    tasks = [rig.read(1, deadline=rig.now) for _ in range(10)]
-    rig.sent()
-    rig.core.tick(rig.now)
+    tasks = rig.late(10)
     taken, *refused = requests(rig)
-    rig.feed(*(rejected(rig, request) for request in refused))
+    rig.feed(*(rejected(rig, request, TOO_MANY) for request in refused))
     assert requests(rig) == []
     for _ in tasks:
         rig.core.tick(rig.now + 0.1)
@@ -226,7 +200,7 @@ def test_a_target_that_never_takes_a_request_gets_an_end() -> None:
             rig.core.tick(rig.now)
             for request in requests(rig):
                 functions.append(request.function)
-                rig.feed(rejected(rig, request))
+                rig.feed(rejected(rig, request, TOO_MANY))
             rig.now += 0.1
 
     with pytest.raises(ConnectionLost):
@@ -242,7 +216,7 @@ def test_a_users_request_is_sent_again_and_told_once() -> None:
     rig = Rig(management_timeout=1.0)
     told: list[Management] = []
     rig.core.task_management(LU_RESET, LUN, rig.now, told.append)
-    rig.feed(rejected(rig, rig.one(TaskManagement)))
+    rig.feed(rejected(rig, rig.one(TaskManagement), TOO_MANY))
     assert (requests(rig), told) == ([], [])
     rig.core.tick(rig.now + 0.1)
     again = rig.one(TaskManagement)
@@ -255,6 +229,6 @@ def test_a_users_request_that_waits_is_told_when_the_connection_goes() -> None:
     rig = Rig()
     told: list[Management] = []
     rig.core.task_management(LU_RESET, LUN, rig.now, told.append)
-    rig.feed(rejected(rig, rig.one(TaskManagement)))
+    rig.feed(rejected(rig, rig.one(TaskManagement), TOO_MANY))
     rig.core.abandon()
     assert [management.response for management in told] == [None]

@@ -11,12 +11,13 @@ import pytest
 from initiator.host.scsipaths import ScsiPath, Traffic
 from initiator.host.stacks import Array, VolumeGroup
 from initiator.model import BlockNode, MapState, Portal, Problem, Snapshot, Swap
-from safety.evidence_kernel import apart, askable
+from safety.evidence_kernel import askable
 from safety.facts import Facts, Memory
 from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
 from safety.guards import check, examine
 from safety.scene import view
+from safety.scope import path
 from safety.step import Options
 from tests.safety.simkernel import SimKernel
 from tests.safety.simparts import GROUP, SCOPE, TARGET
@@ -189,16 +190,32 @@ def test_a_group_of_the_same_name_on_another_disk_forbids_it(devices: tuple[str,
     """Every installation of some systems makes an `ubuntu-vg`; vgchange refuses a name that means two groups."""
     ours = VolumeGroup("vg", GROUP, ("253:3",), ("vg/data",))
     others = (VolumeGroup("vg", "B" * 32, devices, ()), VolumeGroup("else", "C" * 32, ("8:99",), ()))
-    seen = apart((ours, *others), {"253:3", "253:5"})
-    assert seen == ((ours,), others)
-    snapshot, found = kernel(groups=seen[0], other_groups=seen[1])(quiet(group=True))
+    snapshot, found = kernel(groups=(ours, *others))(quiet(group=True))
+    assert view(snapshot, found, SCOPE.on(snapshot)).volume_groups == (ours,)
     twice = code_of(check(snapshot, found, SCOPE), "vg-twice")
     assert (twice.level, twice.subject) == (Level.BLOCK, "vg")
     assert "B" * 32 in twice.evidence
     given_up = view(snapshot, found, SCOPE.on(snapshot), Options(abandon=True))
     assert "vg-twice" not in {each.code for each in examine(given_up)}
-    snapshot, found = kernel(groups=seen[0], other_groups=others[1:])(quiet(group=True))
+    snapshot, found = kernel(groups=(ours, *others[1:]))(quiet(group=True))
     assert not blocks(check(snapshot, found, SCOPE))
+
+
+def test_what_stands_on_a_map_that_only_loses_a_path_is_in_no_ones_way() -> None:
+    """Unless it stands on that path itself too, past the map."""
+    sim = SimKernel(group=True)
+    snapshot = sim.snapshot()
+    out = path(snapshot, snapshot.paths[0])
+    snapshot, found = array()((snapshot, sim.facts(snapshot, out.on(snapshot))))
+    assert not blocks(check(snapshot, found, out))
+    (going,), (group,), (md,) = known(found).paths, known(found).groups, known(found).arrays
+    assert going.dev is not None
+    assert going.kname is not None
+    past = VolumeGroup("past", "B" * 32, ("253:3", going.dev), ())
+    _, beside = kernel(groups=(group, past))((snapshot, found))
+    assert code_of(check(snapshot, beside, out), "vg-spans").subject == "past"
+    _, beside = kernel(arrays=(dataclasses.replace(md, members=("dm-3", going.kname)),))((snapshot, found))
+    assert code_of(check(snapshot, beside, out), "md-spans").subject == "md7"
 
 
 def test_an_array_of_its_own_is_closed_by_the_plan() -> None:

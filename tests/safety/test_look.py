@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from initiator import places
 from initiator.errors import BadInputError, RefusedError
 from initiator.host.contents import Contents, parse
 from initiator.host.mounts import Mount
@@ -104,8 +103,9 @@ def test_a_use_forbids_it_and_is_named(name: str) -> None:
 
 
 def test_of_a_volume_that_is_looked_into_already_the_place_is_told() -> None:
-    there = str(places.look_dir() / "data")
-    found = against(facts={"mounts": (dataclasses.replace(scenes.DATA_MOUNT, mountpoint=there),)})
+    there = "/run/mooring/look/data"
+    mount = dataclasses.replace(scenes.DATA_MOUNT, mountpoint=there)
+    found = against(facts={"mounts": (mount,), "looks": frozenset({there})})
     assert f"when done: mooring unmount {there}" in found["mounted"]
 
 
