@@ -138,8 +138,13 @@ def _together(scene: Scene, outside: Iterable[str]) -> str:
 
 
 def own_devices(scene: Scene, facts: KernelFacts) -> set[str]:
-    """Device numbers of the disks, of their paths and of all that stands on them."""
-    return {*scene.devs, *(path.dev for path in facts.paths if path.dev)}
+    """Device numbers of the disks, of their paths with the partitions on them, and of all that stands on the disks.
+
+    Half-way through a removal the map is gone, and LVM finds its physical volumes on partitions of a single path.
+    """
+    paths = {path.dev for path in facts.paths if path.dev}
+    names = {path.kname for path in facts.paths}
+    return {*scene.devs, *paths, *(node.dev for node in scene.snapshot.block if node.parent in names)}
 
 
 def _facts(scene: Scene) -> KernelFacts | None:

@@ -328,3 +328,24 @@ def asked_over(snapshot: Snapshot, seen: Facts, states: tuple[str | None, ...]) 
     (part,) = SCOPE.on(snapshot).parts
     found = askable(part, [dataclasses.replace(path, state=state) for path, state in pairs])
     return found.device if found is not None else None
+
+
+def test_a_group_on_partitions_of_a_path_is_on_the_disk_whose_map_is_gone() -> None:
+    snapshot, seen = quiet()
+    first, second = known(seen).paths
+    parts = [
+        BlockNode(f"{path.kname}1", f"259:{number}", "part", 1 << 20, False, parent=path.kname)
+        for number, path in enumerate((first, second))
+    ]
+    whole = {part.parent: (part.kname,) for part in parts}
+    nodes = [dataclasses.replace(each, partitions=whole.get(each.kname, ())) for each in snapshot.block]
+    snapshot = dataclasses.replace(snapshot, block=(*nodes, *parts))
+    group = VolumeGroup("vg", GROUP, ("259:1",), ())
+    snapshot, seen = kernel(groups=(group,))((snapshot, seen))
+    scene = view(snapshot, seen, SCOPE.on(snapshot), resuming=True)
+    assert [each.name for each in scene.volume_groups] == ["vg"]
+    assert "vg-spans" not in [each.code for each in examine(scene)]
+    elsewhere = dataclasses.replace(group, devices=("259:1", "259:7"))
+    snapshot, seen = kernel(groups=(elsewhere,))((snapshot, seen))
+    scene = view(snapshot, seen, SCOPE.on(snapshot), resuming=True)
+    assert "vg-spans" in [each.code for each in blocks(examine(scene))]
