@@ -142,9 +142,10 @@ def own_devices(scene: Scene, facts: KernelFacts) -> set[str]:
 
     Half-way through a removal the map is gone, and LVM finds its physical volumes on partitions of a single path.
     """
-    paths = {path.dev for path in facts.paths if path.dev}
-    names = {path.kname for path in facts.paths}
-    return {*scene.devs, *paths, *(node.dev for node in scene.snapshot.block if node.parent in names)}
+    paths = [path for unit in scene.whole for path in facts.of(unit.paths)]
+    names = {path.kname for path in paths}
+    parts = (node.dev for node in scene.snapshot.block if node.parent in names)
+    return {*scene.devs, *(path.dev for path in paths if path.dev), *parts}
 
 
 def _facts(scene: Scene) -> KernelFacts | None:

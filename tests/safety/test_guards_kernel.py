@@ -349,3 +349,14 @@ def test_a_group_on_partitions_of_a_path_is_on_the_disk_whose_map_is_gone() -> N
     snapshot, seen = kernel(groups=(elsewhere,))((snapshot, seen))
     scene = view(snapshot, seen, SCOPE.on(snapshot), resuming=True)
     assert "vg-spans" in [each.code for each in blocks(examine(scene))]
+
+
+def test_a_group_past_the_map_on_a_path_that_goes_alone_forbids_it() -> None:
+    sim = SimKernel()
+    snapshot = sim.snapshot()
+    out = path(snapshot, snapshot.paths[0])
+    snapshot, found = kernel(groups=())((snapshot, sim.facts(snapshot, out.on(snapshot))))
+    (going,) = known(found).paths
+    assert going.dev is not None
+    _, found = kernel(groups=(VolumeGroup("past", "B" * 32, (going.dev,), ()),))((snapshot, found))
+    assert code_of(blocks(check(snapshot, found, out)), "vg-spans").subject == "past"
