@@ -48,6 +48,7 @@ def test_the_facts_of_a_host_in_a_folder(tree: KernelTree) -> None:
     assert [detail.state for detail in facts.luns.values()] == ["running"]
     # of this host, which is another one
     assert (facts.listeners, facts.units, facts.ways, facts.registrations) == (None, None, None, None)
+    assert facts.ages is None, "its clock is another one, too"
 
 
 def test_rules_fire_on_what_was_read(tree: KernelTree) -> None:
@@ -118,4 +119,5 @@ def test_this_host_can_be_read() -> None:
     facts = read_facts(snapshot)
     assert facts.listeners is not None
     assert facts.default_links is not None
+    assert facts.ages is not None
     assert {finding.rule for finding in advise(snapshot, facts).findings} <= {rule.id for rule in RULES}
