@@ -94,7 +94,7 @@ _STANDS_FOR: Mapping[str, str] = {
     "mount namespace": "Namespace|Seen in",
     "removal": "Begun|Outcome|Took",
     "journal": "Journal",
-    "probe": "Probe|Probes|Probed|Answer|Ready",
+    "probe": "Probe|Probes|Probed|Answer|Fault|Ready",
     "step": "Steps",
 }
 LABELS: Mapping[str, str] = {label: word for word, labels in _STANDS_FOR.items() for label in labels.split("|")}

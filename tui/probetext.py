@@ -26,6 +26,8 @@ MARKS = {
     "refused": Mark("idle", "refused", "warn"),
     "waiting": Mark("busy", "waiting", "dim"),
 }
+BAD = ("silent", "lost", "not-ready")
+"""What is told as the last fault, for as long as it is among the answers that are kept."""
 _UNHEARD = Mark("busy", "no answer yet", "dim")
 
 
@@ -50,10 +52,13 @@ def _one(probed: Probed, page: Page) -> list[Line]:
     newest = probed.answers[-1] if probed.answers else None
     trips = [each.rtt_us for each in probed.answers]
     known = [each for each in trips if each is not None]
-    longest = f"at most {page.time(max(known))} of the last {len(known)}" if len(known) > 1 else ""
+    longest = f"at most {page.time(max(known))}" if len(known) > 1 else ""
+    fault = next((each for each in reversed(probed.answers[:-1]) if each.state in BAD), None)
     facts: list[tuple[str, str | Line]] = [
         ("Probed", "this portal by itself" if probed.alone else "with every session of the kernel"),
         ("Answer", _state(newest, page)),
+        ("Why", say(newest.reason or "") if newest is not None else ""),
+        ("Fault", _fault(fault) if fault is not None else ""),
         ("RTT", page.join(page.time(newest.rtt_us), longest) if newest is not None else ""),
         ("Ready", f"after {page.time(newest.ready_us)}" if newest is not None and newest.ready_us is not None else ""),
         ("Access", say(newest.access or "") if newest is not None else ""),
@@ -65,21 +70,23 @@ def _one(probed: Probed, page: Page) -> list[Line]:
 
 
 def _state(found: Found | None, page: Page) -> Line:
-    if found is None:
-        return _UNHEARD.pieces(page.glyphs)
+    return (MARKS[found.state] if found is not None else _UNHEARD).pieces(page.glyphs)
+
+
+def _fault(found: Found) -> str:
     reason = f": {say(found.reason)}" if found.reason else ""
-    return (*MARKS[found.state].pieces(page.glyphs), Piece(reason))
+    return f"{clock(found.at)}  {MARKS[found.state].word}{reason}"
 
 
 def _answer(found: Found, page: Page) -> Line:
-    measured = page.join(
-        page.time(found.rtt_us), f"ready after {page.time(found.ready_us)}" if found.ready_us is not None else ""
-    )
+    ready = f"ready {page.time(found.ready_us)}" if found.ready_us is not None else ""
+    measured = page.join(page.time(found.rtt_us), ready)
     return (Piece(f"{clock(found.at)}  ", "dim"), *MARKS[found.state].pieces(page.glyphs), Piece(f"  {measured}"))
 
 
 def _row(session: Session, probed: Probed, page: Page) -> Line:
     newest = probed.answers[-1] if probed.answers else None
-    measured = f"  {page.time(newest.rtt_us)}" if newest is not None and newest.rtt_us is not None else ""
+    measured = page.time(newest.rtt_us) if newest is not None else ""
+    reason = say(newest.reason or "") if newest is not None else ""
     where = Piece(say(str(session.portal)), "link", session.id)
-    return (where, Piece("  "), *_state(newest, page), Piece(measured))
+    return (where, Piece("  "), *_state(newest, page), Piece(f"  {page.join(measured, reason)}"))

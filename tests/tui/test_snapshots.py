@@ -17,6 +17,7 @@ from syrupy.assertion import SnapshotAssertion
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
+from initiator.engine.prober import Found
 from initiator.model import Event, Snapshot
 from safety.journal import Journal, Kind, Mark, Outcome, boot_id
 from safety.past import Past, Shelf
@@ -25,6 +26,7 @@ from tests.tui.fakes import Parts, assemble, screen_text
 from tests.until import until
 from tui.app import AppOptions
 from tui.config import Config, Dashboard
+from tui.feed import Judged, Probed
 from tui.screens.progress import ProgressScreen
 from tui.screens.removal import ConfirmScreen, PlanScreen
 from tui.themes import THEMES as THEME_NAMES
@@ -135,6 +137,28 @@ def test_a_cable_is_pulled(snap_compare: Compare, tmp_path: pathlib.Path, size: 
 
 def test_a_path_in_detail(snap_compare: Compare, tmp_path: pathlib.Path) -> None:
     assert picture(snap_compare, tmp_path, (120, 50), look_at_path)
+
+
+def test_a_probed_path_in_detail(snap_compare: Compare, tmp_path: pathlib.Path) -> None:
+    async def look_at_probed(parts: Parts, pilot: Pilot[int]) -> None:
+        said = [*["ok"] * 14, "silent", *["ok"] * 5]
+        answers = tuple(
+            Found(
+                samples.NOW - 10 + number / 2,
+                "kernel:s:1",
+                "127.0.0.1:3260",
+                state,
+                "silent for 0.6 s" if state == "silent" else None,
+                rtt_us=210.0 * WAVE[number] if state == "ok" else None,
+                ready_us=330.0 if state == "ok" else None,
+                access="active/optimized" if state == "ok" else None,
+            )
+            for number, state in enumerate(said)
+        )
+        parts.app.store.judged = Judged(probed={"kernel:s:1": Probed(answers, alone=True)})
+        parts.app.main.table.cursor = "kernel:p:1"
+
+    assert picture(snap_compare, tmp_path, (120, 50), look_at_probed, samples.kernel())
 
 
 @SIZES
