@@ -57,7 +57,8 @@ def _one(probed: Probed, page: Page) -> list[Line]:
     facts: list[tuple[str, str | Line]] = [
         ("Probed", "this portal by itself" if probed.alone else "with every session of the kernel"),
         ("Answer", _state(newest, page)),
-        ("Fault", (Piece(f"{clock(fault.at)}  ", "dim"), *_state(fault, page)) if fault is not None else ""),
+        ("Why", say(newest.reason or "") if newest is not None else ""),
+        ("Fault", _fault(fault) if fault is not None else ""),
         ("RTT", page.join(page.time(newest.rtt_us), longest) if newest is not None else ""),
         ("Ready", f"after {page.time(newest.ready_us)}" if newest is not None and newest.ready_us is not None else ""),
         ("Access", say(newest.access or "") if newest is not None else ""),
@@ -69,10 +70,12 @@ def _one(probed: Probed, page: Page) -> list[Line]:
 
 
 def _state(found: Found | None, page: Page) -> Line:
-    if found is None:
-        return _UNHEARD.pieces(page.glyphs)
+    return (MARKS[found.state] if found is not None else _UNHEARD).pieces(page.glyphs)
+
+
+def _fault(found: Found) -> str:
     reason = f": {say(found.reason)}" if found.reason else ""
-    return (*MARKS[found.state].pieces(page.glyphs), Piece(reason))
+    return f"{clock(found.at)}  {MARKS[found.state].word}{reason}"
 
 
 def _answer(found: Found, page: Page) -> Line:
@@ -83,6 +86,7 @@ def _answer(found: Found, page: Page) -> Line:
 
 def _row(session: Session, probed: Probed, page: Page) -> Line:
     newest = probed.answers[-1] if probed.answers else None
-    measured = f"  {page.time(newest.rtt_us)}" if newest is not None and newest.rtt_us is not None else ""
+    measured = page.time(newest.rtt_us) if newest is not None else ""
+    reason = say(newest.reason or "") if newest is not None else ""
     where = Piece(say(str(session.portal)), "link", session.id)
-    return (where, Piece("  "), *_state(newest, page), Piece(measured))
+    return (where, Piece("  "), *_state(newest, page), Piece(f"  {page.join(measured, reason)}"))

@@ -249,7 +249,7 @@ def test_a_session_and_its_path_show_the_last_answers(key: str) -> None:
     text = "\n".join(page_of(key, {CARRYING: Probed(ANSWERS, alone=True)}))
     for told in (
         "Probe ─", "this portal by itself", "✓ answers", "210 µs · at most 900 µs", "after 330 µs",
-        "standby", "Fault     11:06:39  ✗ silent: silent for 0.6 s", "✓ answers  900 µs · ready 330 µs",
+        "standby", "Fault     11:06:39  silent: silent for 0.6 s", "✓ answers  900 µs · ready 330 µs",
     ):  # fmt: skip
         assert told in text, told
     assert text.index("Probe ─") < text.index("TCP ─")
@@ -257,18 +257,19 @@ def test_a_session_and_its_path_show_the_last_answers(key: str) -> None:
 
 def test_bad_news_come_with_their_reason_and_none_is_no_answer_yet() -> None:
     text = "\n".join(page_of(CARRYING, {CARRYING: Probed(ANSWERS[:2])}))
-    assert "✗ silent: silent for 0.6 s" in text
+    assert "Answer    ✗ silent" in text
+    assert "Why       silent for 0.6 s" in text
     assert "with every session of the kernel" in text
     assert "Fault" not in text, "that is the newest answer"
     assert "no answer yet" in "\n".join(page_of(CARRYING, {CARRYING: Probed(alone=True)}))
 
 
 def test_a_link_shows_each_portal_that_is_probed_over_it() -> None:
-    both = {CARRYING: Probed(ANSWERS), IDLE: Probed((found("lost", reason="reset"),))}
+    both = {CARRYING: Probed(ANSWERS), IDLE: Probed((found("lost", 0.0, None, reason="reset"),))}
     text = "\n".join(page_of(LINK, both))
     assert "Probes 2 ─" in text
     assert "127.0.0.1:3260  ✓ answers  210 µs" in text
-    assert "127.0.0.2:3260  ✗ lost: reset" in text
+    assert "127.0.0.2:3260  ✗ lost  reset" in text
     assert "this portal by itself" in "\n".join(page_of(LINK, {IDLE: Probed(ANSWERS, alone=True)}))
 
 
@@ -279,7 +280,9 @@ def test_what_is_not_probed_says_nothing_of_it(key: str) -> None:
 
 def test_every_state_of_a_probe_can_be_shown() -> None:
     for state in ("ok", "silent", "lost", "refused", "not-ready", "waiting"):
-        page_of(CARRYING, {CARRYING: Probed((found(state, 0.0, None, ready_us=None, access=None),))}, 30)
+        said = found(state, 0.0, None, reason="no word of it " * 9, ready_us=None, access=None)
+        lines = page_of(CARRYING, {CARRYING: Probed((said, said))}, 40)
+        assert max(len(line) for line in lines if "no word" in line) <= 40, "a long reason is wrapped"
 
 
 # --- from the key to the wire -------------------------------------------------------------------------------------
