@@ -54,8 +54,12 @@ def test_the_first_screen_is_painted_before_what_reads_and_judges_is_loaded() ->
         "initiator.host",
         "initiator.engine",
         "initiator.scsi",
+        "initiator.history",
         "safety.advice",
         "safety.plan",
+        "tui.explain",
+        "tui.screens.help",
+        "tui.tour",
     }
     assert loaded & late == set()
 

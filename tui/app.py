@@ -37,13 +37,10 @@ from tui.palette import MooringProvider
 from tui.policy import Policy
 from tui.removing import Removing
 from tui.screens.dialog import Dialog
-from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.store import Store
 from tui.terminal import check_terminal, ends_with_terminal
 from tui.themes import DARK, LIGHT, THEMES
-from tui.touring import Touring
-from tui.tricks import Trick
 from tui.widgets.filter import FilterInput
 from tui.words import ASCII, UNICODE, say
 
@@ -55,6 +52,8 @@ if TYPE_CHECKING:
     from safety.plan import Plan
     from tui.explain import Topic
     from tui.orders import Order
+    from tui.touring import Touring
+    from tui.tricks import Trick
 
 TOAST_LINES = 3
 """So many alerts fit into one toast."""
@@ -188,6 +187,7 @@ class MooringApp(App[int]):
         # What was loaded stays: the collector need not look at it again at each reading with its thousands of objects.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        gc.enable()
         self._feed.start()
         background.run(self, self.backends.remover.unfinished, self.removals.offer_unfinished)
         if self.options.mistakes:
@@ -352,6 +352,8 @@ class MooringApp(App[int]):
 
     def show_help(self, topics: Sequence[Topic], start: str) -> None:
         """What there is to ask about, one of it first."""
+        from tui.screens.help import HelpScreen
+
         self.push_screen(HelpScreen(topics, start, self.main.glyphs, self.actions))
         if self.touring is not None:
             self.touring.help()
@@ -360,6 +362,8 @@ class MooringApp(App[int]):
 
     def begin_or_end_tour(self) -> None:
         """The tour is for the practice range: it pulls cables."""
+        from tui.touring import Touring
+
         if self.touring is None and not self.can_practice:
             self.notify("The tour needs a practice range of its own. Leave, and type: mooring tour", timeout=8)
             return

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     reading = bool(words) and words[0] in READING
     with unsearched() if reading else contextlib.nullcontext():
-        return _run(build_parser(reading).parse_args(argv))
+        return _run(build_parser(reading or not words).parse_args(argv))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -79,7 +79,7 @@ def build_parser(reading: bool = False) -> argparse.ArgumentParser:
     """Every command and option of `mooring`.
 
     Args:
-        reading: Leave out what `READING` can do without.
+        reading: Leave out what `READING` can do without, and the dashboard when nothing was typed behind `mooring`.
     """
     parser = argparse.ArgumentParser(
         prog="mooring",

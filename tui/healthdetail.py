@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from initiator.chain import Chain, Kind, chain_of
-from initiator.history import History
 from initiator.judgement import Judgement, Verdict, Ways
 from initiator.losses import Loss, losses
 from initiator.model import Disk, Link, Path, Session
@@ -15,6 +14,7 @@ from tui.layout import labelled, paragraph
 from tui.words import Line, Mark, Piece, mark, say
 
 if TYPE_CHECKING:
+    from initiator.history import History
     from tui.detail import Page
 
 HOUR, DAY = 60, 24 * 60

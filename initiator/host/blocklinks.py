@@ -28,6 +28,7 @@ class BlockLinks:
     def __init__(self, root: Path = Path("/")) -> None:
         self._folder = f"{sysfs.base(root)}/sys/class/block"
         self._devices = f"{sysfs.base(root)}/sys/devices/"
+        self._found: Mapping[str, int] = {}
         self.last: Mapping[str, BlockLink] = {}
         """By kernel name, as they were listed last; the same mapping as before if none has come or gone."""
 
@@ -39,16 +40,15 @@ class BlockLinks:
         """
         found = attributes.entries(self._folder)
         if found is None:
-            self.last = {}
+            self._found, self.last = {}, {}
             return None
-        before = self.last
-        links = {}
-        for name, inode in found.items():
-            known = before.get(name)
-            links[name] = known if known is not None and known.inode == inode else BlockLink(inode, self._place(name))
-        if links != before:
-            self.last = links
+        if found != self._found:
+            self.last = {name: self._link(name, inode, self.last.get(name)) for name, inode in found.items()}
+            self._found = found
         return self.last
+
+    def _link(self, name: str, inode: int, known: BlockLink | None) -> BlockLink:
+        return known if known is not None and known.inode == inode else BlockLink(inode, self._place(name))
 
     def _place(self, name: str) -> str:
         path = f"{self._folder}/{name}"

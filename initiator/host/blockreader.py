@@ -142,12 +142,10 @@ class BlockReader:
 
     def _refollow(self) -> None:
         """Follows more of a device that nothing holds than of one that is held."""
-        before, self._followed = self._followed, {}
-        for node in self._last:
-            names = self._followed[node.kname] = _followed(node)
-            if before.get(node.kname) is not names:
-                self._watch.forget({node.kname})
-                self._unwatched.append(node.kname)
+        before, self._followed = self._followed, {node.kname: _followed(node) for node in self._last}
+        others = [kname for kname, names in self._followed.items() if before.get(kname) is not names]
+        self._watch.forget(others)
+        self._unwatched += others
 
     def _resized(self) -> set[str]:
         """The devices whose line in /proc/partitions is another one than last time."""

@@ -57,6 +57,8 @@ PATHS_COMMAND = f'show paths raw format "{"|".join(_PATH_FIELDS)}"'
 _OF_PATH = ("dev", "dev_t", "dm_st", "dev_st", "chk_st", "checker")
 _BETWEEN_MAPS = "\n   },{\n"
 _LINE = re.compile(r'^ *"(\w+)" *: *(?:"(.*)"|(-?\d+)|(\[\{)),?$')
+_NESTED = (list, dict)
+"""What is no field of a map itself: its groups."""
 _LONGEST = 200
 _JSON = json.JSONDecoder(strict=False)
 """Takes control characters in texts as they are."""
@@ -220,9 +222,7 @@ def _to_map(found: Mapping[str, Any]) -> MapInfo:
     for number, group in enumerate(groups, 1):
         index = _whole(group.get("group", number))
         paths += [_to_path(path, index, group is used) for path in group.get("paths") or ()]
-    fields = {
-        key: text for key, value in found.items() if not isinstance(value, list | dict) and (text := known(value))
-    }
+    fields = {key: text for key, value in found.items() if not isinstance(value, _NESTED) and (text := known(value))}
     name = fields.pop("name", None)
     if name is None:
         raise FormatError("a map in multipathd's answer has no name")

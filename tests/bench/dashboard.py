@@ -44,8 +44,8 @@ class Result:
 BUDGET = {"cpu_percent": 4.0, "cpu_ms_per_tick": 15.0, "key_p95_ms": 50.0, "resident_mb": 70.0}
 """At 2,000 paths; `cpu_ms_per_tick` is CPU above that of the same screen when nothing changes."""
 FIRST_PAINT_MS = 400.0
-PROGRAM = ["-c", "import sys; from tui.app import AppOptions, run; sys.exit(run(AppOptions()))"]
-"""The program itself on this host, without the command line: the made-up hosts import the tests' own helpers too."""
+PROGRAM = ["-c", "import sys; from tui.cli import main; sys.exit(main([]))"]
+"""The program itself on this host, as `mooring` starts it: the made-up hosts import the tests' own helpers too."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="only the row that has a budget")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled modules, as an installed Mooring has them
     ours, theirs = ["-m", "tests.tui.play"], ["-m", "tests.bench.yardstick"]
     run = [("2,000 paths, 10 % changing", ours, 2000, 0.1)]
     if not given.quick:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import pathlib
 import random
 from collections.abc import Sequence
@@ -54,6 +55,37 @@ async def test_there_is_a_screen_before_there_is_data(tmp_path: pathlib.Path) ->
         await until(lambda: isinstance(bench.app.screen, MainScreen))
         assert "Mooring" in bench.text() or "reading" in bench.text()
         bench.source.held.set()
+
+
+async def test_the_window_is_arranged_at_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each change of a class of the screen Textual works out the styles of every widget anew."""
+    updates = 0
+    honest = MainScreen.update_node_styles
+
+    def counting(screen: MainScreen, animate: bool = True) -> None:
+        nonlocal updates
+        updates += 1
+        honest(screen, animate)
+
+    monkeypatch.setattr(MainScreen, "update_node_styles", counting)
+    async with dashboard(tmp_path, size=(160, 48), view="overview") as bench:
+        main = bench.app.main
+        assert main.has_class("-overview", "-detail", "-below", "-wired")
+        assert updates <= 1  # Textual's own, when the screen comes
+        updates = 0
+        await bench.pilot.press("3")
+        assert main.has_class("-detail")
+        assert not main.has_class("-overview")
+        assert updates == 1
+
+
+async def test_garbage_is_searched_for_from_the_first_screen_on(tmp_path: pathlib.Path) -> None:
+    gc.disable()
+    try:
+        async with dashboard(tmp_path):
+            assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 async def test_the_cursor_stays_on_its_thing_when_rows_come_above_it(tmp_path: pathlib.Path) -> None:

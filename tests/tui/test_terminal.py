@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pathlib
@@ -18,6 +19,8 @@ from initiator.errors import MooringError
 from tests.journeys.host import until
 from tests.tui.terminal import Terminal
 from tui.app import AppOptions, run
+from tui.cli import build_parser
+from tui.commands.dashboard import dashboard
 from tui.terminal import check_terminal
 
 PLAY = ["-m", "tests.tui.play"]
@@ -140,6 +143,13 @@ def test_what_cannot_show_it_is_refused_with_a_way_out(
         run(AppOptions())
     assert "mooring list" in told.value.fix
     assert told.value.code == "no-terminal"
+
+
+def test_where_it_is_refused_garbage_is_searched_for_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(MooringError, match="needs a terminal"):
+        dashboard(build_parser().parse_args([]))
+    assert gc.isenabled()
 
 
 def test_a_terminal_that_can_show_it_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:

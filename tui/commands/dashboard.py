@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,14 @@ if TYPE_CHECKING:
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Open the dashboard on this host's own state."""
-    from tui.app import run
+    # What is loaded and made until the first screen stands is no garbage; then the app lets the search begin.
+    gc.disable()
+    try:
+        from tui.app import run
 
-    return run(options(arguments, read_only=arguments.read_only or os.geteuid() != 0))
+        return run(options(arguments, read_only=arguments.read_only or os.geteuid() != 0))
+    finally:
+        gc.enable()
 
 
 def options(arguments: argparse.Namespace, *, read_only: bool, practice: bool = False) -> AppOptions:

@@ -14,7 +14,6 @@ from safety import scope
 from tui import actions, orders, verdict
 from tui.actions import Context, kernel_sessions, scope_of, why_not
 from tui.beside import probeable
-from tui.explain import stem, topics
 from tui.exporting import sheet
 from tui.identity import identity_of
 from tui.keytable import UNROLLED, KeyTable
@@ -346,6 +345,8 @@ class Doing(Screen[None]):
 
     def explain(self, label: str | None) -> None:
         """Help that begins with a label of the details, with the selected thing (empty), or with the keys (None)."""
+        from tui.explain import stem, topics
+
         row, health = self.selected, self.store.judged.health
         judgement = health.judgements.get(row.item.id) if row is not None and health is not None else None
         found = topics(row, self.page(UNROLLED), self.store.view, judgement.verdict if judgement else None)

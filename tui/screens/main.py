@@ -60,6 +60,7 @@ class MainScreen(Travelling):
 
     def compose(self) -> ComposeResult:
         """Title, views, verdict; the list beside details; events, filter, keys."""
+        self.update_classes(self.arrangement(), update=False)  # there are no widgets yet whose styles would change
         yield Bar(self.glyphs, id="title")
         yield Bar(self.glyphs, id="views")
         yield Bar(self.glyphs, id="verdict")
@@ -104,7 +105,6 @@ class MainScreen(Travelling):
         empty = not self.store.world.targets and self.store.view in (TREE, OVERVIEW)
         if self.has_class("-empty") is not empty:
             self.set_class(empty, "-empty")
-            self.call_after_refresh(self._fill)
             if empty:
                 self.set_focus(self.query_one("#welcome", Pane))
             elif self.focused is None or self.focused.id == "welcome":
@@ -246,29 +246,38 @@ class MainScreen(Travelling):
     def on_resize(self, event: events.Resize) -> None:
         """Fit what is shown to the window."""
         width, height = event.size
-        tiny = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(tiny, "-tiny")
-        self.set_class(width < NARROW, "-narrow")
         self.query_one("#summary").styles.height = TALL if height >= BOXED_FROM else FLAT
         self.place_detail()
-        if tiny:
+        if self.has_class("-tiny"):
             need = f"Mooring needs {SMALLEST[0]}x{SMALLEST[1]}; this window is {width}x{height}."
             self.query_one("#tiny", Static).update(f"{need}\n\nMake it larger, or press q to leave.")
         self.call_after_refresh(self._fill)
 
+    def arrangement(self) -> dict[str, bool]:
+        """What stands around the list of this view in a window of this size, as classes for the style sheet."""
+        width, height = self.size
+        view, narrow = self.store.view, width < NARROW
+        below = view is OVERVIEW and height >= BOXED_FROM
+        return {
+            "-tiny": width < SMALLEST[0] or height < SMALLEST[1],
+            "-narrow": narrow,
+            "-overview": view is OVERVIEW,
+            "-eventless": view.id in ("events", "removals"),
+            "-detail": self.detail_wanted.get(view.id, below or (view.detail and not narrow)),
+            "-below": below,
+            "-wired": self.wired.get(view.id, False),
+        }
+
     def place_detail(self) -> None:
-        """Show or hide the details as it is wanted."""
-        narrow, view = self.has_class("-narrow"), self.store.view
-        below = view is OVERVIEW and self.size.height >= BOXED_FROM
-        wanted = self.detail_wanted.get(view.id, below or (view.detail and not narrow))
-        self.set_class(wanted, "-detail")
-        self.set_class(below, "-below")
-        self.set_class(self.wired.get(view.id, False), "-wired")
+        """Show or hide the details as it is wanted, and what else changes with the view."""
+        # All at once: with each change Textual works out the styles of every widget anew.
+        self.update_classes(self.arrangement())
+        wanted, below = self.has_class("-detail"), self.has_class("-below")
         if not below:
             self.query_one("#detail", Pane).styles.height = None
         if not wanted and self.in_detail:
             self.set_focus(self.table)
-        if wanted and not below and (narrow or self.has_class("-wired")):
+        if wanted and not below and (self.has_class("-narrow") or self.has_class("-wired")):
             self.set_focus(self.query_one("#detail", Pane))
 
     # --- messages -------------------------------------------------------------------------------------------------
@@ -318,6 +327,10 @@ class MainScreen(Travelling):
     @on(KeyTable.MenuWanted)
     def _menu_wanted(self) -> None:
         self.action_do("menu")
+
+    @on(Pane.Resized)
+    def _resized(self) -> None:
+        self.show_data()
 
     @on(Pane.Followed)
     def _followed(self, message: Pane.Followed) -> None:

@@ -12,7 +12,6 @@ from tui.keytable import Column
 from tui.screens.doing import Doing
 from tui.store import Store
 from tui.views.catalogue import BY_ID, home_of, why_not_listed
-from tui.views.overview import OVERVIEW
 from tui.views.tree import TREE
 from tui.views.view import View
 from tui.widgets.pane import Pane
@@ -106,8 +105,6 @@ class Travelling(Doing):
     def dress(self) -> None:
         """What stands around the list of this view."""
         view = self.store.view
-        self.set_class(view is OVERVIEW, "-overview")
-        self.set_class(view.id in ("events", "removals"), "-eventless")
         self.table.nothing = view.nothing
         self.table.sorted = (self.store.place.sort, self.store.place.backwards)
         self.place_detail()

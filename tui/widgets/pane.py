@@ -30,6 +30,9 @@ class Pane(ScrollView, can_focus=True):
         Binding("G", "scroll_end", "End", show=False),
     ]
 
+    class Resized(Message):
+        """It has another width: its lines have to be wrapped anew."""
+
     class Followed(Message):
         """Somebody wants to go where a piece of the text leads."""
 
@@ -49,6 +52,7 @@ class Pane(ScrollView, can_focus=True):
         self.glyphs = glyphs
         self.lines: Sequence[Line] = ()
         self._painter: Painter | None = None
+        self._width = 0
         self._chosen = 0
         """Number of the link that Enter follows, counted from the top."""
 
@@ -83,6 +87,12 @@ class Pane(ScrollView, can_focus=True):
         if self.glyphs.good.isascii():
             # Textual declares a class variable and reads it through the instance.
             self.vertical_scrollbar.renderer = AsciiScrollBar  # type: ignore[misc]
+
+    def on_resize(self) -> None:
+        """Tell whoever fills it of another width."""
+        if self._width != self.content_width:
+            self._width = self.content_width
+            self.post_message(self.Resized())
 
     def render_line(self, y: int) -> Strip:
         """One visible line."""
