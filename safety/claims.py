@@ -111,15 +111,18 @@ def seal(claim: DeviceClaim, deadline: float) -> bool:
     return done.stdout.strip() == "sealed"
 
 
-def release(claim: DeviceClaim) -> None:
+def release(claim: DeviceClaim, deadline: float) -> None:
     """Give the claim up. The last close is made by a child, because it can wait for the file behind the device.
 
     Whether the device is gone afterwards is for the caller to see in sysfs.
+
+    Raises:
+        CannotRun: the child was not there in time; the claim is held.
     """
     if claim.fd < 0:
         return
     with contextlib.ExitStack() as stack:
         last = stack.enter_context(Helper((claim.fd,)))
-        last.start()
+        last.start(deadline)
         close_all((claim.fd,))
         claim.fd = -1

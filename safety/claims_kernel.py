@@ -83,7 +83,7 @@ def hand_over(claim: DeviceClaim, uuid: str, routes: Sequence[Route], deadline: 
     """
     try:
         with Helper((claim.fd,)) as helper:
-            helper.start()
+            helper.start(deadline)
             _alone(helper, uuid, deadline)
             return _claim(helper, claim, uuid, routes, deadline)
     except HelperFailed as error:

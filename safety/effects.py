@@ -213,7 +213,7 @@ class Host:
 
     def release(self, claim: Claim, deadline: float) -> None:
         """Close the claim."""
-        claims.release(_real(claim))
+        claims.release(_real(claim), deadline)
 
     def wake(self) -> None:
         """Start the engine if there is none."""

@@ -25,7 +25,7 @@ from initiator.host import sysfs, usage
 from initiator.host.contents import read_contents
 from initiator.host.helper_calls import pinned_mounts
 from initiator.host.mounts import Mount
-from initiator.host.run import HelperFailed, Stuck, run_helper
+from initiator.host.run import CannotRun, HelperFailed, Stuck, run_helper
 from initiator.model import Snapshot
 from safety import look
 from safety.evidence import read_facts
@@ -154,7 +154,7 @@ def _sweep() -> None:
     notes = sorted(_notes())
     rows = read_mounts() if notes else ()
     for note in notes:
-        with contextlib.suppress(HelperFailed, Stuck):
+        with contextlib.suppress(CannotRun, HelperFailed, Stuck):
             _leave(note, rows)
 
 

@@ -16,11 +16,12 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from initiator.host.helper import NURSERY
 
-_PATIENCE = 20.0
+PATIENCE = 20.0
 """Seconds for a fork and, at first, the start of an interpreter: on an idle machine they take 30 ms."""
 
 
@@ -81,57 +82,92 @@ class Nursery:
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._owes = False
+        """Whether an answer is to come yet: it was too late for who had asked."""
+        self._since = 0.0
+        """When that was asked for."""
         os.register_at_fork(after_in_child=self._forget)
         atexit.register(self.close)
 
-    def bear(self, channel: int, pass_fds: Sequence[int]) -> Born:
+    def bear(self, channel: int, pass_fds: Sequence[int], deadline: float = PATIENCE) -> Born:
         """Fork a helper.
 
         Args:
             channel: The helper's end of what it talks through.
             pass_fds: Descriptors that it gets, with their numbers.
+            deadline: Seconds it may take.
 
         Raises:
+            TimeoutError: it was not enough. A helper that is forked afterwards ends once its channel is closed.
             OSError: there are too many processes, or the nursery does not answer.
         """
-        with self._lock:
-            try:
-                return self._ask(channel, pass_fds)
-            except OSError:  # it was killed, perhaps for memory
-                self._end()
-                return self._ask(channel, pass_fds)
+        until = time.monotonic() + deadline
+        if not self._lock.acquire(timeout=max(deadline, 0.0)):
+            raise TimeoutError("other helpers are waited for")
+        try:
+            return self._born(channel, pass_fds, until)
+        finally:
+            self._lock.release()
 
-    def _ask(self, channel: int, pass_fds: Sequence[int]) -> Born:
+    def _born(self, channel: int, pass_fds: Sequence[int], until: float) -> Born:
+        try:
+            return self._ask(channel, pass_fds, until)
+        except TimeoutError:  # it may only be slow, and would be as slow again if it were started anew
+            if self._owes and time.monotonic() - self._since > PATIENCE:
+                self._end(0.0)
+            raise
+        except OSError:  # it was killed, perhaps for memory
+            self._end(min(1.0, _left(until)))
+            return self._ask(channel, pass_fds, until)
+
+    def _ask(self, channel: int, pass_fds: Sequence[int], until: float) -> Born:
         if self._channel is None:
             mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with its:
                 self._process = self._start(its.fileno())
-            mine.settimeout(_PATIENCE)
-            self._channel = mine
+            self._channel, self._owes = mine, False
+        if self._owes:
+            for handle in self._answer(self._channel, until)[2]:
+                os.close(handle)
         handles = array.array("i", (channel, *pass_fds))
         request = marshal.dumps(tuple(pass_fds))
+        self._channel.settimeout(_left(until))
         self._channel.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
-        room = socket.CMSG_SPACE(handles.itemsize)
-        answer, extra, _, _ = self._channel.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
+        self._owes, self._since = True, time.monotonic()
+        number, text, born = self._answer(self._channel, until)
+        if not born:
+            raise OSError(number, text)
+        return Born(number, born[0])
+
+    def _answer(self, channel: socket.socket, until: float) -> tuple[int, str, array.array[int]]:
+        """A process id and a descriptor of the process; or an error's number and text, and none."""
+        channel.settimeout(_left(until))
+        born = array.array("i")
+        answer, extra, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(born.itemsize), socket.MSG_CMSG_CLOEXEC)
         if not answer:
             raise ConnectionResetError("the parent of all helpers ended")
+        self._owes = False
         number, text = marshal.loads(answer)
-        if not extra:
-            raise OSError(number, text)
-        return Born(number, array.array("i", extra[0][2])[0])
+        for _, _, handles in extra:
+            born.frombytes(handles)
+        return number, text, born
 
     def close(self) -> None:
         """End the process; helpers go on until they are ended themselves."""
         with self._lock:
-            self._end()
+            self._end(1.0)
 
-    def _end(self) -> None:
+    def _end(self, patience: float) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
+            try:
+                self._process.wait(patience)
+            except subprocess.TimeoutExpired:  # it holds the descriptors of what was asked of it
+                self._process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.1)
             self._process = None
 
     def _forget(self) -> None:
@@ -140,6 +176,10 @@ class Nursery:
         if self._channel is not None:
             self._channel.close()
         self._channel = self._process = None
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)
 
 
 def name_of(pid: int, proc: str = "/proc") -> str:

@@ -23,7 +23,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Self
 
 from initiator.errors import MooringError, OutcomeUnknownError
-from initiator.host.nursery import Born, Nursery, children_of
+from initiator.host.nursery import PATIENCE, Born, Nursery, children_of
 from initiator.names import clean
 
 _PATIENCE = 0.2
@@ -147,6 +147,7 @@ def run_helper(
         want_fds: How many descriptors the operation has to give.
 
     Raises:
+        CannotRun: the child was not there in time; nothing was done.
         HelperFailed: the kernel said no; see its errno.
         Stuck: no answer in time.
     """
@@ -171,8 +172,12 @@ class Helper:
         self._received = bytearray()
         self._fds: list[int] = []
 
-    def start(self) -> None:
-        """Starts the child, if there is none; `call` does so too, but an early start hides the start-up time."""
+    def start(self, deadline: float = PATIENCE) -> None:
+        """Starts the child, if there is none; `call` does so too, but an early start hides the start-up time.
+
+        Raises:
+            CannotRun: it was not there within `deadline` seconds, or there are too many processes.
+        """
         if self._child is not None and self._child.poll() is None:
             return
         self.close()
@@ -182,7 +187,9 @@ class Helper:
             with contextlib.ExitStack() as failed:
                 failed.callback(mine.close)
                 try:
-                    self._child = _nursery.bear(its.fileno(), self._pass_fds)
+                    self._child = _nursery.bear(its.fileno(), self._pass_fds, deadline)
+                except TimeoutError as error:
+                    raise CannotRun(f"no helper process was there within {deadline:g} s", fix="try again") from error
                 except OSError as error:
                     raise CannotRun(f"no helper process can be started: {error}") from error
                 failed.pop_all()
@@ -213,11 +220,12 @@ class Helper:
                 one, but one part of it hangs anywhere.
 
         Raises:
+            CannotRun: the child was not there in time; nothing was done.
             HelperFailed: the kernel said no.
             Stuck: the operation as a whole did not end within `deadline` seconds, or its next part did not come.
         """
         started = time.monotonic()
-        self.start()
+        self.start(deadline)
         finished = False
         try:
             self._send(marshal.dumps((name, dict(args))), name, started, deadline)

@@ -24,7 +24,7 @@ from initiator.errors import MooringError
 from initiator.host import block, blockreader, mounts, sysfs
 from initiator.host.helper_calls import loop_status, pinned_mounts
 from initiator.host.mounts import Mount
-from initiator.host.run import Helper, HelperFailed, Stuck
+from initiator.host.run import CannotRun, Helper, HelperFailed, Stuck
 from initiator.model import BlockNode, Problem, Swap
 
 _DEADLINE = 10.0
@@ -273,7 +273,7 @@ def _openers(
                 problems.append(Problem("usage", who, f"looking at it hangs: {stuck}"))
                 skip.append(current[0])
                 continue
-            except HelperFailed as error:
+            except (HelperFailed, CannotRun) as error:
                 problems.append(Problem("usage", "processes", str(error)))
         break
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from initiator.host import mounts as mounts_
 from initiator.host import sysfs
 from initiator.host.mounts import Mount
-from initiator.host.run import Helper, HelperFailed, Stuck, still_stuck
+from initiator.host.run import CannotRun, Helper, HelperFailed, Stuck, still_stuck
 from initiator.model import BlockNode, Problem, Volume, VolumeState
 
 
@@ -35,6 +36,8 @@ class Label(NamedTuple):
 
 _TELLING = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"))
 """File systems that know their label while they are mounted, and can be asked."""
+_START_S = 5.0
+"""A busy machine needs some of it for the start of an interpreter."""
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 
@@ -97,7 +100,8 @@ class Sizes:
 
     def start(self) -> None:
         """Starts the child early, so that it is ready when `read` needs it."""
-        self._helper.start()
+        with contextlib.suppress(CannotRun):  # `read` tries again, and says so
+            self._helper.start(_START_S)
 
     def read(
         self, mounts: Iterable[Mount], nameless: Iterable[str] = ()
@@ -125,7 +129,11 @@ class Sizes:
         found: dict[str, Size] = {}
         until = self._clock() + self._deadline
         while waiting and (left := until - self._clock()) > 0:
-            if hung := self._round(waiting, found, left, labels):
+            try:
+                hung = self._round(waiting, found, left, labels)
+            except CannotRun as error:
+                return found, (Problem("sizes", "the file systems", str(error)),)
+            if hung:
                 silent[hung.dev] = hung
         silent |= {mount.dev: mount for mount in waiting.values() if mount.dev not in found}
         reason = "the file system does not answer"

@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from initiator.host import nursery as nursery_
+from initiator.host import run as run_
 from initiator.host.helper import NURSERY
+from initiator.host.mounts import read_mounts
 from initiator.host.nursery import Nursery, children_of, name_of
 from initiator.host.run import CannotRun, Helper, HelperFailed, run_helper, waiting_children
+from initiator.host.volumes import Sizes
 from tests.until import until
 
 
@@ -172,6 +177,71 @@ def test_one_that_cannot_be_started_is_an_error_and_not_tried_for_ever() -> None
     with pytest.raises(OSError, match=r"ended|reset|pipe"):
         broken.bear(0, ())
     assert len(tries) == 2
+
+
+def living() -> set[int]:
+    """The helpers that are not only waited for by their nursery."""
+    stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in children_of(os.getpid())}
+    return {pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[0] != "Z"}
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_start_obeys_the_callers_deadline_and_what_is_born_late_ends(folder: int, tmp_path: Path) -> None:
+    before = nursery()
+    with stopped(before):
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(CannotRun, match=r"within 0\.2 s"):
+                run_helper("fsync", {"fd": folder}, 0.2, pass_fds=(folder,))
+            assert time.monotonic() - started < 5, "the nursery is given 20 s, but not to this caller"
+    run_helper("fsync", {"fd": folder}, 20, pass_fds=(folder,))
+    assert nursery() == before, "it was only slow"
+    await until(lambda: not living() - OTHERS, what="the end of the helper that nobody waited for")
+
+
+async def test_one_that_waits_for_another_thread_obeys_its_deadline(folder: int) -> None:
+    def ask() -> None:
+        with contextlib.suppress(CannotRun):
+            run_helper("statvfs", {"mounts": []}, 3.0)
+
+    with stopped(nursery()):
+        other = threading.Thread(target=ask)
+        other.start()
+        await until(run_._nursery._lock.locked, what="the other thread to ask")
+        started = time.monotonic()
+        with pytest.raises(CannotRun, match=r"within 0\.1 s"):
+            run_helper("fsync", {"fd": folder}, 0.1, pass_fds=(folder,))
+        assert time.monotonic() - started < 2.5
+        other.join()
+
+
+def test_one_that_is_silent_for_too_long_is_ended(folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery_, "PATIENCE", 0.1)
+    before = nursery()
+    os.kill(before, signal.SIGSTOP)
+    with pytest.raises(CannotRun):
+        run_helper("statvfs", {"mounts": []}, 0.3)
+    assert name_of(before) == ""
+    run_helper("fsync", {"fd": folder}, 20, pass_fds=(folder,))
+    assert nursery() != before
+
+
+def test_sizes_are_not_known_without_a_helper_and_it_is_said_why() -> None:
+    sizes = Sizes(deadline=0.1)
+    (root,) = [mount for mount in read_mounts()[0] if mount.mountpoint == "/" and mount.namespace is None]
+    with stopped(nursery()):
+        found, problems = sizes.read([root])
+    assert found == {}
+    assert [(each.source, each.reason) for each in problems] == [("sizes", "no helper process was there within 0.05 s")]
+    sizes.close()
 
 
 def test_what_waits_is_told_of_helpers_and_not_of_their_nursery() -> None:

@@ -266,7 +266,7 @@ def test_the_claim_keeps_everybody_out_and_the_seal_leaves_no_gap(here: Range) -
     with pytest.raises(OSError, match="No such device or address"):
         os.open(device, os.O_RDONLY)
     assert subprocess.run(mount, check=False, capture_output=True).returncode != 0
-    claims.release(claim)
+    claims.release(claim, 10.0)
     assert not claim.held
     assert not here.engine.attached
 
@@ -282,7 +282,7 @@ def test_a_claim_is_refused_on_another_device_under_the_same_name(here: Range) -
         claims.take(device, _dev(here), claims_sequence(device) + 1, 10.0)
     with pytest.raises(Exception, match="leads to device"):
         claims.take(device, "7:9999", None, 10.0)
-    claims.release(claims.take(device, _dev(here), claims_sequence(device), 10.0))
+    claims.release(claims.take(device, _dev(here), claims_sequence(device), 10.0), 10.0)
 
 
 def test_a_second_runner_is_refused(here: Range) -> None:

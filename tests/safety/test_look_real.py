@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import subprocess
+import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import pytest
 from initiator import places
 from initiator.engine.client import EngineClient
 from initiator.errors import OutcomeUnknownError, RefusedError
+from initiator.host import run as run_
 from initiator.host.run import run_helper
 from safety import looking, runner
 from safety.findings import blocks
@@ -235,11 +239,16 @@ def test_somebody_who_holds_the_device_is_not_joined(bare: Range) -> None:
     assert (protected(bare), entries(bare)) == (False, [])
 
 
-def test_a_mount_that_does_not_come_back_in_time_is_told_as_unknown(bare: Range) -> None:
+def test_a_mount_that_does_not_come_back_in_time_is_told_as_unknown(
+    bare: Range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that goes on with every look at it, so that the time is up when the mount was asked for."""
     found = looking.prepare(lambda seen: find_ground(seen, "data"), EngineClient())
     assert found.look is not None
+    monkeypatch.setattr(run_, "time", types.SimpleNamespace(monotonic=itertools.count(0, 20).__next__))
     with pytest.raises(OutcomeUnknownError, match="did not come back") as stuck:
-        looking.carry_out(found.look, 0.001)
+        looking.carry_out(found.look, 30.0)
+    monkeypatch.setattr(run_, "time", time)
     assert (stuck.value.code, "look/data now" in stuck.value.fix) == ("stuck", True)
     looking.sweep()
     if protected(bare):  # it came to its end after all, which is why nobody can say what became of it
