@@ -7,6 +7,7 @@ nothing overrides it. A guard that cannot know yields `block`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from initiator.model import Snapshot
 from safety import guard_agents, guard_dead, guard_disk, guard_kernel, guard_path, guard_stack, guard_use, guard_volume
@@ -17,93 +18,69 @@ from safety.scope import Scope
 
 __all__ = ["GUARDS", "Facts", "Finding", "Level", "blocks", "check", "examine"]
 
-Guard = Callable[[Scene], Iterable[Finding]]
+
+class Guard(NamedTuple):
+    """A guard, and when it is asked."""
+
+    ask: Callable[[Scene], Iterable[Finding]]
+    volume: bool = True
+    """Also where just a volume is dismounted; False for what only a disk, a path or a session meets that goes away."""
+    resumed: bool = True
+    """Also when a removal is resumed; False for what it trips itself once it was begun."""
+
+    def counts(self, scene: Scene) -> bool:
+        """Whether it is asked here."""
+        return (self.volume or not scene.volume) and (self.resumed or not scene.resuming)
+
 
 GUARDS: tuple[Guard, ...] = (
-    guard_disk.permitted,
-    guard_dead.dead,
-    guard_dead.lost,
-    guard_disk.readable,
-    guard_disk.attached,
-    guard_kernel.known,
-    guard_kernel.kind,
-    guard_disk.identity,
-    guard_use.system,
-    guard_disk.only_one,
-    guard_use.users,
-    guard_use.mounts,
-    guard_use.overlays,
-    guard_use.invisible,
-    guard_use.swap,
-    guard_use.above,
-    guard_use.loops,
-    guard_use.exports,
-    guard_stack.groups,
-    guard_stack.arrays,
-    guard_stack.encrypted,
-    guard_stack.spanning,
-    guard_stack.swaps,
-    guard_volume.known,
-    guard_volume.reachable,
-    guard_disk.paths,
-    guard_path.engine,
-    guard_path.last_path,
-    guard_path.settled,
-    guard_path.carried,
-    guard_kernel.sessions,
-    guard_kernel.twice,
-    guard_kernel.paths,
-    guard_kernel.joined,
-    guard_kernel.daemons,
-    guard_kernel.traffic,
-    guard_kernel.other_units,
-    guard_disk.neighbours,
-    guard_agents.owners,
-    guard_agents.cluster,
-    guard_agents.autofs,
-    guard_agents.automounts,
-    guard_agents.entries,
-    guard_agents.registrations,
-    guard_disk.memory,
+    Guard(guard_disk.permitted),
+    Guard(guard_dead.dead, volume=False, resumed=False),
+    Guard(guard_dead.lost, volume=False),
+    Guard(guard_disk.readable),
+    Guard(guard_disk.attached, resumed=False),
+    Guard(guard_kernel.known),
+    Guard(guard_kernel.kind),
+    Guard(guard_disk.identity),
+    Guard(guard_use.system),
+    Guard(guard_disk.only_one, resumed=False),
+    Guard(guard_use.users),
+    Guard(guard_use.mounts),
+    Guard(guard_use.overlays),
+    Guard(guard_use.invisible),
+    Guard(guard_use.swap),
+    Guard(guard_use.above),
+    Guard(guard_use.loops),
+    Guard(guard_use.exports),
+    Guard(guard_stack.groups, volume=False),
+    Guard(guard_stack.arrays, volume=False),
+    Guard(guard_stack.encrypted, volume=False),
+    Guard(guard_stack.spanning, volume=False),
+    Guard(guard_stack.swaps),
+    Guard(guard_volume.known),
+    Guard(guard_volume.reachable),
+    Guard(guard_disk.paths, volume=False, resumed=False),
+    Guard(guard_path.engine),
+    Guard(guard_path.last_path, resumed=False),
+    Guard(guard_path.settled, volume=False, resumed=False),
+    Guard(guard_path.carried),
+    Guard(guard_kernel.sessions, volume=False),
+    Guard(guard_kernel.twice, volume=False),
+    Guard(guard_kernel.paths, volume=False, resumed=False),
+    Guard(guard_kernel.joined, volume=False, resumed=False),
+    Guard(guard_kernel.daemons, volume=False),
+    Guard(guard_kernel.traffic, volume=False, resumed=False),
+    Guard(guard_kernel.other_units, volume=False),
+    Guard(guard_disk.neighbours, volume=False),
+    Guard(guard_agents.owners),
+    Guard(guard_agents.cluster),
+    Guard(guard_agents.autofs),
+    Guard(guard_agents.automounts),
+    Guard(guard_agents.entries),
+    Guard(guard_agents.registrations, volume=False),
+    Guard(guard_disk.memory),
 )
 """In the order in which their findings are shown, within one level."""
-
-_TAKING_AWAY = frozenset(
-    {
-        guard_dead.dead,
-        guard_dead.lost,
-        guard_stack.groups,
-        guard_stack.arrays,
-        guard_stack.encrypted,
-        guard_stack.spanning,
-        guard_disk.paths,
-        guard_path.settled,
-        guard_kernel.sessions,
-        guard_kernel.twice,
-        guard_kernel.paths,
-        guard_kernel.joined,
-        guard_kernel.daemons,
-        guard_kernel.traffic,
-        guard_kernel.other_units,
-        guard_disk.neighbours,
-        guard_agents.registrations,
-    }
-)
-"""Guards of what only a disk, a path or a session that goes away meets: not asked where just a volume is dismounted."""
-
-_STANDING = frozenset(
-    {
-        guard_disk.attached,
-        guard_disk.paths,
-        guard_disk.only_one,
-        guard_path.last_path,
-        guard_path.settled,
-        guard_kernel.paths,
-        guard_kernel.joined,
-        guard_kernel.traffic,
-        guard_dead.dead,
-    }
-)
 
 
 def check(snapshot: Snapshot, facts: Facts, scope: Scope) -> tuple[Finding, ...]:
@@ -121,7 +98,5 @@ def examine(scene: Scene) -> tuple[Finding, ...]:
     When a removal is resumed, the guards are left out that it would trip itself: that the disk is offline by now, and
     that a removal of it was begun. The steps check what they need of it themselves.
     """
-    left_out = (_STANDING if scene.resuming else frozenset()) | (_TAKING_AWAY if scene.volume else frozenset())
-    asked = (guard for guard in GUARDS if guard not in left_out)
-    found = (finding for guard in asked for finding in guard(scene))
+    found = (finding for guard in GUARDS if guard.counts(scene) for finding in guard.ask(scene))
     return in_order(guard_dead.demoted(found, scene))
