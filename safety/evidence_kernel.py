@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from initiator.errors import MooringError
@@ -39,7 +39,7 @@ def read_kernel_facts(root: Path, extent: Extent) -> tuple[KernelFacts, tuple[Pr
     problems += block_problems
     devs = {path.dev for path in paths if path.dev} | {part.disk.dev for part in extent.parts if part.disk.dev}
     registrations = _registrations(root, extent, paths, problems)
-    groups, other_groups = _groups(root, nodes, devs, problems)
+    groups = _groups(root, nodes, devs, problems)
     traffic = ((path.hctl, read_traffic(path.hctl, root)) for path in paths)
     return (
         KernelFacts(
@@ -54,7 +54,6 @@ def read_kernel_facts(root: Path, extent: Extent) -> tuple[KernelFacts, tuple[Pr
             iscsid=_ISCSID in (sysfs.read_text(f"{sysfs.base(root)}/proc/net/unix") or ""),
             multipathd=_multipathd(root),
             groups=groups,
-            other_groups=other_groups,
             arrays=_arrays(root, nodes, devs),
             back=_back(root, found.paths),
             registrations=registrations,
@@ -116,27 +115,16 @@ def _multipathd(root: Path) -> str:
     return str(told.daemon) if told.daemon in (Daemon.RUNNING, Daemon.ABSENT) else told.reason or str(told.daemon)
 
 
-def _groups(
-    root: Path, nodes: Iterable[BlockNode], devs: set[str], problems: list[Problem]
-) -> tuple[tuple[VolumeGroup, ...], tuple[VolumeGroup, ...]]:
+def _groups(root: Path, nodes: Iterable[BlockNode], devs: set[str], problems: list[Problem]) -> tuple[VolumeGroup, ...]:
     every = tuple(nodes)
     above = block.above(every, devs, {})
     if root != Path("/") or not uses_lvm([node for node in every if node.dev in above], root):
-        return (), ()
+        return ()
     try:
-        return apart(read_groups(), above)
+        return read_groups()
     except MooringError as error:
         problems.append(Problem("lvm", "the volume groups", str(error)))
-        return (), ()
-
-
-def apart(
-    groups: Iterable[VolumeGroup], devs: Collection[str]
-) -> tuple[tuple[VolumeGroup, ...], tuple[VolumeGroup, ...]]:
-    """The groups with a physical volume on any of these devices, and the others."""
-    every = tuple(groups)
-    own = tuple(group for group in every if not set(devs).isdisjoint(group.devices))
-    return own, tuple(group for group in every if group not in own)
+        return ()
 
 
 def _arrays(root: Path, nodes: Iterable[BlockNode], devs: set[str]) -> tuple[Array, ...]:

@@ -43,9 +43,7 @@ class KernelFacts:
     multipathd: str = "absent"
     """`running`, `absent`, or why it does not tell."""
     groups: tuple[VolumeGroup, ...] = ()
-    """Volume groups with a physical volume on one of the disks or on something above it."""
-    other_groups: tuple[VolumeGroup, ...] = ()
-    """Every other volume group of this host: one may have the same name."""
+    """Every volume group of this host, if the disks have to do with LVM: two may have the same name."""
     arrays: tuple[Array, ...] = ()
     """Arrays with a member on one of the disks or on something above it."""
     back: tuple[tuple[str, float], ...] | None = ()

@@ -46,7 +46,7 @@ def _names(scene: Scene) -> set[str]:
     found = {mount.mountpoint for mount in scene.own_mounts} | {mount.source for mount in scene.own_mounts}
     found |= {f"/dev/{node.kname}" for node in scene.nodes}
     found |= {f"/dev/mapper/{node.dm_name}" for node in scene.nodes if node.dm_name}
-    for group in scene.facts.kernel.groups if scene.facts.kernel else ():
+    for group in scene.volume_groups:
         found |= {group.name, *(f"/dev/{name}" for name in group.active)}
     return found | {session.target for session in scene.sessions if session.id in scene.named or scene.whole}
 

@@ -21,7 +21,7 @@ def groups(scene: Scene) -> Iterator[Finding]:
     if facts is None:
         return
     devs = own_devices(scene, facts)
-    for group in facts.groups:
+    for group in scene.volume_groups:
         outside = [dev for dev in group.devices if dev not in devs]
         begun = scene.resuming and not group.active and not any(outside)
         if outside and not begun:
@@ -33,7 +33,7 @@ def groups(scene: Scene) -> Iterator[Finding]:
             what = ", ".join(group.active) or "nothing of it is active"
             yield Finding(Level.NOTE, "closed", group.name, f"The volume group {group.name} is deactivated.", what)
     yield from _namesakes(facts, scene)
-    known = {group.uuid for group in facts.groups}
+    known = {group.uuid for group in scene.volume_groups}
     for node in scene.above:
         if node.kind == "lvm" and (node.dm_uuid or "").removeprefix("LVM-")[:32] not in known:
             text = f"The group of the LVM volume {node.dm_name or node.kname} is not known."
@@ -43,8 +43,8 @@ def groups(scene: Scene) -> Iterator[Finding]:
 
 def _namesakes(facts: KernelFacts, scene: Scene) -> Iterator[Finding]:
     """LVM closes no group by a name that two have, wherever they are; what is given up is closed without LVM."""
-    every = [] if scene.abandon else [*facts.groups, *facts.other_groups]
-    for name in sorted({group.name for group in facts.groups}):
+    every = () if scene.abandon else facts.groups
+    for name in sorted({group.name for group in scene.volume_groups}):
         same = [group for group in every if group.name == name]
         if len(same) > 1:
             text = f"{'Two' if len(same) == 2 else len(same)} volume groups are called {name}: LVM closes none by name."

@@ -159,7 +159,7 @@ def _close(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) ->
     if node.kind == "lvm" and scene.abandon:  # LVM's own tools would have to read what cannot be read
         made = _close_dm(node, f"Remove the logical volume {name}", "activate it again when the disk is back")
     elif node.kind == "lvm":
-        made = _close_group(node, scene, facts, done)
+        made = _close_group(node, scene, done)
     elif node.kind == "crypt":
         again = f"a person opens {name} again: only its passphrase or key can"
         params = {"name": name, "uuid": node.dm_uuid}
@@ -191,9 +191,9 @@ def _close_dm(node: BlockNode, title: str, again: str) -> _Closing:
     return ("close-part", title, f"DM_DEV_REMOVE of {node.dm_uuid}", again, params)
 
 
-def _close_group(node: BlockNode, scene: Scene, facts: KernelFacts, done: set[str]) -> _Closing | None:
+def _close_group(node: BlockNode, scene: Scene, done: set[str]) -> _Closing | None:
     uuid = (node.dm_uuid or "").removeprefix("LVM-")[:32]
-    group = next((group for group in facts.groups if group.uuid == uuid), None)
+    group = next((group for group in scene.volume_groups if group.uuid == uuid), None)
     if group is None or uuid in done:
         return None
     done.add(uuid)

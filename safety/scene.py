@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from initiator.host import block
 from initiator.host.mounts import Mount
+from initiator.host.stacks import VolumeGroup
 from initiator.model import BlockNode, Disk, Path, Session, Snapshot, Source
 from safety.facts import Facts
+from safety.facts_kernel import KernelFacts
 from safety.scope import Extent, Part
 from safety.step import Options
 
@@ -59,6 +61,8 @@ class Scene:
     """`major:minor` of these disks and all that stands on them, and the numbers of their file systems in mountinfo."""
     mounts: tuple[Mount, ...]
     """Every mount of a file system on `devs`, in any namespace."""
+    volume_groups: tuple[VolumeGroup, ...] = ()
+    """Those with a physical volume on one of the disks, on a path of it that goes, or on something above these."""
     options: Options = dataclasses.field(default_factory=Options)
     """What the person chose."""
     volume: bool = False
@@ -128,7 +132,7 @@ class Scene:
 
     def groups(self) -> tuple[tuple[Unit, ...], ...]:
         """The disks that are dismounted, put together where something stands on more than one of them."""
-        ties = [frozenset(group.devices) for group in self.facts.kernel.groups] if self.facts.kernel else []
+        ties = [frozenset(group.devices) for group in self.volume_groups]
         left: list[tuple[Unit, ...]] = [(unit,) for unit in self.dismounted]
         for tie in [*(unit.devs for unit in self.dismounted), *ties]:
             tied = [group for group in left if any(tie & unit.devs for unit in group)]
@@ -162,10 +166,17 @@ def view(
         above=tuple(item for item in others if item not in parts),
         devs=devs,
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
+        volume_groups=_volume_groups(snapshot, facts.kernel, units) if facts.kernel else (),
         options=options or Options(),
         volume=bool(carriers),
         resuming=resuming,
     )
+
+
+def _volume_groups(snapshot: Snapshot, facts: KernelFacts, units: Iterable[Unit]) -> tuple[VolumeGroup, ...]:
+    under = {unit.disk.dev for unit in units} | {path.dev for path in facts.paths}
+    own = block.above(snapshot.block, (dev for dev in under if dev is not None))
+    return tuple(group for group in facts.groups if not own.isdisjoint(group.devices))
 
 
 def _carriers(volume: frozenset[str], facts: Facts) -> frozenset[str]:

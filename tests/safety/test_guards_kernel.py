@@ -11,7 +11,6 @@ import pytest
 from initiator.host.scsipaths import ScsiPath, Traffic
 from initiator.host.stacks import Array, VolumeGroup
 from initiator.model import BlockNode, MapState, Portal, Problem, Snapshot, Swap
-from safety.evidence_kernel import apart
 from safety.facts import Facts, Memory
 from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
@@ -189,15 +188,14 @@ def test_a_group_of_the_same_name_on_another_disk_forbids_it(devices: tuple[str,
     """Every installation of some systems makes an `ubuntu-vg`; vgchange refuses a name that means two groups."""
     ours = VolumeGroup("vg", GROUP, ("253:3",), ("vg/data",))
     others = (VolumeGroup("vg", "B" * 32, devices, ()), VolumeGroup("else", "C" * 32, ("8:99",), ()))
-    seen = apart((ours, *others), {"253:3", "253:5"})
-    assert seen == ((ours,), others)
-    snapshot, found = kernel(groups=seen[0], other_groups=seen[1])(quiet(group=True))
+    snapshot, found = kernel(groups=(ours, *others))(quiet(group=True))
+    assert view(snapshot, found, SCOPE.on(snapshot)).volume_groups == (ours,)
     twice = code_of(check(snapshot, found, SCOPE), "vg-twice")
     assert (twice.level, twice.subject) == (Level.BLOCK, "vg")
     assert "B" * 32 in twice.evidence
     given_up = view(snapshot, found, SCOPE.on(snapshot), Options(abandon=True))
     assert "vg-twice" not in {each.code for each in examine(given_up)}
-    snapshot, found = kernel(groups=seen[0], other_groups=others[1:])(quiet(group=True))
+    snapshot, found = kernel(groups=(ours, *others[1:]))(quiet(group=True))
     assert not blocks(check(snapshot, found, SCOPE))
 
 
