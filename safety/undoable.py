@@ -1,7 +1,8 @@
-"""Which removal that was done can be taken back by its name: one that nothing later has overtaken. Pure.
+"""Which removals that were done can be taken back: those that nothing later has overtaken. Pure.
 
 The runner itself makes sure of each disk before it touches it. This is about what a person means: a disk that was
-removed, came back by hand and was removed again is not to be put where it was before the first time.
+removed, came back by hand and was removed again is the same disk, and is not to be put where it was before the first
+time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def newest_done(removals: Sequence[Past], name: str | None) -> Past | None:
     for number, past in enumerate(removals):
         if past.outcome is not Outcome.DONE or not (name is None or _is_called(past, name)):
             continue
-        why = _overtaken(past, removals[:number])
+        why = overtaken(past, removals[:number])
         if not why:
             return past
         if name is not None:
@@ -41,8 +42,13 @@ def _is_called(past: Past, name: str) -> bool:
     return name in (past.name, past.path.name, str(past.path), *past.records[0].data.get("keys", ()))
 
 
-def _overtaken(past: Past, later: Sequence[Past]) -> str:
-    """What came after a removal and was about the same; an empty string where nothing was."""
+def overtaken(past: Past, later: Sequence[Past]) -> str:
+    """What came after a removal and was about the same; an empty string where nothing was.
+
+    Args:
+        past: The removal.
+        later: All that were begun after it, newest first.
+    """
     mine = _plan(past)
     if mine is None:
         return "its plan cannot be read"

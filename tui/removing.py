@@ -23,14 +23,16 @@ PATHS_OUT = "Paths out for maintenance"
 
 
 def paths_out(removals: Sequence[Past]) -> tuple[Unfinished, ...]:
-    """The removals of single paths that were done and not taken back, newest first; each can be undone."""
+    """The removals of single paths that were done and hold still; each can be undone. Both are newest first."""
     from safety.journal import Outcome, Unfinished
     from safety.scope import Reach
+    from safety.undoable import overtaken
 
     found = []
-    for past in removals:
+    for number, past in enumerate(removals):
         plan = past.records[0].data.get("plan", {}) if past.records else {}
-        if past.outcome is Outcome.DONE and plan.get("scope", {}).get("reach") == Reach.PATH:
+        out = past.outcome is Outcome.DONE and plan.get("scope", {}).get("reach") == Reach.PATH
+        if out and not overtaken(past, removals[:number]):
             found.append(Unfinished(past.path, past.name, (), past.began, past.running, past.said))
     return tuple(found)
 
@@ -138,15 +140,15 @@ class Removing:
 
     def choose_path_back(self) -> None:
         """The paths that were taken out, to bring one of them back."""
-        background.run(self._app, self._app.backends.remover.past, self._choose_path_back)
+        past = self._app.backends.remover.past
+        background.run(self._app, lambda: paths_out(past()), self._choose_path_back)
 
-    def _choose_path_back(self, found: Sequence[Past] | MooringError) -> None:
+    def _choose_path_back(self, out: Sequence[Unfinished] | MooringError) -> None:
         from tui.screens.progress import UnfinishedScreen
 
-        if isinstance(found, MooringError):
-            self._app.notify(say(str(found)), title="The journals cannot be read", severity="error", markup=False)
+        if isinstance(out, MooringError):
+            self._app.notify(say(str(out)), title="The journals cannot be read", severity="error", markup=False)
             return
-        out = paths_out(found)
         if not out:
             self._app.notify("No path is out for maintenance.")
         elif len(out) == 1:

@@ -100,13 +100,16 @@ def past(folder: pathlib.Path, name: str, reach: Reach, outcome: Outcome) -> Pas
 
 
 def test_a_path_is_out_until_it_was_brought_back(tmp_path: pathlib.Path) -> None:
-    out = past(tmp_path, "out", Reach.PATH, Outcome.DONE)
-    others = [
-        past(tmp_path, "back", Reach.PATH, Outcome.UNDONE),
-        past(tmp_path, "refused", Reach.PATH, Outcome.REFUSED),
+    before = [
         past(tmp_path, "disk", Reach.DISKS, Outcome.DONE),
+        past(tmp_path, "back", Reach.PATH, Outcome.UNDONE),
+        past(tmp_path, "first", Reach.PATH, Outcome.DONE),
     ]
-    assert [each.path for each in paths_out([*others, out])] == [out.path]
+    out = past(tmp_path, "out", Reach.PATH, Outcome.DONE)
+    refused = past(tmp_path, "refused", Reach.PATH, Outcome.REFUSED)
+    assert [each.path for each in paths_out([refused, out, *before])] == [out.path]
+    back = past(tmp_path, "last", Reach.PATH, Outcome.UNDONE)
+    assert paths_out([back, refused, out, *before]) == ()
 
 
 async def test_a_path_that_is_out_is_offered_to_be_brought_back(tmp_path: pathlib.Path) -> None:
