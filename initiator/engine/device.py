@@ -23,6 +23,7 @@ from initiator.engine.errand import Clock, Schedule
 from initiator.engine.flusher import Flusher, FlushReport
 from initiator.engine.keeper import Keeper
 from initiator.engine.ledger import Ledger
+from initiator.engine.listening import listen
 from initiator.engine.lower import SessionLike
 from initiator.engine.pieces import Finish, Piece, Request
 from initiator.engine.probe import LunInfo, same_unit
@@ -31,13 +32,9 @@ from initiator.engine.throttle import Throttle
 from initiator.engine.verdict import Kind
 from initiator.errors import RefusedError
 from initiator.model import PathState, Severity
-from initiator.protocol.errors import ConnectionLost
-from initiator.protocol.ffp_task import Task
 from initiator.scsi import commands
 from initiator.scsi.parameters import Capacity
-from initiator.scsi.sense import Sense
 
-_RESET = 0x29
 _NEWS = (100, 2.0)
 """How much is told at once, and the seconds after which one more thing is; for bad news, and for all other."""
 
@@ -263,33 +260,7 @@ class Device:
                     code="other-unit",
                 )
         path = self._keeper.add(session, info, name or str(session))
-        lost_before, state_before, sense_before = session.on_lost, session.on_state, session.on_sense
-
-        def on_lost(which: SessionLike, tasks: Sequence[Task]) -> None:
-            rest = self._dispatcher.handed_back(path, tasks)
-            if lost_before is not None:
-                lost_before(which, rest)
-                return
-            for task in rest:
-                task.error = ConnectionLost("the connection broke before the command was answered")
-                task.done(task)
-
-        def on_state(which: SessionLike) -> None:
-            if not self._dispatcher.over:
-                self._keeper.session_changed(path)
-            if state_before is not None:
-                state_before(which)
-
-        def on_sense(which: SessionLike, lun: bytes, sense: Sense) -> None:
-            # Who was reset is told by unit attentions, too, and counts once.
-            if lun == path.lun and sense.asc != _RESET and not self._dispatcher.over:
-                self._keeper.attention(path, sense)
-            if sense_before is not None:
-                sense_before(which, lun, sense)
-
-        session.on_sense = on_sense
-        session.on_lost = on_lost
-        session.on_state = on_state
+        listen(session, path, self._keeper, self._dispatcher)
         return path
 
     def remove_path(self, session: SessionLike) -> None:
