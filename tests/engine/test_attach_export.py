@@ -158,9 +158,12 @@ def test_only_the_same_unit_is_served_again(change: dict[str, Any], named: str) 
         must_be(dataclasses.replace(UNIT, **change), UNIT)
 
 
-def test_a_unit_may_have_grown() -> None:
+def test_a_unit_may_have_grown_and_does_not_shrink_again() -> None:
+    grown = dataclasses.replace(UNIT, size_bytes=1 << 21, write_cache=True)
     must_be(UNIT, UNIT)
-    must_be(dataclasses.replace(UNIT, size_bytes=1 << 21, write_cache=True), UNIT)
+    must_be(grown, UNIT)
+    with pytest.raises(NotTheSame, match="bytes now"):
+        must_be(UNIT, grown)
 
 
 @pytest.mark.parametrize(

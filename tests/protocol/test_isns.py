@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -103,14 +104,17 @@ def test_a_long_message_goes_in_several_pdus() -> None:
         Message(1, 1, bytes(isns.MAX_MESSAGE + 4)).encode()
 
 
-@given(st.lists(st.binary(max_size=80), max_size=6))
+messages = st.builds(Message, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), payloads, st.booleans())
+
+
+@given(st.lists(st.binary(max_size=80) | messages.map(Message.encode), max_size=6))
 def test_any_bytes_are_messages_or_a_named_error(pieces: list[bytes]) -> None:
     reader = Reader()
-    try:
+    found: list[Message] = []
+    with contextlib.suppress(RemoteProtocolError):
         for piece in pieces:
-            reader.feed(piece)
-    except RemoteProtocolError:
-        pass
+            found += reader.feed(piece)
+    assert Reader().feed(b"".join(message.encode() for message in found)) == found
 
 
 @pytest.mark.parametrize(
@@ -296,14 +300,16 @@ def test_a_notification_names_events_and_nodes() -> None:
         isns_nodes.parse_notice(notice(isns.text(Tag.NAME, MAIL)))
 
 
-@given(payloads)
+@given(payloads | attributes.map(isns.encode_attributes))
 def test_any_notification_is_read_or_a_named_error(payload: bytes) -> None:
     message = Message(Function.SCN, 1, payload)
     try:
-        isns_nodes.parse_notice(message)
-        isns_nodes.answer_to(message)
+        changes, answer = isns_nodes.parse_notice(message), isns_nodes.answer_to(message)
     except RemoteProtocolError:
-        pass
+        return
+    assert len(changes) <= len(payload) // 8
+    assert answer is not None
+    assert (answer.function, answer.transaction, answer.payload[:4]) == (0x8008, 1, bytes(4))
 
 
 def test_a_notification_is_answered_with_its_destination_and_an_inquiry_with_all_of_it() -> None:

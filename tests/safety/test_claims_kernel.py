@@ -77,6 +77,7 @@ def test_udev_gets_its_time_for_the_events_of_an_unmount(
     worker.start()
     (claim,) = claims_kernel.take([route], 20.0)
     worker.join()
+    assert claim.held
     claim.close()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from initiator.scsi import reservations
 from initiator.scsi.errors import ScsiFormatError
 from initiator.scsi.reservations import Ask, Capabilities, Keys, Order, Registration, Reservation, Type
 
+Answer = TypeVar("Answer")
 keys = st.integers(1, 2**64 - 1)
 names = st.from_regex(r"iqn\.2026-11\.io\.mooring:[a-z0-9.-]{1,60}", fullmatch=True)
 registrations = st.builds(
@@ -66,18 +70,23 @@ def test_a_full_status_comes_back(items: tuple[Registration, ...]) -> None:
             reservations.parse_full_status(data[:cut])
 
 
+def read(parse: Callable[[bytes], Answer], data: bytes) -> Answer | None:
+    try:
+        return parse(data)
+    except ScsiFormatError:
+        return None
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
-    for parse in (
-        reservations.parse_keys,
-        reservations.parse_reservation,
-        reservations.parse_full_status,
-        reservations.parse_capabilities,
-    ):
-        try:
-            parse(data)
-        except ScsiFormatError:
-            continue
+    told = read(reservations.parse_keys, data)
+    assert told is None or data.startswith(reservations.build_keys(told))
+    held = read(reservations.parse_reservation, data)
+    assert reservations.parse_reservation(reservations.build_reservation(0, held)) == held
+    everybody = read(reservations.parse_full_status, data)
+    assert everybody is None or 24 * len(everybody) <= len(data)
+    able = read(reservations.parse_capabilities, data)
+    assert able is None or reservations.parse_capabilities(reservations.build_capabilities(able)) == able
 
 
 def test_who_uses_another_transport_still_counts() -> None:

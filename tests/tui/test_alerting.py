@@ -131,9 +131,18 @@ def test_a_line_in_the_journal() -> None:
 
 
 def test_without_settings_nothing_happens() -> None:
-    sinks = Sinks(Alerts(), pytest.fail)
+    wrong: list[str] = []
+    written: list[dict[str, str]] = []
+    ran: list[object] = []
+
+    def run(*words: object, **_: object) -> Finished:
+        ran.append(words)
+        return Finished(0, "", "", 0.0)
+
+    sinks = Sinks(Alerts(), wrong.append, run, written.append)
     sinks.tell([ALERT])
-    sinks.close()
+    sinks.close(patience=30.0)
+    assert (wrong, written, ran) == ([], [], [])
 
 
 def test_the_settings_make_the_machine() -> None:

@@ -218,10 +218,14 @@ def test_halves_of_credentials_are_complained_about(chap: Chap, word: str) -> No
         chap.check()
 
 
-def test_whole_credentials_are_fine() -> None:
+def test_whole_credentials_are_fine_and_nothing_of_them_may_be_missing() -> None:
     Chap().check()
-    Chap("keeper", "secret").check()
-    Chap("keeper", "secret", "array", "other").check()
+    for whole in (Chap("keeper", "secret"), Chap("keeper", "secret", "array", "other")):
+        whole.check()
+        for field in dataclasses.fields(whole):
+            if getattr(whole, field.name):
+                with pytest.raises(BadInputError):
+                    dataclasses.replace(whole, **{field.name: ""}).check()
 
 
 async def test_both_sides_prove_themselves_through_the_engine(

@@ -86,9 +86,13 @@ def test_luns_are_compared_as_people_count_them() -> None:
 
 
 def test_what_has_no_device_here_is_free() -> None:
-    seen = scenes.snapshot(disks=(scenes.disk(device=None),))
-    refuse_by_place(seen, scenes.TARGET, 0)
-    refuse_by_identity(seen, (scenes.WWID,), scenes.SIZE)
+    free, used = scenes.snapshot(disks=(scenes.disk(device=None),)), scenes.snapshot()
+    refuse_by_place(free, scenes.TARGET, 0)
+    refuse_by_identity(free, (scenes.WWID,), scenes.SIZE)
+    with pytest.raises(RefusedError):
+        refuse_by_place(used, scenes.TARGET, 0)
+    with pytest.raises(RefusedError):
+        refuse_by_identity(used, (scenes.WWID,), scenes.SIZE)
 
 
 def on_host(**changes: object) -> Snapshot:
