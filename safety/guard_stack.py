@@ -63,6 +63,8 @@ def arrays(scene: Scene) -> Iterator[Finding]:
         return
     nodes = {node.kname: node for node in scene.snapshot.block}
     for array in facts.arrays:
+        if array.members and all(name in nodes and nodes[name].dev in scene.left for name in array.members):
+            continue
         outside = [name for name in array.members if name not in nodes or nodes[name].dev not in scene.devs]
         state = f"{array.level}, {array.state}, degraded {array.degraded}, sync {array.sync}"
         if outside:

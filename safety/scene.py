@@ -61,8 +61,12 @@ class Scene:
     """`major:minor` of these disks and all that stands on them, and the numbers of their file systems in mountinfo."""
     mounts: tuple[Mount, ...]
     """Every mount of a file system on `devs`, in any namespace."""
+    left: frozenset[str] = frozenset()
+    """`major:minor` of the maps that only lose paths, and of all that stands on them: a path that goes does not matter
+    to any of it."""
     volume_groups: tuple[VolumeGroup, ...] = ()
-    """Those with a physical volume on one of the disks, on a path of it that goes, or on something above these."""
+    """Those with a physical volume on one of the disks, on a path of it that goes, or on something above these, unless
+    all of it is on what is left."""
     options: Options = dataclasses.field(default_factory=Options)
     """What the person chose."""
     volume: bool = False
@@ -156,6 +160,8 @@ def view(
     others = [item for item in snapshot.block if item.dev in devs and item.dev not in grounds]
     names = {unit.node.kname for unit in gone if unit.node is not None}
     parts = tuple(item for item in others if (item.dev in carriers if carriers else item.parent in names))
+    maps = (unit.disk.dev for unit in units if unit.kept and not unit.stays and unit.disk.map is not None)
+    left = block.above(snapshot.block, [dev for dev in maps if dev is not None])
     return Scene(
         snapshot=snapshot,
         facts=facts,
@@ -166,17 +172,21 @@ def view(
         above=tuple(item for item in others if item not in parts),
         devs=devs,
         mounts=tuple(mount for mount in facts.mounts if mount.dev in devs),
-        volume_groups=_volume_groups(snapshot, facts.kernel, units) if facts.kernel else (),
+        left=left,
+        volume_groups=_volume_groups(snapshot, facts.kernel, units, left) if facts.kernel else (),
         options=options or Options(),
         volume=bool(carriers),
         resuming=resuming,
     )
 
 
-def _volume_groups(snapshot: Snapshot, facts: KernelFacts, units: Iterable[Unit]) -> tuple[VolumeGroup, ...]:
+def _volume_groups(
+    snapshot: Snapshot, facts: KernelFacts, units: Iterable[Unit], left: frozenset[str]
+) -> tuple[VolumeGroup, ...]:
     under = {unit.disk.dev for unit in units} | {path.dev for path in facts.paths}
-    own = block.above(snapshot.block, (dev for dev in under if dev is not None))
-    return tuple(group for group in facts.groups if not own.isdisjoint(group.devices))
+    own = block.above(snapshot.block, [dev for dev in under if dev is not None])
+    found = (group for group in facts.groups if not own.isdisjoint(group.devices))
+    return tuple(group for group in found if not left.issuperset(filter(None, group.devices)))
 
 
 def _carriers(volume: frozenset[str], facts: Facts) -> frozenset[str]:

@@ -16,6 +16,7 @@ from safety.facts_kernel import KernelFacts, Record
 from safety.findings import Finding, Level, blocks
 from safety.guards import check, examine
 from safety.scene import view
+from safety.scope import path
 from safety.step import Options
 from tests.safety.simkernel import SimKernel
 from tests.safety.simparts import GROUP, SCOPE, TARGET
@@ -197,6 +198,23 @@ def test_a_group_of_the_same_name_on_another_disk_forbids_it(devices: tuple[str,
     assert "vg-twice" not in {each.code for each in examine(given_up)}
     snapshot, found = kernel(groups=(ours, *others[1:]))(quiet(group=True))
     assert not blocks(check(snapshot, found, SCOPE))
+
+
+def test_what_stands_on_a_map_that_only_loses_a_path_is_in_no_ones_way() -> None:
+    """Unless it stands on that path itself too, past the map."""
+    sim = SimKernel(group=True)
+    snapshot = sim.snapshot()
+    out = path(snapshot, snapshot.paths[0])
+    snapshot, found = array()((snapshot, sim.facts(snapshot, out.on(snapshot))))
+    assert not blocks(check(snapshot, found, out))
+    (going,), (group,), (md,) = known(found).paths, known(found).groups, known(found).arrays
+    assert going.dev is not None
+    assert going.kname is not None
+    past = VolumeGroup("past", "B" * 32, ("253:3", going.dev), ())
+    _, beside = kernel(groups=(group, past))((snapshot, found))
+    assert code_of(check(snapshot, beside, out), "vg-spans").subject == "past"
+    _, beside = kernel(arrays=(dataclasses.replace(md, members=("dm-3", going.kname)),))((snapshot, found))
+    assert code_of(check(snapshot, beside, out), "md-spans").subject == "md7"
 
 
 def test_an_array_of_its_own_is_closed_by_the_plan() -> None:
