@@ -81,7 +81,11 @@ def read_groups(
         uuid = row["vg_uuid"].replace("-", "")
         if not uuid:
             continue
-        known = "-1" not in (row["pv_major"], row["pv_minor"]) and row["pv_major"] != ""
+        known = row["pv_name"] != "[unknown]" and row["pv_major"] not in (
+            "",
+            "-1",
+            "0",
+        )  # a missing one, as LVM says it
         dev = f"{row['pv_major']}:{row['pv_minor']}" if known else ""
         group = groups.get(uuid, VolumeGroup(row["vg_name"], uuid, (), ()))
         groups[uuid] = dataclasses.replace(group, devices=(*group.devices, dev))

@@ -41,6 +41,14 @@ def test_a_group_has_devices_and_active_volumes() -> None:
     assert read_groups(run) == (VolumeGroup("vg", UUID.replace("-", ""), ("253:3", ""), ("vg/data",)),)
 
 
+@pytest.mark.parametrize("number", ["-1", "0", ""])
+def test_a_missing_physical_volume_has_no_device(number: str) -> None:
+    """LVM calls it [unknown]; its number is -1 in older releases and 0 in newer ones."""
+    missing = {**pv("vg", UUID, number, number), "pv_name": "[unknown]"}
+    (group,) = read_groups(lvm([missing, pv("vg", UUID, "252", "2")], []))
+    assert group.devices == ("", "252:2")
+
+
 @pytest.mark.parametrize("out", ["", "{}", '{"report": []}', '{"report": [{"pv": [{"vg_name": "x"}]}]}', "not json"])
 def test_an_answer_that_makes_no_sense_is_an_error(out: str) -> None:
     with pytest.raises(StackError, match="locked"):

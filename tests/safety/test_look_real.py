@@ -245,9 +245,9 @@ def test_a_mount_that_does_not_come_back_in_time_is_told_as_unknown(
     """On a clock that goes on with every look at it, so that the time is up when the mount was asked for."""
     found = looking.prepare(lambda seen: find_ground(seen, "data"), EngineClient())
     assert found.look is not None
-    monkeypatch.setattr(run_, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr(run_, "time", types.SimpleNamespace(monotonic=itertools.count(0, 20).__next__))
     with pytest.raises(OutcomeUnknownError, match="did not come back") as stuck:
-        looking.carry_out(found.look, 2.5)
+        looking.carry_out(found.look, 30.0)
     monkeypatch.setattr(run_, "time", time)
     assert (stuck.value.code, "look/data now" in stuck.value.fix) == ("stuck", True)
     looking.sweep()
