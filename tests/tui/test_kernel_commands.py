@@ -26,6 +26,19 @@ SECRET = "sekret-of-harry-1"
 Run = Callable[..., tuple[int, str, str]]
 
 
+class Clock:
+    """Time that passes where somebody sleeps, and at once."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Host:
     """A host in a folder, with the commands set upon it."""
 
@@ -55,8 +68,13 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Host:
     tree = KernelTree(tmp_path / "host")
-    tool = FakeIscsiadm(tree)
-    monkeypatch.setattr(kernel, "Iscsiadm", lambda: Iscsiadm(tree.root, tool, euid=0, lock=tmp_path / "lock"))
+    tool, clock = FakeIscsiadm(tree), Clock()
+
+    def orders() -> Iscsiadm:
+        lock = tmp_path / "lock"
+        return Iscsiadm(tree.root, tool, euid=0, sleep=clock.sleep, lock=lock, monotonic=clock.monotonic)
+
+    monkeypatch.setattr(kernel, "Iscsiadm", orders)
     monkeypatch.setattr(kernel, "read_records", lambda: read_records(tree.root))
     monkeypatch.setattr(kernel, "SessionReader", lambda: SessionReader(tree.root))
     for module in (kernel, sessions):
