@@ -12,10 +12,15 @@ STEP_S = 0.005
 async def until(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
     """Let the event loop run until `condition()` is true.
 
+    A condition that is dear (the text of a whole screen) is not to take the time of what it waits for.
+
     Raises:
         AssertionError: it did not become true within `seconds`.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
-        await asyncio.sleep(STEP_S)
+        now = time.monotonic()
+        assert now < deadline, f"not within {seconds:g} s: {what or condition}"
+        await asyncio.sleep(max(STEP_S, now - began))
+        began = time.monotonic()

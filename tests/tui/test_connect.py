@@ -249,6 +249,7 @@ async def test_both_sides_prove_themselves_through_the_engine(
     assert told.startswith(f"Logged in to {LOCKED}")
     (session,) = real_engine.client.snapshot().sessions
     assert (session.chap_user, session.details["chap_user_in"]) == ("keeper", "harbour")
+    await asyncio.to_thread(real_engine.end)  # while the target, which lives in this loop, can answer its logout
 
 
 def available() -> Snapshot:
