@@ -39,6 +39,7 @@ def test_the_range_is_what_it_promises_and_leaves_nothing(own_folders: Path) -> 
             assert disk["size_bytes"] == int(Path(f"/sys/block/{Path(disk['device']).name}/size").read_text()) * 512
     assert info["folder"] not in mounts()
     assert attached_loops(own_folders) == []
+    assert len(list((own_folders / "state/journal").glob("*.jsonl"))) == 1, "its disks went in one removal"
     assert not Path(info["folder"]).exists()
 
 

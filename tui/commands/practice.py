@@ -12,7 +12,7 @@ from initiator.names import clean
 from initiator.practice import range as ranges
 from initiator.practice.range import RangeInfo
 from tui.commands.common import ask, at_terminal, emit
-from tui.commands.removal import remove_disk
+from tui.commands.removal import remove_disks
 from tui.exits import Exit, say, say_error
 from tui.export import as_json, human_fields, human_size, table
 from tui.terminal import check_terminal
@@ -150,11 +150,11 @@ def _end() -> int:
             say("the program that sat in a volume has ended")
         for line in ranges.cleanup_dead():
             say(line)
-        for disk in ranges.attached():
-            say(f"removing {disk.name}")
-            code = remove_disk(disk.name)
+        if names := [disk.name for disk in ranges.attached()]:
+            say(f"removing {', '.join(names)}")
+            code = remove_disks(names)
             if code != Exit.DONE:
-                say(f"the practice range stays; free {disk.name}, then: mooring practice stop")
+                say("the practice range stays; once nothing is in the way: mooring practice stop")
                 return code
         ranges.log_out()
         ranges.stop_target()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
@@ -111,9 +111,9 @@ def _asked(made: Plan) -> str:
     return "the disk's name" if len(made.members) == 1 else "the disks' names"
 
 
-def remove_disk(name: str) -> int:
-    """Plan and remove a disk without asking: for a practice range that ends, whose disks it made itself."""
-    made = _make(lambda found: find_scope(found, [name]), Options(watch_s=0.5))
+def remove_disks(names: Sequence[str]) -> int:
+    """Plan and remove disks without asking, all in one: for a practice range that ends, whose disks it made itself."""
+    made = _make(lambda found: find_scope(found, names), Options(watch_s=0.5))
     if made.blocked:
         say(describe(made))
         return Exit.REFUSED
