@@ -42,7 +42,7 @@ def test_a_shell_in_the_mount_is_named(point: Path) -> None:
     finally:
         shell.kill()
         shell.communicate()
-    must("remove", "data", "--confirm", "data")
+    must("remove", "data", "--confirm", "data", "--watch", "0.2")
     assert not point.is_mount()
 
 
@@ -56,7 +56,7 @@ def test_a_swap_file_on_it(point: Path) -> None:
         refused("swap")
     finally:
         subprocess.run(["swapoff", str(file)], check=True)
-    must("remove", "data", "--confirm", "data")
+    must("remove", "data", "--confirm", "data", "--watch", "0.2")
 
 
 def test_a_loop_device_on_a_file_inside(point: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_loop_device_on_a_file_inside(point: Path) -> None:
         refused("loop")
     finally:
         subprocess.run(["losetup", "-d", made.stdout.strip()], check=True)
-    must("remove", "data", "--confirm", "data")
+    must("remove", "data", "--confirm", "data", "--watch", "0.2")
 
 
 def test_a_mount_in_another_namespace(point: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_mount_in_another_namespace(point: Path) -> None:
         refused("mounted-elsewhere")
     finally:
         other.communicate(b"")
-    must("remove", "data", "--confirm", "data")
+    must("remove", "data", "--confirm", "data", "--watch", "0.2")
 
 
 def test_logout_of_an_attached_disk_is_refused_and_names_the_way(point: Path) -> None:
