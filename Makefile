@@ -9,7 +9,8 @@ DEBS := tgt open-isns-server libiscsi-bin fio tmux e2fsprogs xfsprogs util-linux
 BENCH_DEBS := gcc libc6-dev libiscsi-dev pkg-config
 LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
-
+# A range and the tests start hundreds of processes; each would compile the whole program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: practice run test lab lab-again lab-long lab-shell lint format bench fast lock man screenshots debs run-debs clean
 
@@ -20,7 +21,7 @@ run: $(VENV)/.made ## the dashboard on this machine's own sessions
 	$(BIN)/mooring
 
 test: $(VENV)/.made debs ## every test; root for those with real block devices
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/pytest -q -n 3 --dist worksteal
 
 lab: $(VENV)/.made ## scenarios in a virtual machine with the kernel's own iSCSI and multipath
 	@.ci/debs $(LAB_DEBS)
