@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -99,12 +100,22 @@ def read_tcp(
     Raises:
         OSError: the kernel has no inet_diag, or does not let us ask.
     """
+    found = _ask(peer_port, local_port)
+    for _ in range(2):  # a connection can begin or end between the two questions
+        if found or not _lists_any(peer_port, local_port):
+            return [each for each in found if wanted is None or wanted(each.local, each.peer)]
+        found = _ask(peer_port, local_port)
+    raise OSError(errno.EOPNOTSUPP, "inet_diag tells of no connection, and /proc/net/tcp lists some")
+
+
+def _ask(peer_port: int, local_port: int) -> list[Seen]:
+    """What inet_diag tells. pyroute2 takes an error of the kernel, as where it has none, for the end of the answer."""
     import socket
 
     from pyroute2.netlink.diag import DiagSocket
     from pyroute2.netlink.exceptions import NetlinkError
 
-    found = []
+    found: list[Seen] = []
     try:
         with DiagSocket() as diag:
             diag.bind()
@@ -116,12 +127,23 @@ def read_tcp(
                     sport=local_port,
                     dport=peer_port,
                 ):
-                    seen = _seen(message)
-                    if wanted is None or wanted(seen.local, seen.peer):
-                        found.append(seen)
+                    found.append(_seen(message))
     except NetlinkError as error:
         raise OSError(error.code, f"inet_diag: {error}") from error
     return found
+
+
+def _lists_any(peer_port: int, local_port: int) -> bool:
+    """Whether the kernel's own list has such a connection; it is written in hexadecimal (networking/proc_net_tcp)."""
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/net/{name}", encoding="ascii") as lines:
+            for line in list(lines)[1:]:
+                _, local, peer, state, *_ = line.split()
+                own, other = (int(each.rpartition(":")[2], 16) for each in (local, peer))
+                ours = local_port in (0, own) and peer_port in (0, other)
+                if ours and (1 << int(state, 16)) & 0xFFF & ~_WITHOUT_PEER:
+                    return True
+    return False
 
 
 def _seen(message: Any) -> Seen:

@@ -95,6 +95,21 @@ def test_the_same_as_ss_tells(connected: socket.socket) -> None:
     assert (info.snd_cwnd, info.sent) == (int(found[4]), int(found[5]))
 
 
+def test_a_kernel_that_does_not_answer_has_not_said_that_there_is_none(
+    connected: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without inet_diag, which cannot be taken out of a running kernel: pyroute2 gives an empty answer then."""
+    from pyroute2.netlink.diag import DiagSocket
+
+    port = connected.getpeername()[1]
+    monkeypatch.setattr(DiagSocket, "get_sock_stats", lambda self, **asked: ())
+    for asked in ({}, {"peer_port": port}, {"local_port": port}):
+        with pytest.raises(OSError, match="/proc/net/tcp lists some"):
+            read_tcp(**asked)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        assert read_tcp(peer_port=nobody.getsockname()[1]) == []
+
+
 def test_sockets_that_listen_are_no_connections() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert read_tcp(local_port=server.getsockname()[1]) == []
