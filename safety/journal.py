@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from initiator.errors import MooringError
-from initiator.host.files import sync_folder
+from initiator.stable import sync_folder
 
 SCHEMA = 1
 _LIMIT = 16 * 1024 * 1024

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from initiator.errors import BadInputError, MooringError
 from initiator.host import sysfs
-from initiator.host.files import sync_folder
 from initiator.host.nodes import DATABASES
+from initiator.stable import sync_folder
 
 LOCK_FOLDER = "run/lock/iscsi"
 _LOCK = "lock"

@@ -1,9 +1,6 @@
-"""Small files of this host, and folders whose entries have to be on stable storage."""
+"""Small files of this host."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 from initiator.host import sysfs
 
@@ -21,16 +18,3 @@ def read_some(path: str, largest: int) -> str:
         if error.errno in sysfs.GONE:
             return ""
         raise
-
-
-def sync_folder(folder: str | Path) -> None:
-    """Has what a folder lists survive a loss of power.
-
-    Raises:
-        OSError: as the kernel says.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

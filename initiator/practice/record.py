@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from initiator.errors import MooringError
-from initiator.host.files import sync_folder
+from initiator.stable import sync_folder
 
 SCHEMA = 1
 Detail = str | int | None

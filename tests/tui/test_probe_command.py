@@ -76,7 +76,13 @@ async def test_one_portal_is_measured_until_it_is_interrupted(target: Target, tm
         tree.lun(sid, 0, kname=f"sd{'ab'[sid - 7]}", dev=f"8:{sid * 16}", digits=naa(1))
     place = str(target.config.portals[1])
     argv = ["-c", PROGRAM, str(tree.root), "probe", OPEN, place, "--json", "--interval", "0.05"]
-    child = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=subprocess.PIPE)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *argv,
+        stdout=subprocess.PIPE,
+        # a shell that runs the tests in its background has them ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert child.stdout is not None
     told: list[dict[str, object]] = []
     try:

@@ -76,7 +76,13 @@ def words(host: Path, target: Target, *more: str) -> list[str]:
 @asynccontextmanager
 async def writing(host: Path, target: Target, *more: str) -> AsyncIterator[Writer]:
     pipe = subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(*words(host, target, *more), stdin=pipe, stderr=pipe)
+    child = await asyncio.create_subprocess_exec(
+        *words(host, target, *more),
+        stdin=pipe,
+        stderr=pipe,
+        # a shell that runs the tests in its background has them ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         yield Writer(child)
     finally:
