@@ -71,6 +71,7 @@ def test_volumes_against_findmnt(built: Machine, seen: Noted, mountpoint: str, t
     assert (mine["mount_id"], mine["parent_id"], mine["dev"]) == (mount["id"], mount["parent"], mount["maj:min"])
     assert (mine["options"], mine["label"], mine["uuid"]) == (mount["vfs-options"], mount["label"], mount["uuid"])
     assert (mine["root"], mine["name"]) == (mount["fsroot"], mount["label"])
+    assert mine["look"] == mine["mountpoint"].startswith("/run/mooring/look/")
     assert (mine["state"], mine["device"]) == ("mounted", re.sub(r"\[.*\]$", "", mount["source"]))
     assert mine["size_bytes"] == int(mount["size"])
     # the file system lives: what its journal and its inode tables take moves a little
