@@ -59,6 +59,7 @@ def test_a_disk_goes_with_every_byte(ground: Ground, stand: Stand) -> None:
     assert set(startups) == {"node.startup = manual"}
 
 
+@LONG
 def test_swap_is_switched_off_first(ground: Ground) -> None:
     device = ground.build(disks.SWAP)
     assert device in ground.guest.run("cat /proc/swaps").out

@@ -101,6 +101,7 @@ def test_a_group_over_two_disks_goes_with_both_and_comes_back_with_both(ground: 
     assert ground.left(SPREAD) == ""
 
 
+@pytest.mark.long
 def test_a_session_without_a_disk_is_logged_out(ground: Ground) -> None:
     node = f"iscsiadm -m node -T {MAP.target}"
     ground.guest.run(f"{node} --login >/dev/null")
@@ -114,6 +115,7 @@ def test_a_session_without_a_disk_is_logged_out(ground: Ground) -> None:
     assert ground.left(MAP) == ""
 
 
+@pytest.mark.long
 def test_a_disk_whose_target_is_gone_is_given_up_with_words_of_its_own(ground: Ground) -> None:
     node = f"iscsiadm -m node -T {MAP.target} -o update"
     for setting, value in (
