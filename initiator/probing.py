@@ -16,13 +16,12 @@ from typing import IO, Any
 
 from initiator.engine.prober import INTERVAL, Found, Wanted, one_each
 from initiator.model import Session, Snapshot
-from initiator.ways import Way, way_of, why_no_probe
+from initiator.ways import BAD, Way, way_of, why_no_probe
 
 FRESH = 3.0
 """Seconds after which a measurement says nothing of now."""
 KEPT = 60
 """So many measurements of each session are kept."""
-BAD = ("silent", "lost", "not-ready")
 
 
 def wanted(

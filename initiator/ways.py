@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from initiator.model import Session, SessionState, Source
 
+BAD = ("silent", "lost", "not-ready")
+"""The states of a probe that are a fault of the way it went."""
+
 
 class Way(NamedTuple):
     """What stays the same of a session when it is logged in again, under another id: its node record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from initiator.model import Session
+from initiator.ways import BAD
 from tui import charts
 from tui.beside import sessions_at
 from tui.feed import Probed
@@ -26,8 +27,6 @@ MARKS = {
     "refused": Mark("idle", "refused", "warn"),
     "waiting": Mark("busy", "waiting", "dim"),
 }
-BAD = ("silent", "lost", "not-ready")
-"""What is told as the last fault, for as long as it is among the answers that are kept."""
 _UNHEARD = Mark("busy", "no answer yet", "dim")
 
 
@@ -53,6 +52,7 @@ def _one(probed: Probed, page: Page) -> list[Line]:
     trips = [each.rtt_us for each in probed.answers]
     known = [each for each in trips if each is not None]
     longest = f"at most {page.time(max(known))}" if len(known) > 1 else ""
+    # told for as long as it is among the answers that are kept
     fault = next((each for each in reversed(probed.answers[:-1]) if each.state in BAD), None)
     facts: list[tuple[str, str | Line]] = [
         ("Probed", "this portal by itself" if probed.alone else "with every session of the kernel"),
