@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from initiator.errors import BadInputError
+from initiator.errors import BadInputError, RefusedError
 from safety import runner
 from safety.journal import Journal, Kind, Mark, Outcome
 from safety.plan import Plan, _digest
@@ -153,6 +153,19 @@ def test_undo_finds_what_was_done_and_resume_does_not() -> None:
             removal._journal(text)
     with pytest.raises(BadInputError, match="unfinished, and none was done that can be taken back"):
         removal._journal("logs", done=True)
+
+
+def test_one_that_was_overtaken_is_refused_by_the_name_of_its_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = of_real_target(fakes.plan(samples.practice()))
+    # of two that were begun in the same moment the name tells which is the newer one
+    first, second = written("2", plan, Outcome.DONE), written("1", plan, Outcome.DONE)
+    with pytest.raises(RefusedError, match=f"not as {first} left it: then data was removed"):
+        removal._journal(str(first), done=True)
+    monkeypatch.chdir(first.parent)
+    with pytest.raises(RefusedError, match="then data was removed"):
+        removal._journal(first.name, done=True)
+    assert removal._journal(str(second), done=True) == second
+    assert removal._journal(str(first)) == first
 
 
 def test_undo_takes_what_is_unfinished_before_what_is_done() -> None:

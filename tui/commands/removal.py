@@ -200,6 +200,8 @@ def _journal(text: str | None, *, done: bool = False) -> Path:
         done: Take one that was done where nothing unfinished fits.
     """
     if text is not None and text.endswith(SUFFIX) and Path(text).is_file():
+        if done:  # one that was overtaken is refused, however it is named
+            newest_done(_past(), str(Path(text).absolute()))
         return Path(text)
     known = journal.unfinished(runner.journal_dir())
     fits = [item for item in known if text is None or text in (item.disk, *item.keys, str(item.path), item.path.name)]
