@@ -7,11 +7,11 @@ import dataclasses
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from initiator.errors import MooringError
 from initiator.host import kernelview
-from initiator.host.run import Helper, HelperFailed, close_all, run
+from initiator.host.run import Helper, HelperFailed, close_all
 from safety.claims import DeviceClaim, number, sequence_number
 from safety.world import Busy, StepError
 from safety.world_kernel import Route
@@ -20,8 +20,6 @@ _PATIENCE_S = 3.0
 """Seconds for udev, or whoever else looks at a device in passing, to be done with it."""
 _LOCK_S = 20.0
 """Seconds for udev to be done with the events that an unmount or swapoff has caused: on a busy host they take long."""
-_VANISH_S = 10.0
-"""Seconds within which a map without openers is gone."""
 _FOLDER = "/sys/class/scsi_device/{}/device"
 
 
@@ -67,15 +65,16 @@ def take(routes: Sequence[Route], deadline: float) -> tuple[DevicePathClaim, ...
         StepError: one is another device now.
     """
     with Helper() as helper:
-        return _claim(helper, None, "", routes, deadline)
+        return _claim(helper, "claim_all", {"patience": _PATIENCE_S}, routes, deadline)
 
 
 def hand_over(claim: DeviceClaim, uuid: str, routes: Sequence[Route], deadline: float) -> tuple[DevicePathClaim, ...]:
-    """Have a claimed map vanish with its claim, and claim its paths before anybody else can.
+    """Have a claimed map vanish with its claim, and its paths claimed before it does.
 
-    The map is marked to go with its last opener while the exclusive descriptor keeps everybody from mounting it. The
-    paths are locked against udev first, and a child that holds the last descriptor closes it and at once opens the
-    paths exclusively, in one go.
+    The paths are locked against udev first. A child that has the last descriptor of the map then takes the paths out of
+    it, opens them exclusively, and closes the map, which is marked to go with its last opener. The exclusive descriptor
+    keeps everybody from mounting the map; somebody who takes a path in that moment is met by the exclusive open, and
+    the map gets its paths back. A map without a path that works has nothing to hand over: it only goes.
 
     Raises:
         Busy: somebody else has the map open, or took a path.
@@ -85,7 +84,12 @@ def hand_over(claim: DeviceClaim, uuid: str, routes: Sequence[Route], deadline: 
         with Helper((claim.fd,)) as helper:
             helper.start(deadline)
             _alone(helper, uuid, deadline)
-            return _claim(helper, claim, uuid, routes, deadline)
+            last, claim.fd = claim.fd, -1
+            close_all((last,))
+            if not routes:
+                helper.call("dm_remove", {"uuid": uuid, "deferred": True}, deadline)
+                return ()
+            return _claim(helper, "hand_over", {"fd": last, "uuid": uuid, "patience": _PATIENCE_S}, routes, deadline)
     except HelperFailed as error:
         raise StepError(f"The map cannot be handed over: {error}.", code="kernel-said-no") from error
     finally:
@@ -105,7 +109,7 @@ def _alone(helper: Helper, uuid: str, deadline: float) -> None:
 
 
 def _claim(
-    helper: Helper, closing: DeviceClaim | None, uuid: str, routes: Sequence[Route], deadline: float
+    helper: Helper, operation: str, given: Mapping[str, Any], routes: Sequence[Route], deadline: float
 ) -> tuple[DevicePathClaim, ...]:
     with contextlib.ExitStack() as undo:
         attributes = []
@@ -118,24 +122,10 @@ def _claim(
             path = f"/dev/{route.kname}"
             with _said(path):
                 locks += helper.call("open_locked", {"path": path, "patience": _LOCK_S}, deadline).fds
-        last = -1
-        if closing is not None:
-            helper.call("dm_remove", {"uuid": uuid, "deferred": True}, deadline)
-            last, closing.fd = closing.fd, -1
-            close_all((last,))
-        fds: list[int] = []
-        undo.callback(lambda: close_all(fds))
         names = [f"/dev/{route.kname}" for route in routes]
-        patience = _PATIENCE_S if closing is None else _VANISH_S
-        try:
-            with _said(", ".join(names)):
-                fds += helper.call("claim_all", {"fd": last, "paths": names, "patience": patience}, deadline).fds
-        except MooringError:
-            if closing is not None:
-                # Somebody opened the map in the last moment and keeps it: it may stay then, as it was.
-                with contextlib.suppress(MooringError):
-                    run(["dmsetup", "message", "--uuid", uuid, "0", "@cancel_deferred_remove"], deadline)
-            raise
+        with _said(", ".join(names)):
+            fds = list(helper.call(operation, {**given, "paths": names}, deadline).fds)
+        undo.callback(close_all, fds)
         for route, fd in zip(routes, fds, strict=True):
             _same(route, fd)
         undo.pop_all()

@@ -70,7 +70,7 @@ def test_only_the_removal_writes_state_or_delete_and_logs_out() -> None:
     sources = [path for room in ("initiator", "safety", "tui") for path in (root / room).rglob("*.py")]
     words = {
         "write_attribute": {"initiator/host/helper_scsi.py", "safety/effects_kernel.py"},
-        "dm_remove": {"initiator/host/helper_scsi.py", "safety/effects_kernel.py", "safety/claims_kernel.py"},
+        "dm_remove": {"initiator/host/helper_dm.py", "safety/effects_kernel.py", "safety/claims_kernel.py"},
         "world.kernel.offline(": {"safety/steps_kernel.py"},
         "world.kernel.delete(": {"safety/steps_kernel.py"},
         "world.kernel.logout(": {"safety/steps_session.py"},

@@ -22,7 +22,7 @@ from initiator.host.lifetimes import Looks
 from initiator.host.watched import Descriptors, Follower, in_turn
 from initiator.model import BlockNode, Problem
 
-TURN = 64
+TURN = 16
 """How many devices are read anew in one reading without a reason. A host with fewer is read whole each time."""
 _YOUNG = 32
 """In how many readings a device that came later is looked at each time: what will stand on it comes soon after it."""

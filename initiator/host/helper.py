@@ -257,12 +257,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def _operation(name: str) -> Callable[..., Any]:
-    """An operation of this file, or of `initiator.host.helper_scsi`, which only removals of kernel disks need."""
+    """An operation of this file, or of those beside it, which only removals of kernel disks need."""
     if name in OPERATIONS:
         return OPERATIONS[name]
+    import helper_dm  # type: ignore[import-not-found]
     import helper_scsi  # type: ignore[import-not-found]
 
-    found: Callable[..., Any] = helper_scsi.OPERATIONS[name]
+    found: Callable[..., Any] = {**helper_scsi.OPERATIONS, **helper_dm.OPERATIONS}[name]
     return found
 
 

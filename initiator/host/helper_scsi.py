@@ -1,4 +1,4 @@
-"""Helper operations on SCSI disks and device mapper maps; lies beside `initiator.host.helper`, which runs them.
+"""Helper operations on SCSI disks; lies beside `initiator.host.helper`, which runs them.
 
 Like that file it is imported alone by a bare interpreter and takes only the standard library.
 """
@@ -20,14 +20,6 @@ _SG_HEADER = struct.Struct("@iiBBHIPPPIIiPBBBBHHiII0P")
 _SG_DXFER_NONE = -1
 _SG_DXFER_FROM_DEV = -3
 _SENSE_BYTES = 96
-_DM_REMOVE = 0xC138FD04
-"""DM_DEV_REMOVE, linux/dm-ioctl.h."""
-_DM_STATUS = 0xC138FD07
-"""DM_DEV_STATUS."""
-_DM_BYTES = 312
-_DM_DEFERRED = 1 << 17
-_SPIN = 0.5
-"""Seconds after the close of a map in which its paths are asked for without a pause."""
 _STEP = 0.001
 
 
@@ -68,38 +60,6 @@ def _command(fd: int, cdb: bytes, length: int, seconds: float) -> tuple[int, int
     return status, host, driver, sense.raw[:written], data.raw[: length - left] if length else b""
 
 
-def dm_remove(uuid: str, deferred: bool) -> None:
-    """Removes a map by its UUID; deferred: when its last opener closes it, and until then nobody notices.
-
-    By UUID, because names and numbers are given again to others.
-    """
-    _dm(_DM_REMOVE, uuid, _DM_DEFERRED * deferred)
-
-
-def dm_open_count(uuid: str) -> int:
-    """How often a map is open, by whomever."""
-    return int(struct.unpack_from("=i", _dm(_DM_STATUS, uuid, 0), 24)[0])
-
-
-def _dm(request: int, uuid: str, flags: int) -> bytearray:
-    """One ioctl of the device mapper about the map with this UUID."""
-    import fcntl
-
-    name = uuid.encode()
-    if not 0 < len(name) < 129:
-        raise OSError(errno.EINVAL, "no UUID of a map")
-    # struct dm_ioctl, linux/dm-ioctl.h: version 4.0.0, sizes, counts, flags; name at 48, UUID at 176
-    told = bytearray(_DM_BYTES)
-    struct.pack_into("=IIIIIIiIII", told, 0, 4, 0, 0, _DM_BYTES, _DM_BYTES, 0, 0, flags, 0, 0)
-    told[176 : 176 + len(name)] = name
-    handle = os.open("/dev/mapper/control", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(handle, request, told)
-    finally:
-        os.close(handle)
-    return told
-
-
 def open_locked(path: str, patience: float) -> Any:
     """Opens a whole disk and takes the lock that keeps udev, and so all that listens to it, away."""
     import fcntl
@@ -120,33 +80,23 @@ def open_locked(path: str, patience: float) -> Any:
             return Done(None, (handle,))
 
 
-def claim_all(fd: int, paths: list[str], patience: float) -> Any:
-    """Closes `fd`, if it is one, and opens every one of `paths` exclusively as soon as the kernel allows.
-
-    With the last descriptor of a map that is to go, its paths become free: whoever waits here is first. All or none.
-    """
+def claim_all(paths: list[str], patience: float) -> Any:
+    """Opens every one of `paths` exclusively, all or none; EBUSY: somebody else has one, and kept it for `patience`."""
     from helper import Done
 
-    if fd >= 0:
-        os.close(fd)
-    began = time.monotonic()
-    handles: dict[int, int] = {}
+    until = time.monotonic() + patience
+    handles: list[int] = []
     while len(handles) < len(paths):
-        for number, path in enumerate(paths):
-            if number in handles:
-                continue
-            try:
-                handles[number] = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > began + patience:
-                    for handle in handles.values():
-                        os.close(handle)
-                    raise OSError(error.errno, f"{path}: {error.strerror}") from error
-        if fd >= 0 and time.monotonic() < began + _SPIN:
-            os.sched_yield()  # a map goes within milliseconds, and whoever sleeps meanwhile is not the first
-        elif len(handles) < len(paths):
+        path = paths[len(handles)]
+        try:
+            handles.append(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= until:
+                for handle in handles:
+                    os.close(handle)
+                raise OSError(error.errno, f"{path}: {error.strerror}") from error
             time.sleep(_STEP)
-    return Done(None, tuple(handles[number] for number in range(len(paths))))
+    return Done(None, tuple(handles))
 
 
 def write_attribute(fd: int, text: str) -> None:
@@ -154,7 +104,4 @@ def write_attribute(fd: int, text: str) -> None:
     os.pwrite(fd, text.encode(), 0)
 
 
-OPERATIONS = {
-    operation.__name__: operation
-    for operation in (sg_io, sg_read, dm_remove, dm_open_count, open_locked, claim_all, write_attribute)
-}
+OPERATIONS = {operation.__name__: operation for operation in (sg_io, sg_read, open_locked, claim_all, write_attribute)}

@@ -26,7 +26,7 @@ from initiator.host.luns import Lun, LunReader
 from initiator.host.watched import Descriptors, Follower, in_turn
 from initiator.model import Problem
 
-TURN = 64
+TURN = 16
 """How many LUNs are read whole in one reading if nothing speaks for them."""
 _SESSIONS_IN_TURN = 8
 """One session for so many LUNs: it has many more attributes, and nearly all of them never change."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from initiator.host.run import Helper, HelperFailed, close_all, run_helper
+from initiator.host.run import HelperFailed, close_all, run_helper
 from tests.host.conftest import RealDisk
 
 pytestmark = pytest.mark.root
 
 
 def test_all_are_claimed_or_none(disk: RealDisk) -> None:
-    given = {"fd": -1, "paths": [disk.device, disk.device], "patience": 0.05}
+    given = {"paths": [disk.device, disk.device], "patience": 0.05}
     with pytest.raises(HelperFailed) as caught:
         run_helper("claim_all", given, 10.0)
     assert caught.value.errno == errno.EBUSY
@@ -26,17 +28,17 @@ def test_all_are_claimed_or_none(disk: RealDisk) -> None:
 
 def test_a_claim_keeps_mounts_away_and_is_taken_as_soon_as_it_is_free(disk: RealDisk) -> None:
     held = os.open(disk.device, os.O_RDONLY | os.O_EXCL)
+    leaves = threading.Timer(0.1, os.close, [held])
+    leaves.start()
     try:
-        with Helper((held,)) as helper:
-            helper.start()
-            os.close(held)
-            given = {"fd": held, "paths": [disk.device], "patience": 5.0}
-            fds = helper.call("claim_all", given, 10.0).fds
-        held = fds[0]
+        (claim,) = run_helper("claim_all", {"paths": [disk.device], "patience": 5.0}, 10.0, want_fds=1).fds
+    finally:
+        leaves.join()
+    try:
         with pytest.raises(OSError, match="busy"):
             os.open(disk.device, os.O_RDONLY | os.O_EXCL)
     finally:
-        os.close(held)
+        os.close(claim)
 
 
 def test_the_lock_that_keeps_udev_away(disk: RealDisk) -> None:
@@ -74,9 +76,15 @@ def test_what_is_no_scsi_disk_refuses_commands(disk: RealDisk) -> None:
     assert caught.value.errno in (errno.ENOTTY, errno.EINVAL)
 
 
-@pytest.mark.parametrize("operation", ["dm_remove", "dm_open_count"])
-def test_a_map_that_does_not_exist(operation: str) -> None:
-    more = {"deferred": True} if operation == "dm_remove" else {}
+@pytest.mark.parametrize(
+    ("operation", "more"),
+    [
+        ("dm_remove", {"deferred": True}),
+        ("dm_open_count", {}),
+        ("hand_over", {"fd": -1, "paths": [], "patience": 0.0}),
+    ],
+)
+def test_a_map_that_does_not_exist(operation: str, more: dict[str, Any]) -> None:
     for uuid, numbers in (("", (errno.EINVAL,)), ("mpath-moor-none", (errno.ENXIO, errno.ENODEV, errno.ENOENT))):
         with pytest.raises(HelperFailed) as caught:
             run_helper(operation, {"uuid": uuid, **more}, 10.0)

@@ -6,7 +6,9 @@ Each ends in a state that is told and can be resumed or undone, and no byte is m
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -252,6 +254,93 @@ def test_who_writes_to_a_path_after_its_flush_and_keeps_it_open(disk: Removal) -
     assert f"has {device} open" in end["text"]
     guest.run("kill $(cat /run/opener)")
     disk.undone()
+
+
+INTRUDER = """
+import json, os, sys, threading
+sys.path.insert(0, sys.argv[1])
+import helper_dm, helper_scsi
+device, uuid, first, second, stays, patience = sys.argv[2:]
+claim_all = helper_scsi.claim_all
+held = []
+def met(paths, waiting):
+    held.append(os.open(first, os.O_RDWR | os.O_EXCL))
+    leaves = threading.Timer(float(stays), lambda: os.close(held.pop()))
+    leaves.daemon = True
+    leaves.start()
+    return claim_all(paths, waiting)
+helper_scsi.claim_all = met
+fd = os.open(device, os.O_RDONLY | os.O_EXCL)
+try:
+    helper_dm.hand_over(fd, uuid, [second, first], float(patience))
+except OSError as error:
+    print(json.dumps([error.errno, error.strerror]))
+"""
+"""Takes a path in the one moment in which it can be had: after the map has let go of it, before we ask for it."""
+
+
+ASKER = """
+import os, sys, time
+while True:
+    for path in sys.argv[1:]:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_EXCL)
+        except OSError:
+            continue
+        print(path, flush=True)
+        time.sleep(0.5)
+        os.close(fd)
+"""
+
+
+@pytest.mark.trap(45)
+def test_who_takes_a_path_in_the_hand_over_is_met_and_the_map_is_as_it_was(joined: Removal) -> None:
+    ground, guest, device = joined.ground, joined.ground.guest, joined.ground.device(MAP)
+    kname = guest.run(f"basename $(realpath {device})").out.strip()
+    uuid = guest.run(f"cat /sys/block/{kname}/dm/uuid").out.strip()
+    paths = [f"/dev/{name}" for name in guest.run(f"ls /sys/block/{kname}/slaves").out.split()]
+    host = "$(/opt/mooring/bin/python -c 'import initiator.host; print(initiator.host.__path__[0])')"
+    guest.run(f"umount {MAP.mountpoint}")
+    before = guest.run(f"dmsetup table {device}").out
+    assert "multipath" in before
+
+    def taken(stays: float, patience: float) -> Any:
+        given = f"{host} {device} {uuid} {paths[0]} {paths[1]} {stays} {patience}"
+        return json.loads(guest.run(f"python3 -c {shlex.quote(INTRUDER)} {given}").out)
+
+    number, text = taken(0.5, 30.0)
+    assert number == errno.EBUSY
+    assert f"{paths[0]}: Device or resource busy; the map has its paths again" in text
+    assert guest.run(f"dmsetup table {device}").out == before
+    guest.run(f"mount {device} {MAP.mountpoint}")
+    assert guest.run(f"sha256sum < {MAP.mountpoint}/file").out.split()[0] == joined.checksum
+    guest.run(f"umount {MAP.mountpoint}")
+    # one that keeps it for good: the map cannot have it, and does not stay without its paths
+    number, text = taken(60.0, 0.2)
+    assert number == errno.EBUSY
+    assert "the map goes" in text
+    ground.wait(f"[ ! -e /sys/block/{kname}/dm ]")
+
+
+@pytest.mark.trap(45)
+def test_a_program_that_asks_for_the_paths_all_the_time(joined: Removal) -> None:
+    """Either it never had one, or the removal stopped and the disk works."""
+    ground, guest = joined.ground, joined.ground.guest
+    names = [f"/dev/{route['kname']}" for route in joined.plan["disks"][0]["attach"]["routes"]]
+    joined.stop_at("hand-over", "started")
+    guest.run(
+        f"setsid python3 -c {shlex.quote(ASKER)} {' '.join(names)} >/run/asked 2>&1 </dev/null & echo $! >/run/asker"
+    )
+    end = joined.go_on()
+    guest.run("kill $(cat /run/asker)")
+    if end["outcome"] == "done":
+        assert guest.run("cat /run/asked").out == ""
+        assert ground.left(MAP) == ""
+        assert ground.on_the_target(MAP) == joined.checksum
+    else:
+        assert (end["outcome"], end["code"]) == ("stopped", "busy"), end
+        assert guest.run("cat /run/asked").out != ""
+        joined.undone()
 
 
 @pytest.mark.trap(17, 18, 68)
