@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from initiator.alerts import Alert, Alerts
 from initiator.changes import diff
 from initiator.fabric import EMPTY, Fabric
 from initiator.health import assess
 from initiator.history import History
-from initiator.judgement import SETTLE, Health, Trends
+from initiator.judgement import SETTLE, Health, Judgement, Trends, Verdict
 from initiator.model import Event, Snapshot
 from initiator.monitor import Monitor
 
@@ -45,6 +45,7 @@ class Lookout:
         monotonic: A clock for durations.
         history: Keeps values for charts; None keeps none.
         news: What somebody else tells of the time since the last look: the kernel's log.
+        leaving: The identities of the disks that are being removed now: what becomes of these is meant, and no alert.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Lookout:
         monotonic: Callable[[], float] = time.monotonic,
         history: History | None = None,
         news: Callable[[], Sequence[Event]] | None = None,
+        leaving: Callable[[], Collection[str]] | None = None,
     ) -> None:
         self._read = read
         self._fabric = fabric
@@ -67,6 +69,7 @@ class Lookout:
         self._clock = monotonic
         self._history = history
         self._news = news
+        self._leaving = leaving
         self._monitor = Monitor(settle_s)
         self._last: Snapshot | None = None
 
@@ -82,6 +85,14 @@ class Lookout:
         events = tuple(self._differ(self._last, snapshot)) if self._last is not None else ()
         if self._news is not None:
             events = tuple(sorted((*self._news(), *events), key=lambda event: event.at))
-        alerts = self._alerts.see(health.judgements.values(), at) if self._alerts is not None else ()
+        alerts = self._alerts.see(self._to_tell(snapshot, health), at) if self._alerts is not None else ()
         self._last = snapshot
         return Look(snapshot, fabric, trends, health, events, alerts)
+
+    def _to_tell(self, snapshot: Snapshot, health: Health) -> Iterable[Judgement]:
+        found = health.judgements.values()
+        if self._leaving is None or not any(each.kind == "disk" and each.verdict is not Verdict.OK for each in found):
+            return found
+        identities = self._leaving()
+        gone = {disk.id for disk in snapshot.disks if disk.wwid in identities}
+        return [each for each in found if each.subject not in gone]

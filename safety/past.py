@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from safety.journal import JournalError, Kind, Mark, Outcome, Record, read, runner_alive
@@ -36,6 +36,11 @@ class Past:
     """Steps whose last mark says that they were verified."""
     steps: int
     records: tuple[Record, ...] = dataclasses.field(repr=False, default=())
+
+
+def leaving(removals: Iterable[Past]) -> frozenset[str]:
+    """The identities of the disks that a runner is busy with now."""
+    return frozenset(wwid for past in removals if past.running for wwid in past.wwid.split())
 
 
 class Shelf:

@@ -20,6 +20,7 @@ from tui.feed import Judged, Probed
 
 if TYPE_CHECKING:
     from initiator.engine.prober import Found
+    from safety.past import Shelf
 
 LOOK_BACK = 3600.0
 """Seconds: what the kernel told before the dashboard was opened is among its first events."""
@@ -66,6 +67,7 @@ class Judge:
             differ=lambda _old, _new: (),  # the feed makes the events
             history=self._history,
             news=self._news,
+            leaving=Leaving(),
         )
         self._sinks: Sinks | None = None
         try:
@@ -118,6 +120,20 @@ class Judge:
 
     def _complain(self, text: str) -> None:
         self._complaints.append(Event(time.time(), "alert", "alerts", text, Severity.WARN))
+
+
+class Leaving:
+    """The identities of the disks that a removal is taking away; each call looks through the journals anew."""
+
+    def __init__(self) -> None:
+        self._shelf: Shelf | None = None
+
+    def __call__(self) -> Collection[str]:
+        """Those of now."""
+        from safety import past, places
+
+        self._shelf = self._shelf or past.Shelf(places.journal_dir())
+        return past.leaving(self._shelf.look())
 
 
 class FabricLater:

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 from safety.journal import Journal, Kind, Mark, Outcome, boot_id
-from safety.past import Past, Shelf
+from safety.past import Past, Shelf, leaving
 from tests.tui import fakes, samples
+
+DATA = fakes.plan(samples.practice())
 
 
 def shelf(folder: Path, alive: bool = False) -> Shelf:
@@ -16,7 +18,7 @@ def shelf(folder: Path, alive: bool = False) -> Shelf:
 
 def removal(folder: Path, name: str, outcome: Outcome | None = None, at: float = 0.0) -> Path:
     """A journal of eight steps of which three are proven, and its end."""
-    plan = fakes.plan(samples.practice())
+    plan = DATA
     path = folder / f"{name}.jsonl"
     with Journal.create(path, boot=boot_id(), now=lambda: samples.NOW + at) as journal:
         journal.append(Kind.PLAN, data={"plan": plan.to_json()})
@@ -53,6 +55,8 @@ def test_one_whose_runner_lives_and_one_whose_runner_died(tmp_path: Path) -> Non
     assert died.outcome is None
     assert died.ended is None
     assert died.said == "Its runner died."
+    assert leaving((running,)) == set(running.wwid.split()) == {member.identity.wwid for member in DATA.members}
+    assert leaving((died,)) == set()
 
 
 def test_the_newest_comes_first(tmp_path: Path) -> None:

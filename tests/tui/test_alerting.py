@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from initiator.errors import BadInputError
 from initiator.host.run import CannotRun, Finished
 from initiator.judgement import Judgement, Verdict
 from initiator.lookout import Look, Lookout
-from initiator.model import PathState, Snapshot
+from initiator.model import DiskState, PathState, Snapshot
 from tests import wiring
 from tests.until import until
 from tui.alerting import WAITING, Sinks, alert_json, entry, hook_words, machine
@@ -174,8 +175,6 @@ def lookout(states: Iterator[PathState], clock: Callable[[], float]) -> Lookout:
     snapshot, _ = wiring.two_links()
 
     def read() -> Snapshot:
-        import dataclasses
-
         return wiring.changed(snapshot, dataclasses.replace(snapshot.paths[0], state=next(states)))
 
     return Lookout(read, alerts=machine(Alerts(), lambda: 0.0), monotonic=clock)
@@ -188,6 +187,29 @@ def test_a_look_every_second_until_the_time_is_over() -> None:
         found.append((clock.now, look))
     assert [at for at, _ in found] == [0.0, 1.0, 2.0, 3.0]
     assert clock.now == pytest.approx(3.2)
+
+
+def test_what_becomes_of_a_disk_that_is_removed_is_meant_until_its_runner_is_gone() -> None:
+    snapshot, _ = wiring.two_links()
+    (disk,) = snapshot.disks
+    states = iter([disk.state, *[DiskState.OFFLINE] * 3, disk.state, DiskState.OFFLINE])
+    leaving = {f"{disk.wwid}"}
+
+    def read() -> Snapshot:
+        return wiring.changed(snapshot, dataclasses.replace(disk, state=next(states)))
+
+    clock = Time()
+    out = Lookout(read, alerts=machine(Alerts(), lambda: 0.0), monotonic=clock, leaving=lambda: leaving)
+
+    def told() -> list[str]:
+        clock.now += 60.0
+        return [alert.reason for alert in out.look().alerts]
+
+    assert [told(), told(), told()] == [[], [], []]
+    leaving.clear()  # it stopped, or died, and left the disk as it is
+    assert told() == ["it is offline: a removal is under way"]
+    leaving.add(f"{disk.wwid}")
+    assert [told(), told()] == [[], []]
 
 
 def test_a_changed_state_brings_the_next_look_forward() -> None:

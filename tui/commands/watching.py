@@ -144,6 +144,7 @@ def host_lookout(
     from initiator.host.pulse import SessionPulse
     from initiator.host.sockets import SparingConnections
     from initiator.inventory import Inventory
+    from tui.judging import Leaving
 
     with contextlib.ExitStack() as stack:
         inventory = stack.enter_context(Inventory(engine=EngineClient(), tcp=SparingConnections()))
@@ -168,6 +169,7 @@ def host_lookout(
             probes.wrong if probes is not None else None,
             settings.removal.settle_s,
             news=news,
+            leaving=Leaving(),
         )
         yield lookout, pulse
         news.close()
