@@ -323,6 +323,7 @@ def test_who_takes_a_path_in_the_hand_over_is_met_and_the_map_is_as_it_was(joine
 
 
 @pytest.mark.trap(45)
+@pytest.mark.long
 def test_a_program_that_asks_for_the_paths_all_the_time(joined: Removal) -> None:
     """Either it never had one, or the removal stopped and the disk works."""
     ground, guest = joined.ground, joined.ground.guest
