@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from initiator.errors import BadInputError
+from initiator.errors import BadInputError, MooringError
 from initiator.fabric import EMPTY, Fabric
 from initiator.history import History
 from initiator.host.fabric import FabricReader
@@ -129,11 +129,14 @@ class Leaving:
         self._shelf: Shelf | None = None
 
     def __call__(self) -> Collection[str]:
-        """Those of now."""
+        """Those of now; none where the journals cannot be looked through: then nothing is kept back."""
         from safety import past, places
 
-        self._shelf = self._shelf or past.Shelf(places.journal_dir())
-        return past.leaving(self._shelf.look())
+        try:
+            self._shelf = self._shelf or past.Shelf(places.journal_dir())
+            return past.leaving(self._shelf.look())
+        except (OSError, MooringError):
+            return ()
 
 
 class FabricLater:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,12 +18,15 @@ from initiator.host.run import CannotRun, Finished
 from initiator.judgement import Judgement, Verdict
 from initiator.lookout import Look, Lookout
 from initiator.model import DiskState, PathState, Snapshot
+from safety.places import journal_dir
 from tests import wiring
+from tests.tui import fakes, samples
 from tests.until import until
 from tui.alerting import WAITING, Sinks, alert_json, entry, hook_words, machine
 from tui.commands import watching
 from tui.commands.watching import looks
 from tui.config import Alerts
+from tui.judging import Leaving
 
 ALERT = Alert(1_000.0, "disk", "d1", "da\x1b[1mta", Verdict.DOWN, Verdict.OK, "none of its paths works")
 
@@ -210,6 +214,20 @@ def test_what_becomes_of_a_disk_that_is_removed_is_meant_until_its_runner_is_gon
     assert told() == ["it is offline: a removal is under way"]
     leaving.add(f"{disk.wwid}")
     assert [told(), told()] == [[], []]
+
+
+def test_where_no_journals_can_be_nothing_is_kept_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "state"
+    place.write_text("no folder")
+    monkeypatch.setenv("MOORING_STATE_DIR", str(place))
+    leaving = Leaving()
+    assert set(leaving()) == set()
+    place.unlink()
+    place.mkdir(mode=0o700)
+    plan = fakes.plan(samples.practice())
+    with fakes.begin(journal_dir() / "1.jsonl", plan) as journal:
+        fakes.run_by(journal, os.getpid())
+        assert set(leaving()) == {member.identity.wwid for member in plan.members}
 
 
 def test_a_changed_state_brings_the_next_look_forward() -> None:
