@@ -19,7 +19,7 @@ from initiator.host import mounts as mounts_
 from initiator.host.helper_calls import pinned_mounts
 from initiator.host.mounts import Mount
 from initiator.host.run import HelperFailed, run, run_helper
-from initiator.host.tcp import read_tcp
+from initiator.host.tcp import list_tcp
 from initiator.host.usage import living_superblocks
 from initiator.inventory import Inventory
 from initiator.model import Snapshot
@@ -35,7 +35,8 @@ from safety.world import Busy, Claim, Ends, LoopState, StepError, Unreadable
 if TYPE_CHECKING:
     from safety.effects_kernel import KernelHost
 
-_OPEN_STATES = frozenset({"established", "close-wait", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2"})
+_NOT_OPEN = frozenset({"closing", "last-ack", "time-wait", "close", "listen", "new-syn-received"})
+"""States of TCP in which nothing is sent any more, or not yet. One that we do not know counts as open."""
 _TROUBLE = re.compile(r"\berror|\blost\b|corrupt|\bfail|shutdown|abort", re.IGNORECASE)
 _HARMLESS = re.compile(
     r"(operation not supported|critical target) error, .* op 0x[0-9a-f]+:\((WRITE_ZEROES|DISCARD|SECURE_ERASE)\)"
@@ -112,13 +113,13 @@ class Host:
     def connections(self) -> tuple[Ends, ...]:
         """The open TCP connections of this host."""
         try:
-            seen = read_tcp()
-        except (OSError, ImportError) as error:
+            seen = list_tcp()
+        except (OSError, ValueError) as error:
             raise Unreadable(f"The TCP connections cannot be read: {error}.") from error
         return tuple(
             Ends(one.local.host, one.local.port, one.peer.host, one.peer.port)
             for one in seen
-            if one.info.state in _OPEN_STATES
+            if one.info.state not in _NOT_OPEN
         )
 
     def trouble(self, kname: str) -> tuple[str, ...]:

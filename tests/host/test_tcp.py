@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from initiator.host.sockets import SparingConnections
-from initiator.host.tcp import Endpoint, parse_tcp_info, read_tcp
+from initiator.host.tcp import Endpoint, list_tcp, parse_listed, parse_tcp_info, read_tcp
 from initiator.model import TcpInfo
 
 
@@ -79,6 +79,51 @@ def test_any_socket_through_inet_diag(connected: socket.socket) -> None:
     assert (seen.info.snd_cwnd, seen.info.sent) == (own.snd_cwnd, own.sent)
     assert seen.info.delivery_rate_bytes_s == own.delivery_rate_bytes_s
     assert read_tcp(peer.port, local.port, wanted=lambda one, other: one == peer) == []
+
+
+def test_the_plain_list_has_the_same_connections_in_the_same_states(connected: socket.socket) -> None:
+    local, peer = Endpoint(*connected.getsockname()[:2]), Endpoint(*connected.getpeername()[:2])
+
+    def states() -> dict[tuple[Endpoint, Endpoint], str]:
+        return {(seen.local, seen.peer): seen.info.state for seen in list_tcp() if local in (seen.local, seen.peer)}
+
+    both = read_tcp(peer_port=peer.port) + read_tcp(local_port=peer.port)
+    assert states() == {(seen.local, seen.peer): seen.info.state for seen in both}
+    assert set(states()) == {(local, peer), (peer, local)}
+    connected.shutdown(socket.SHUT_WR)
+    ends = states()
+    assert ends[peer, local] == "close-wait"
+    assert ends[local, peer] in ("fin-wait-1", "fin-wait-2")  # the other end need not acknowledge at once
+
+
+def test_an_address_in_the_plain_list() -> None:
+    """As it is where the tests are, in this processor's order of bytes."""
+
+    def listed(raw: bytes) -> str:
+        return "".join(f"{word:08X}" for word in struct.unpack(f"={len(raw) // 4}I", raw))
+
+    four = listed(socket.inet_aton("192.0.2.7"))
+    six = listed(socket.inet_pton(socket.AF_INET6, "2001:db8::7"))
+    mapped = listed(socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.7"))
+    seen = parse_listed(f"   0: {four}:C350 {six}:0CBC 08 00000000:00000000 00:00000000 00000000 0")
+    assert seen == (Endpoint("192.0.2.7", 50000), Endpoint("2001:db8::7", 3260), TcpInfo("close-wait"))
+    assert parse_listed(f"0: {mapped}:0001 {four}:0002 7F 0").local == Endpoint("192.0.2.7", 1)
+    assert parse_listed(f"0: {mapped}:0001 {four}:0002 7F 0").info.state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("", "not enough values"),
+        ("0: 0100007F:0CBC", "not enough values"),
+        ("0: 0100007:0CBC 0100007F:0CBC 01 0", "0100007 is no address"),
+        ("0: x100007F:0001 0100007F:0001 01 0", "invalid literal"),
+        ("0: 0100007F:0001 0100007F:0001 open 0", "invalid literal"),
+    ],
+)
+def test_a_line_in_another_form_is_an_error(line: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_listed(line)
 
 
 def test_the_same_as_ss_tells(connected: socket.socket) -> None:
