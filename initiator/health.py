@@ -235,7 +235,7 @@ def _disjoint(stands: tuple[tuple[Footing, ...], ...]) -> int:
 _DISK_DOWN = {
     DiskState.NO_PATH: "none of its paths works: I/O waits or fails",
     DiskState.DEAD: "nothing serves it any more",
-    DiskState.OFFLINE: "it is offline: a removal is under way",
+    DiskState.OFFLINE: "it is offline for a removal",
 }
 
 

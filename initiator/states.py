@@ -60,7 +60,7 @@ class DiskState(enum.StrEnum):
     NO_PATH = "no-path"
     """Attached, and none of its paths works: I/O waits or fails."""
     OFFLINE = "offline"
-    """Attached, and closed for new commands: a removal is under way."""
+    """Attached, and closed for new commands, as a removal leaves it until its end."""
     DEAD = "dead"
     """The block device is still there, but nothing serves it any more."""
     UNKNOWN = "unknown"

@@ -78,7 +78,7 @@ def _troubles(world: World, now: float, judged: Judged) -> Iterator[tuple[Severi
         yield Severity.WARN, _session(session), session.id
     for disk in disks:
         if disk.state is DiskState.OFFLINE:
-            yield Severity.WARN, f"{say(disk.name)} is offline: a removal is under way", disk.id
+            yield Severity.WARN, f"{say(disk.name)} is offline for a removal", disk.id
     for link in world.links:
         if link.state is LinkState.DOWN and link.id in world.used_links:
             yield Severity.WARN, f"link {say(link.name)} is down", link.id

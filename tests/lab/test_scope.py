@@ -36,6 +36,7 @@ def maps_of(ground: Ground, stand: Stand) -> list[str]:
     return [device.rpartition("/")[2] for device in ground.devices(stand)]
 
 
+@pytest.mark.long
 def test_a_target_is_drained_of_all_its_disks_in_one_plan(ground: Ground) -> None:
     ground.build(TWO)
     checksum = ground.fill(TWO)

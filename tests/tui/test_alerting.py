@@ -211,7 +211,7 @@ def test_what_becomes_of_a_disk_that_is_removed_is_meant_until_its_runner_is_gon
 
     assert [told(), told(), told()] == [[], [], []]
     leaving.clear()  # it stopped, or died, and left the disk as it is
-    assert told() == ["it is offline: a removal is under way"]
+    assert told() == ["it is offline for a removal"]
     leaving.add(f"{disk.wwid}")
     assert [told(), told()] == [[], []]
 

@@ -57,7 +57,7 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_a_removal_an_unknown_state_and_a_lost_empty_session_are_told() -> None:
-    assert "a removal is under way" in told(with_state(DiskState.OFFLINE))[1]
+    assert "is offline for a removal" in told(with_state(DiskState.OFFLINE))[1]
     assert "nobody can say how logs is" in told(with_state(DiskState.UNKNOWN))[1]
     lone = samples.session("spare", "harbour", samples.PORTALS[0], SessionState.FAILED)
     base = samples.practice()
