@@ -219,6 +219,17 @@ class Ground:
             f"{{ dmsetup ls; ls /sys/block; }} | grep '^{stand.above}'; true"
         ).out
 
+    def whole(self, stand: Stand) -> bool:
+        """Whether it is mounted, with every session and every path."""
+        return (
+            self.guest.run(
+                f"mountpoint -q {stand.mountpoint} && [ $({self.names(stand)} | wc -l) = {stand.paths} ] && "
+                f'[ "$({self.states(stand)} | sort -u)" = LOGGED_IN ]',
+                check=False,
+            ).code
+            == 0
+        )
+
     def wait(self, condition: str, seconds: int = 180) -> None:
         """Wait until a condition in the guest holds; the shell itself sleeps, as each program costs under emulation."""
         script = f"for n in $(seq {seconds * 2}); do {condition} && exit 0; read -rt 0.5 -u 9; done; {condition}"
