@@ -45,15 +45,15 @@ def readable(scene: Scene) -> Iterator[Finding]:
             )
     unseen = [problem for problem in scene.facts.problems if problem.source == "openers"]
     if unseen:
-        many = "One process" if len(unseen) == 1 else f"{len(unseen)} processes"
+        many = unseen[0].subject if len(unseen) == 1 else f"{len(unseen)} processes"
         seen = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
         seen = f"{seen}: {unseen[0].reason}"
         if any(unit.kernel for unit in scene.units):  # a plain open of a path hinders no claim
-            text = f"{many} cannot be examined, not even by root, so it is not known whether the disk is in use there."
+            text = f"Not even root can examine {many}, so it is not known whether the disk is in use there."
             fix = "run Mooring with all of root's rights (not in a container, not confined), or end them"
             yield Finding(Level.BLOCK, "unexamined", "processes", text, seen, fix)
         else:
-            text = f"{many} cannot be examined, not even by root; if the disk is in use there, the removal stops."
+            text = f"Not even root can examine {many}; if the disk is in use there, the removal stops."
             yield Finding(Level.NOTE, "unexamined", "processes", text, seen)
     served = any(each.source is Source.ENGINE for each in scene.sessions) or any(not one.kernel for one in scene.units)
     if served and scene.snapshot.engine != "running":

@@ -206,7 +206,7 @@ class _Process:
         try:
             return self._place(f"{self._folder}/{link}")
         except PermissionError:
-            self.refused = True
+            self._forbidden(link)
         except OSError:
             pass
         return None
@@ -215,7 +215,7 @@ class _Process:
         try:
             return os.readlink(f"{self._folder}/{name}")
         except PermissionError:
-            self.refused = True
+            self._forbidden(name)
         except OSError:
             pass
         return None
@@ -229,7 +229,7 @@ class _Process:
             with open(f"{self._folder}/{name}", errors="surrogateescape") as text:
                 return text.read()
         except PermissionError:
-            self.refused = True
+            self._forbidden(name)
         except OSError:
             pass
         return None
@@ -238,7 +238,18 @@ class _Process:
         try:
             return sorted(os.listdir(f"{self._folder}/{name}"))
         except PermissionError:
-            self.refused = True
+            self._forbidden(name)
         except OSError:
             pass
         return []
+
+    def _forbidden(self, name: str) -> None:
+        """Linux answers EACCES for a link of a task that has just ended, too (proc_fd_access_allowed)."""
+        task = f"{self._folder}/{'/'.join(name.split('/')[:2])}" if name.startswith("task/") else self._folder
+        try:
+            os.lstat(task)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except OSError:
+            pass
+        self.refused = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -118,6 +119,26 @@ def test_a_character_device_is_no_block_device_of_the_same_number(wanted: str, t
         finally:
             child.kill()
     assert rows == ([("use", child.pid, "sleep", rows[0][3], "device", "fd 0", "/dev/full")] if there else [])
+
+
+@pytest.mark.parametrize("ends", ["50", "50/task/51"])
+def test_who_ends_while_it_is_looked_at_counts_as_gone_and_not_as_forbidden(
+    host: Tree, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Linux forbids a link in both cases, and only the second one may hide a use."""
+    for place in ("50", "50/task/51", "60", "60/task/61"):
+        host.process(place, comm="writer", fds={3: ("/dev/loop3", 22)} if place in (ends, "60/task/61") else {})
+
+    def look(place: openers._Recorded, path: str) -> tuple[int, str, str | None]:
+        if "/fd/" not in path:
+            return 20, "8:1", None
+        if path.startswith(f"{host.root}/proc/{ends}/fd"):
+            shutil.rmtree(host.root / "proc" / ends)
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(openers._Recorded, "__call__", look)
+    rows = [row for row in openers.scan(str(host.root), {"7:3"}, {22: ("0:5", "/dev", False)}, []) if row[0] != "at"]
+    assert rows == [("refused", 60, "writer")]
 
 
 def test_a_file_counts_by_its_mount_and_not_by_its_name(host: Tree) -> None:

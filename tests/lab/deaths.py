@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import random
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,7 +66,7 @@ class Stack:
         self.stand = stand
         self.chance = chance
         self.took = 8.0
-        """Seconds of the last whole removal."""
+        """Seconds of the last whole removal that nobody disturbed."""
         self.written = {folder: bytearray(SIZE) for folder in stand.folders}
         ground.build(stand)
         for folder in stand.folders:
@@ -223,6 +224,7 @@ def _to_the_end(
             continue
         do = "run" if mode == "resume" and state == BEGUN and number == 0 else mode
         order = {"do": do, "journal": journal, **death}
+        began = time.monotonic()
         ran = stack.undo(journal, death) if mode == "undo" else stack.ground.guest.warm(order)
         if ran.code == -9:
             chain.kills += 1
@@ -231,6 +233,8 @@ def _to_the_end(
         if ran.code == 0 and mode == "resume":
             state = REMOVED
             chain.removals += 1
+            if do == "run":
+                stack.took = time.monotonic() - began
             continue
         if ran.code != 0:
             reason = f"{mode} {journal_end(stack, journal)} {ran.err.strip()}".strip()

@@ -220,15 +220,15 @@ class Ground:
         ).out
 
     def whole(self, stand: Stand) -> bool:
-        """Whether it is mounted, with every session and every path."""
-        return (
-            self.guest.run(
-                f"mountpoint -q {stand.mountpoint} && [ $({self.names(stand)} | wc -l) = {stand.paths} ] && "
-                f'[ "$({self.states(stand)} | sort -u)" = LOGGED_IN ]',
-                check=False,
-            ).code
-            == 0
+        """Whether it is as it was built: mounted, with every session, path and record."""
+        records = " ".join(f"/etc/iscsi/nodes/{target}" for target in stand.targets)
+        conditions = (
+            f"mountpoint -q {stand.mountpoint}",
+            f"[ $({self.names(stand)} | wc -l) = {stand.paths} ]",
+            f'[ "$({self.states(stand)} | sort -u)" = LOGGED_IN ]',
+            f'[ -z "$(grep -rLx "node.startup = automatic" {records} || echo none)" ]',
         )
+        return self.guest.run(" && ".join(conditions), check=False).code == 0
 
     def wait(self, condition: str, seconds: int = 180) -> None:
         """Wait until a condition in the guest holds; the shell itself sleeps, as each program costs under emulation."""
