@@ -114,7 +114,7 @@ class Host:
         """The open TCP connections of this host."""
         try:
             seen = list_tcp()
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise Unreadable(f"The TCP connections cannot be read: {error}.") from error
         return tuple(
             Ends(one.local.host, one.local.port, one.peer.host, one.peer.port)

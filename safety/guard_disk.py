@@ -45,9 +45,9 @@ def readable(scene: Scene) -> Iterator[Finding]:
             )
     unseen = [problem for problem in scene.facts.problems if problem.source == "openers"]
     if unseen:
-        many = unseen[0].subject if len(unseen) == 1 else f"{len(unseen)} processes"
-        seen = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
-        seen = f"{seen}: {unseen[0].reason}"
+        names = ", ".join(problem.subject for problem in unseen[:5]) + (", …" if len(unseen) > 5 else "")
+        many = names if len(unseen) == 1 else f"{len(unseen)} processes ({names})"
+        seen = f"{names}: {unseen[0].reason}"
         if any(unit.kernel for unit in scene.units):  # a plain open of a path hinders no claim
             text = f"Not even root can examine {many}, so it is not known whether the disk is in use there."
             fix = "run Mooring with all of root's rights (not in a container, not confined), or end them"

@@ -148,8 +148,7 @@ def list_tcp() -> list[Seen]:
     because another one went away, so whatever one of two readings shows is in it.
 
     Raises:
-        OSError: the list cannot be read.
-        ValueError: it is not in its form (networking/proc_net_tcp).
+        OSError: the list cannot be read, or is not in its form (networking/proc_net_tcp).
     """
     found = {}
     for name in ("tcp", "tcp6") * 2:
@@ -161,6 +160,8 @@ def list_tcp() -> list[Seen]:
         except FileNotFoundError:
             if name == "tcp":
                 raise  # only IPv6 can be switched off
+        except ValueError as error:
+            raise OSError(errno.EBADMSG, f"/proc/self/net/{name}: {error}") from error
     return list(found.values())
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from initiator.host import tcp as tcp_
 from initiator.host.sockets import SparingConnections
 from initiator.host.tcp import Endpoint, list_tcp, parse_listed, parse_tcp_info, read_tcp
 from initiator.model import TcpInfo
@@ -124,6 +125,15 @@ def test_an_address_in_the_plain_list() -> None:
 def test_a_line_in_another_form_is_an_error(line: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_listed(line)
+
+
+def test_a_list_in_another_form_has_not_said_that_there_is_none(
+    connected: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a kernel to come; the list of this one is real."""
+    monkeypatch.setattr(tcp_, "parse_listed", lambda line: parse_listed(line.replace(":", "-")))
+    with pytest.raises(OSError, match="/proc/self/net/tcp: "):
+        list_tcp()
 
 
 def test_the_same_as_ss_tells(connected: socket.socket) -> None:
