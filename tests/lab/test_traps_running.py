@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import json
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,8 +23,13 @@ MAP = Stand("runmap", BOTH, EXT4.format("$D"), LOOK)
 
 
 @pytest.fixture(scope="module")
-def ground(guest: Machine) -> Ground:
-    return Ground(guest, (DISK, MAP), 0x80)
+def ground(guest: Machine) -> Iterator[Ground]:
+    """Nothing of it stays for the scenarios of other files in the same boot."""
+    made = Ground(guest, (DISK, MAP), 0x80)
+    yield made
+    for stand in (DISK, MAP):
+        if made.left(stand):
+            made.clear(stand)
 
 
 @dataclasses.dataclass(slots=True)
