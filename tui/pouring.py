@@ -173,8 +173,9 @@ async def _answered(work: Coroutine[None, None, None]) -> None:
         if waiting:
             say(f"mooring: waiting for the target's answer, {PATIENCE:.0f} s at most; Ctrl+C again waits no longer")
             await asyncio.wait({task}, timeout=PATIENCE - SOON)
-        task.cancel()
         raise
+    finally:
+        task.cancel()  # no second Ctrl+C, which may come anywhere above, leaves it to itself
 
 
 async def _put(device: Device, at: int, data: bytes, progress: Progress) -> None:

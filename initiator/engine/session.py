@@ -265,6 +265,7 @@ class EngineSession(Recorded):
         for future in (self._idle, self._logged_out):
             if future is not None and not future.done():
                 future.set_exception(error)
+                future.exception()  # a logout awaits one of the two; asyncio would tell the user of the other
         self._set_state(SessionState.FAILED, str(error))
         self._tell(f"connection lost: {error}", Severity.BAD)
         if not self._ended:

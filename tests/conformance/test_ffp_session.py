@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+from typing import Any
 
 import pytest
 
@@ -314,6 +316,36 @@ async def test_logout_waits_for_what_is_in_flight() -> None:
         go_on.set()
         assert await reading == b"12345678"
         assert (await leaving) is not None
+
+
+@pytest.mark.check(140)
+async def test_connection_that_breaks_before_the_logout_is_told_once() -> None:
+    """By its caller: asyncio has nothing to add to it on the user's screen."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await log_in(peer)
+        await peer.read(ScsiCommand)
+        await go_on.wait()
+        peer.reset()
+
+    async def leave() -> None:
+        async with session(script) as (watched, _):
+            reading = asyncio.create_task(read_block(watched))
+            await until(lambda: watched.in_flight)
+            leaving = asyncio.create_task(watched.logout())
+            await asyncio.sleep(0)
+            go_on.set()
+            with pytest.raises(ConnectionLost):
+                await leaving
+            with pytest.raises(ConnectionLost):
+                await reading
+
+    await leave()
+    gc.collect()
+    assert complaints == []
 
 
 @pytest.mark.check(140)

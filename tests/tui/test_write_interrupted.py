@@ -33,6 +33,16 @@ sys.exit(cli.main(sys.argv[2:]))
 """
 """The command on a host in a folder, which has nothing attached."""
 
+IMPATIENT = f"""
+import os, signal
+from tui import exits, pouring
+def say(*lines):
+    exits.say(*lines)
+    os.kill(os.getpid(), signal.SIGINT)
+pouring.say = say
+{PROGRAM}"""
+"""The same, under somebody who presses Ctrl+C again as soon as it says anything."""
+
 
 class Writer:
     """`mooring write` in a process of its own, as under a shell."""
@@ -68,16 +78,16 @@ def host(tmp_path: Path) -> Path:
     return KernelTree(tmp_path / "host").root
 
 
-def words(host: Path, target: Target, *more: str) -> list[str]:
+def words(host: Path, target: Target, *more: str, program: str = PROGRAM) -> list[str]:
     where = str(target.config.portals[0]).partition(",")[0]
-    return [sys.executable, "-c", PROGRAM, str(host), "write", OPEN, "--portal", where, "--confirm", OPEN, *more]
+    return [sys.executable, "-c", program, str(host), "write", OPEN, "--portal", where, "--confirm", OPEN, *more]
 
 
 @asynccontextmanager
-async def writing(host: Path, target: Target, *more: str) -> AsyncIterator[Writer]:
+async def writing(host: Path, target: Target, *more: str, program: str = PROGRAM) -> AsyncIterator[Writer]:
     pipe = subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        *words(host, target, *more),
+        *words(host, target, *more, program=program),
         stdin=pipe,
         stderr=pipe,
         # a shell that runs the tests in its background has them ignore the signal
@@ -164,6 +174,23 @@ async def test_what_a_silent_target_was_sent_is_not_known(host: Path, target: Ta
     assert f"interrupted: {doubt}" in writer.told
     assert "-> begin again: mooring write" in writer.told
     assert "--offset 0 " in writer.told
+
+
+async def test_a_second_ctrl_c_in_the_middle_of_a_word_leaves_nothing_unsaid(host: Path, target: Target) -> None:
+    """The signal comes while the program is at work itself, and not while it waits."""
+    content = os.urandom(2 * MIB)
+    async with writing(host, target, program=IMPATIENT) as writer:
+        await writer.feed(content[:MIB])
+        await until(lambda: held(target, MIB) == content[:MIB], seconds=30)
+        give(target, "cut")
+        await writer.feed(content[MIB:])
+        await until(lambda: unread(target) > 4096, seconds=30)
+        writer.interrupt()
+        assert await writer.ended() == Exit.UNKNOWN
+    assert "waiting for the target's answer" in writer.told
+    assert "mooring: interrupted: nothing is proven to be written" in writer.told
+    assert "-> begin again: mooring write" in writer.told
+    assert "Traceback" not in writer.told
 
 
 async def test_before_the_first_byte_nothing_was_written(host: Path, target: Target) -> None:

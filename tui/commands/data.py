@@ -33,7 +33,7 @@ from tui.pouring import PIECE, Progress, Source, local, of_target, pour
 AHEAD = 8
 """Requests that are under way at once while reading."""
 LEAVING = 1.0
-"""Seconds for a logout after Ctrl+C."""
+"""Seconds for a logout after Ctrl+C or an error."""
 _AGAIN = (
     *("portal", "lun", "initiator", "chap_user", "chap_secret_file"),
     *("chap_target_user", "chap_target_secret_file", "chap_algorithms"),
@@ -181,22 +181,20 @@ async def _device(arguments: argparse.Namespace, guard: Guard = lambda info: Non
     """One logical unit over one session of its own."""
     session = EngineSession(login_config(arguments, arguments.target))
     await session.start()
-    interrupted = False
+    whole = False
     try:
         device = await open_device(session, arguments.lun, guard)
         try:
             yield device
         finally:
             device.close()
-    except asyncio.CancelledError:
-        interrupted = True
-        raise
+        whole = True
     finally:
-        if interrupted:  # whoever has pressed Ctrl+C does not wait long for a silent target
+        if whole:
+            await session.logout()
+        else:  # why it ended matters more; and whoever has pressed Ctrl+C does not wait long for a silent target
             with suppress(IscsiError):
                 await session.logout(LEAVING)
-        else:
-            await session.logout()
 
 
 async def open_device(session: EngineSession, lun: int, guard: Guard = lambda info: None) -> Device:
