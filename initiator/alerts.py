@@ -95,6 +95,8 @@ class _Thing:
     """When it was last there."""
     heard: bool = False
     """Whether somebody was told; not of how it was at first."""
+    name: str = ""
+    """Under which it was told of."""
     state: State = State.STEADY
     since: float = 0.0
 
@@ -159,8 +161,10 @@ class Alerts:
         was, thing.told, thing.state = thing.told, verdict, State.STEADY
         if verdict is Verdict.OK and not thing.heard:
             return None
-        thing.heard = verdict is not Verdict.OK
-        return Alert(self._wall(), judgement.kind, judgement.subject, judgement.name, verdict, was, judgement.reason)
+        # A disk that was unmounted meanwhile has lost the name of its volume, by which its alert is remembered.
+        name = thing.name if verdict is Verdict.OK else judgement.name
+        thing.heard, thing.name = verdict is not Verdict.OK, name
+        return Alert(self._wall(), judgement.kind, judgement.subject, name, verdict, was, judgement.reason)
 
     def _counted(self, judgement: Judgement) -> Verdict:
         return judgement.verdict if RANK.index(judgement.verdict) >= self._least else Verdict.OK

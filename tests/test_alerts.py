@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,17 @@ def test_the_words_of_an_alert(alerts: Alerts) -> None:
     (again,) = alerts.see([judged(Verdict.OK)], 1 + CLEAR_S)
     assert (again.severity, again.was) == (Severity.NOTE, Verdict.DOWN)
     assert again.text.startswith("Disk data is well again")
+
+
+def test_an_alert_ends_under_the_name_that_it_had(alerts: Alerts) -> None:
+    """A disk goes by its volume's name as long as that is mounted."""
+    alerts.see([judged(Verdict.DOWN)], 0)
+    unmounted = dataclasses.replace(judged(Verdict.OK), name="LUN 1")
+    alerts.see([unmounted], 1)
+    (end,) = alerts.see([unmounted], 1 + CLEAR_S)
+    assert end.text.startswith("Disk data is well again")
+    (anew,) = alerts.see([dataclasses.replace(unmounted, verdict=Verdict.DOWN)], 20)
+    assert anew.text.startswith("Disk LUN 1 is down")
 
 
 def test_only_what_is_wanted() -> None:
