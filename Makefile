@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Real parts for the tests: a target, a load generator, file systems, a terminal.
-DEBS := tgt open-isns-server libiscsi-bin fio tmux e2fsprogs xfsprogs util-linux mount fdisk procps psmisc iproute2 librsvg2-bin \
-	fonts-firacode tshark
+DEBS := tgt open-isns-server libiscsi-bin fio tmux e2fsprogs xfsprogs btrfs-progs util-linux mount fdisk procps psmisc \
+	iproute2 librsvg2-bin fonts-firacode tshark
 BENCH_DEBS := gcc libc6-dev libiscsi-dev pkg-config
 LAB_DEBS := debootstrap qemu-system-x86 e2fsprogs
 RUN_DEBS := e2fsprogs util-linux mount
