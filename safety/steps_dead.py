@@ -15,6 +15,7 @@ from safety.steps_session import LogoutKernel
 from safety.steps_stack import UnmountKernel
 from safety.work import Work
 from safety.world import NotProven, StepError
+from safety.world_kernel import Door
 
 _SETTLE_S = 15.0
 _OFF = (None, "off", "-")
@@ -174,7 +175,7 @@ class DeleteDead(DeletePath):
 class LogoutDead(LogoutKernel):
     """Log out of a session that may not reach its target any more; only that the kernel drops it counts."""
 
-    def _state(self, state: str | None, target: str) -> None:
+    def _reaches(self, work: Work, door: Door) -> None:
         return
 
 

@@ -10,6 +10,10 @@ from safety.restore_kernel import bring_back, log_in
 from safety.steps_end import LogoutOf
 from safety.work import Work
 from safety.world import NotProven, StepError
+from safety.world_kernel import Door
+
+_BACK_S = 10.0
+"""Seconds for a session to come back by itself before its logout."""
 
 
 class Startup(Kind):
@@ -51,8 +55,9 @@ class LogoutKernel(LogoutOf):
 
     def precheck(self, work: Work, step: Step) -> None:
         """The paths of the disk are gone, and so is everything else that the session carried."""
-        paths = lanes.look(work)
         door = lanes.door_of(step)
+        self._reaches(work, door)
+        paths = lanes.look(work)
         session = lanes.listed(work, door, paths)
         if session is None:
             return
@@ -63,12 +68,16 @@ class LogoutKernel(LogoutOf):
         if left:
             text = f"The session to {door.target} has a disk by now: {left[0].kname or left[0].hctl}."
             raise StepError(text, code="shared-session", fix="resume when it is removed, or undo")
-        self._state(session.state, door.target)
 
-    def _state(self, state: str | None, target: str) -> None:
-        if state != "LOGGED_IN":
-            text = f"The session to {target} is {state}: its logout would not reach the target."
-            raise StepError(text, code="session-failed", fix="bring its portal back, then resume")
+    def _reaches(self, work: Work, door: Door) -> None:
+        """It is logged in. An iscsid that starts anew logs in again to every session that it finds, in a while."""
+        if (reason := _away(work, door)) is None:
+            return
+        work.note(f"{reason} It has {_BACK_S:.0f} s to come back.")
+        try:
+            work.until(lambda: _away(work, door), _BACK_S)
+        except NotProven as error:
+            raise StepError(str(error), code="session-failed", fix="bring its portal back, then resume") from None
 
     def apply(self, work: Work, step: Step) -> None:
         """By the session's number, whatever record it came from."""
@@ -86,3 +95,10 @@ class LogoutKernel(LogoutOf):
     def listed(self, work: Work, step: Step) -> ScsiSession | None:
         """The kernel's session."""
         return lanes.listed(work, lanes.door_of(step))
+
+
+def _away(work: Work, door: Door) -> str | None:
+    session = lanes.listed(work, door)
+    if session is None or session.state == "LOGGED_IN":
+        return None
+    return f"The session to {door.target} is {session.state}: its logout would not reach the target."

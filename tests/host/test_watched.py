@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from initiator.host.watched import MOST, Descriptors, Watch
+from tests.descriptors import opened
 from tests.host.conftest import need_root
 
 IN_A_NAMESPACE = """
@@ -71,18 +71,17 @@ def test_what_is_forgotten_is_closed(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text("x\n")
     descriptors = Descriptors(5)
-    before = len(os.listdir("/proc/self/fd"))
     watch = Watch(descriptors)
     for name in ("one", "two"):
         watch.follow(name, str(tmp_path), (name,), {name: b"x\n"})
     assert watch.changed() == set()
-    assert (descriptors.left, len(os.listdir("/proc/self/fd"))) == (3, before + 2)
+    assert (descriptors.left, opened(tmp_path)) == (3, [f"{tmp_path}/one", f"{tmp_path}/two"])
     watch.forget({"one"})
     (tmp_path / "one").write_text("y\n")
     assert watch.changed() == set()
     assert descriptors.left == 4
     watch.close()
-    assert (descriptors.left, len(os.listdir("/proc/self/fd"))) == (5, before)
+    assert (descriptors.left, opened(tmp_path)) == (5, [])
 
 
 def test_the_limit_leaves_room_for_others() -> None:

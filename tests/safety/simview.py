@@ -97,6 +97,8 @@ class SimView:
         self.answer = Answer(0, 0, 0, b"")
         self.automounted = automount
         self.dead = False
+        self.back_at: dict[int, float] = {}
+        """When sessions that are FAILED will be logged in again, by their number."""
         self.stubborn = False
         self.registrations: tuple[tuple[str, tuple[Registration, ...]], ...] = ()
         self.queueing = False
@@ -215,7 +217,7 @@ class SimView:
             TARGET,
             (Portal(f"127.0.0.{sid % 10}", 3260),),
             "default",
-            "FREE" if self.dead else "LOGGED_IN",
+            "FREE" if self.dead else "FAILED" if self.clock < self.back_at.get(sid, 0.0) else "LOGGED_IN",
             "SCANNED",
         )
 

@@ -17,6 +17,7 @@ from safety import claims_kernel
 from safety.claims import number, sequence_number
 from safety.world import Busy, StepError
 from safety.world_kernel import Route
+from tests.descriptors import opened
 from tests.host.conftest import RealDisk, disk
 
 __all__ = ["disk"]
@@ -92,11 +93,10 @@ def test_another_disk_under_the_same_name_is_not_claimed(
     disk: RealDisk, route: Route, tmp_path: Path, name: str, text: str
 ) -> None:
     (tmp_path / "scsi/1:0:0:0" / name.format(disk.kname)).write_text(text)
-    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(StepError) as caught:
         claims_kernel.take([route], 20.0)
     assert caught.value.code == "identity-changed"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened(disk.device, tmp_path / "scsi") == []
 
 
 def test_a_path_that_is_gone_is_not_claimed(route: Route, tmp_path: Path) -> None:
@@ -106,10 +106,9 @@ def test_a_path_that_is_gone_is_not_claimed(route: Route, tmp_path: Path) -> Non
     assert caught.value.code == "gone"
 
 
-def test_nothing_is_left_open_when_something_else_holds_the_path(disk: RealDisk, route: Route) -> None:
+def test_nothing_is_left_open_when_something_else_holds_the_path(disk: RealDisk, route: Route, tmp_path: Path) -> None:
     handle = os.open(disk.device, os.O_RDONLY | os.O_EXCL)
-    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(Busy):
         claims_kernel.take([route], 20.0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened(disk.device, tmp_path / "scsi") == [disk.device]
     close_all((handle,))
