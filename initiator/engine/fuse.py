@@ -30,6 +30,9 @@ _DATA = 4096
 _BUFFER = MAX_IO + 8192
 _BATCH = 32
 """How many requests are taken from the kernel before the event loop does something else."""
+_LASTING_S = 3600
+"""For how long the kernel need not ask again for the file's name and attributes, which stay as long as it is attached.
+So LOOP_GET_STATUS64, by which others see that their disk is not below this one, never waits for a server that hangs."""
 
 _CHANGES = (
     abi.Op.MKNOD,
@@ -366,11 +369,11 @@ class FuseServer:
         if node != abi.ROOT_NODE or name != self._name:
             self._error(slot, errno.ENOENT)
             return
-        entry = abi.ENTRY_OUT.pack(abi.FILE_NODE, 1, 3600, 0, 0, 0)
+        entry = abi.ENTRY_OUT.pack(abi.FILE_NODE, 1, _LASTING_S, _LASTING_S, 0, 0)
         self._answer(slot, entry + self._attributes(abi.FILE_NODE))
 
     def _getattr(self, slot: Slot, node: int, length: int) -> None:
-        self._answer(slot, abi.ATTR_OUT.pack(0, 0, 0) + self._attributes(node))
+        self._answer(slot, abi.ATTR_OUT.pack(_LASTING_S, 0, 0) + self._attributes(node))
 
     def _setattr(self, slot: Slot, node: int, length: int) -> None:
         valid, _, _, size = abi.SETATTR_IN.unpack_from(slot.view, abi.BODY)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from initiator.host.helper_calls import loop_status
 from initiator.model import DiskState, PathState, SessionState
 from tests.engine.engines import SIZE, Engine, engine, wait_for
 
@@ -94,6 +95,23 @@ def test_a_worker_killed_with_requests_in_flight_answers_them_late_but_rightly(e
     _, err = work.communicate(timeout=40)
     assert (work.returncode, err) == (0, "")
     assert engine.worker()["replaced"] == 1
+
+
+def test_what_the_disk_of_a_frozen_worker_stands_on_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever removes another disk has to see that it is not below this one."""
+    monkeypatch.setenv("MOORING_ENGINE_WATCHDOG", "30")
+    device = engine.attach()
+    work = writer(device, 256)
+    line_of(work)
+    frozen = engine.worker()["pid"]
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        wait_for(lambda: state_of(frozen) == "T")
+        assert loop_status(device) == loop_status(device) != ""
+        assert state_of(frozen) == "T"
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    assert result_of(work) == (0, "same", "")
 
 
 def test_a_frozen_worker_is_killed_and_replaced(engine: Engine) -> None:
