@@ -34,9 +34,9 @@ from initiator.model import Severity
 _LOCK_NAME = "engine.lock"
 _LOG_LIMIT = 4 << 20
 _HELD = 75
+"""Exit status when there is an engine already (EX_TEMPFAIL)."""
 _ACCEPT_AGAIN = 0.5
 """Seconds to wait when no connection can be accepted."""
-"""Exit status when there is an engine already (EX_TEMPFAIL)."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class Supervisor:
         self._runtime = runtime
         self._limits = limits
         self._over = asyncio.Event()
+        self._used = 0.0
+        """When something was last held, or the engine was last greeted."""
         self._links: dict[Link, Member | None] = {}
         self._methods = Methods(runtime, kernel.protect(), self._over.set)
         self._disks = Disks(runtime, self._methods.tell)
@@ -66,25 +68,41 @@ class Supervisor:
         path = self._runtime / rpc.SOCKET_NAME
         if path.exists() or not self._runtime.is_dir():
             return listener
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listener.fileno())
-        listener.close()
-        fresh = _listen(self._runtime)
-        fresh.setblocking(False)
-        loop.add_reader(fresh.fileno(), self._accept, fresh)
+        _close(listener)
+        fresh = self._listen_again()
         self._disks.save()
         self._methods.tell("engine", f"{path} was gone and is there again", Severity.WARN)
         return fresh
 
+    def _listen_again(self) -> socket.socket:
+        fresh = _listen(self._runtime)
+        fresh.setblocking(False)
+        self._let_in(fresh)
+        return fresh
+
+    def _shut(self, listener: socket.socket) -> bool:
+        """Let nobody connect any more; whether that left everybody outside.
+
+        Who has connected already may have sent an order, and would never know what became of it. `shutdown` divides
+        the two without a gap: from then on the kernel refuses, and what waits in the backlog can still be accepted.
+        """
+        listener.shutdown(socket.SHUT_RD)
+        (self._runtime / rpc.SOCKET_NAME).unlink(missing_ok=True)
+        nobody = True
+        while self._accept(listener):
+            nobody = False
+        _close(listener)
+        return nobody
+
     async def run(self, listener: socket.socket) -> None:
         """Serve until there is nothing to hold, or until `stop`."""
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._asked_to_end, number)
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end, number)
         self._disks.recall()
         listener.setblocking(False)
-        loop.add_reader(listener.fileno(), self._accept, listener)
+        self._let_in(listener)
         await self._settle()
+        self._used = time.monotonic()
         await self._until_idle(listener)
         for link in tuple(self._links):
             await link.drain()
@@ -102,18 +120,20 @@ class Supervisor:
         await self._disks.settle()
 
     async def _until_idle(self, listener: socket.socket) -> None:
-        idle_since = time.monotonic()
         while not self._over.is_set():
             listener = self._keep_place(listener)
             keep_short(self._runtime / LOG_NAME, _LOG_LIMIT)
             if self._crew.members or any(member is None for member in self._links.values()):
-                idle_since = time.monotonic()
-            if time.monotonic() - idle_since > self._limits.idle:
-                log.info("nothing to hold for %g s", self._limits.idle)
-                return
+                self._used = time.monotonic()
+            if time.monotonic() - self._used > self._limits.idle:
+                if self._shut(listener):
+                    log.info("nothing to hold for %g s", self._limits.idle)
+                    return
+                listener = self._listen_again()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(0.25, self._limits.idle / 4)):
                     await self._over.wait()
+        self._shut(listener)
 
     def _asked_to_end(self, number: signal.Signals) -> None:
         held = [member.attachment.name for member in self._crew.members if member.attachment is not None]
@@ -127,26 +147,28 @@ class Supervisor:
 
     # Connections.
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Let one in; False when nobody waits."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return False
         except OSError as error:
             # No descriptor left: whoever knocks stays in the backlog, and this process must not spin meanwhile.
             log.warning("no connection can be accepted now: %s", error.strerror)
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener.fileno())
-            loop.call_later(_ACCEPT_AGAIN, self._listen_again, listener)
-            return
+            loop.call_later(_ACCEPT_AGAIN, self._let_in, listener)
+            return False
         if not rpc.trusted(connection):
             log.warning("a connection of user %d was refused", rpc.peer(connection)[1])
             connection.close()
-            return
+            return True
         link = Link(connection, self._handle, lambda: self._closed(link))
         self._links[link] = None
+        return True
 
-    def _listen_again(self, listener: socket.socket) -> None:
+    def _let_in(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
 
@@ -162,6 +184,8 @@ class Supervisor:
         if method == "adopt":
             self._links[link] = await self._methods.adopt(link, params, fds)
             return {}
+        if method == "hello":  # with it `EngineClient.ensure` promises an engine for the order that comes next
+            self._used = time.monotonic()
         if method == "trace":
             return await self._methods.trace(params, fds)
         for fd in fds:
@@ -195,7 +219,6 @@ def main(worker: str = WORKER, supervisor: str = SUPERVISOR) -> int:
     os.umask(0o077)
     log.info("the engine listens in %s", runtime)
     asyncio.run(_run(runtime, limits, worker, supervisor, listener))
-    (runtime / rpc.SOCKET_NAME).unlink(missing_ok=True)
     os.close(lock)
     return 0
 
@@ -214,6 +237,11 @@ def _lock(runtime: Path) -> int | None:
         return None
     keep_short(runtime / LOG_NAME, _LOG_LIMIT)
     return handle
+
+
+def _close(listener: socket.socket) -> None:
+    asyncio.get_running_loop().remove_reader(listener.fileno())
+    listener.close()
 
 
 def _listen(runtime: Path) -> socket.socket:
