@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -117,11 +118,24 @@ def running(folder: Path, module: str = memory_supervisor.MODULE) -> Iterator[En
         engine.end()
 
 
+@contextlib.contextmanager
+def kept(engine: Engine) -> Iterator[None]:
+    """An engine that does not end yet: somebody is connected to it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+
+        def connected() -> bool:
+            engine.client.ensure()
+            return connection.connect_ex(str(engine.client.socket_path)) == 0
+
+        wait_for(connected, what="a connection to the engine")
+        yield
+
+
 @pytest.fixture
 def engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine whose only disk is a file."""
     monkeypatch.setenv("MOORING_ENGINE_WATCHDOG", "1.5")
-    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "30")
     monkeypatch.setenv("MOORING_ENGINE_ADOPTION", "5")
     monkeypatch.setenv("MOORING_ENGINE_BUFFERS", "16")
     with running(own_folders) as found:
@@ -131,7 +145,7 @@ def engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engin
 @pytest.fixture
 def real_engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine as people run it."""
-    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "30")
     monkeypatch.setenv("MOORING_ENGINE_BUFFERS", "16")
     with running(own_folders, SUPERVISOR) as found:
         yield found

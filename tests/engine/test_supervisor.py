@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from initiator.engine import attach, attached
-from initiator.engine.client import EngineError
+from initiator.engine.client import EngineError, EngineReport
 from initiator.engine.report import from_json
 from initiator.engine.rpc import SOCKET_NAME
 from initiator.scsi.reservations import Claims
-from tests.engine.engines import TARGET, Engine, engine, wait_for
+from tests.engine.engines import TARGET, Engine, engine, kept, wait_for
 from tests.engine.test_worker import line_of, result_of, writer
 
 __all__ = ["engine"]
@@ -39,12 +39,15 @@ def refused(engine: Engine, method: str, **params: Any) -> EngineError:
     return caught.value
 
 
-def test_an_engine_comes_when_it_is_needed_and_goes_when_it_is_not(engine: Engine) -> None:
+def test_an_engine_comes_when_it_is_needed_and_goes_when_it_is_not(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
     assert not engine.client.running()
-    engine.client.ensure()
-    first = engine.pid()
-    engine.client.ensure()
-    assert engine.pid() == first
+    with kept(engine):
+        first = engine.pid()
+        engine.client.ensure()
+        assert engine.pid() == first
     wait_for(lambda: not engine.client.running(), what="the idle engine ends")
     wait_for(lambda: not engine.processes())
     assert not (engine.runtime / SOCKET_NAME).exists()
@@ -54,12 +57,10 @@ def test_there_is_one_engine_in_a_folder(engine: Engine) -> None:
     engine.client.ensure()
     env = {**os.environ, "MOORING_RUNTIME_DIR": str(engine.runtime)}
     argv = [sys.executable, "-m", "initiator.engine.supervisor"]
-    with socket.socket(socket.AF_UNIX) as connection:  # whom it talks to keeps it from ending
-        connection.connect(str(engine.client.socket_path))
-        second = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=20)
-        assert second.returncode == 75
-        assert "runs in this folder already" in second.stderr
-        assert subprocess.run([*argv, "--detach"], env=env, capture_output=True, timeout=20).returncode == 0
+    second = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=20)
+    assert second.returncode == 75
+    assert "runs in this folder already" in second.stderr
+    assert subprocess.run([*argv, "--detach"], env=env, capture_output=True, timeout=20).returncode == 0
 
 
 def test_the_socket_is_for_its_owner_only(engine: Engine) -> None:
@@ -115,19 +116,21 @@ def test_what_cannot_be_is_refused_with_a_reason(engine: Engine) -> None:
     assert engine.call("hello")
 
 
-def test_sessions_come_and_go(engine: Engine) -> None:
-    answer = login(engine, "127.0.0.1", "127.0.0.2:1")
-    assert [each["portal"]["host"] for each in answer["sessions"]] == ["127.0.0.1"]
-    assert [each["portal"]["host"] for each in answer["failed"]] == ["127.0.0.2"]
-    again = login(engine, "127.0.0.1", "127.0.0.3")
-    assert len({each["id"] for each in again["sessions"]}) == 2
-    shown = engine.client.snapshot()
-    assert len({each.isid for each in shown.sessions}) == 2
-    assert [disk.state.value for disk in shown.disks] == ["available"]
-    assert len(shown.disks[0].paths) == 2
-    for session in shown.sessions:
-        assert engine.call("logout", session=session.id)["state"] == "logged-out"
-    assert engine.client.snapshot().disks == ()
+def test_sessions_come_and_go(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
+    with kept(engine):
+        answer = login(engine, "127.0.0.1", "127.0.0.2:1")
+        assert [each["portal"]["host"] for each in answer["sessions"]] == ["127.0.0.1"]
+        assert [each["portal"]["host"] for each in answer["failed"]] == ["127.0.0.2"]
+        again = login(engine, "127.0.0.1", "127.0.0.3")
+        assert len({each["id"] for each in again["sessions"]}) == 2
+        shown = engine.client.snapshot()
+        assert len({each.isid for each in shown.sessions}) == 2
+        assert [disk.state.value for disk in shown.disks] == ["available"]
+        assert len(shown.disks[0].paths) == 2
+        for session in shown.sessions:
+            assert engine.call("logout", session=session.id)["state"] == "logged-out"
+        assert engine.client.snapshot().disks == ()
     wait_for(lambda: not engine.client.running())
 
 
@@ -192,6 +195,11 @@ def test_a_socket_that_somebody_removed_comes_back(engine: Engine) -> None:
 # With a disk.
 
 
+def identity(shown: EngineReport) -> Any:
+    disks = [(disk.id, disk.name, disk.state, disk.device, disk.diskseq) for disk in shown.disks]
+    return disks, [(session.id, session.isid) for session in shown.sessions]
+
+
 @pytest.mark.root
 def test_an_attached_disk_is_neither_stopped_nor_logged_out_nor_ended_by_a_signal(engine: Engine) -> None:
     device = engine.attach()
@@ -226,7 +234,8 @@ def test_one_disk_is_attached_once_and_names_are_unique(engine: Engine, tmp_path
 
 
 @pytest.mark.root
-def test_offline_online_and_the_end(engine: Engine) -> None:
+def test_offline_online_and_the_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORING_ENGINE_IDLE", "1.0")
     device = engine.attach()
     disk = engine.disk()
     assert disk is not None
@@ -245,8 +254,9 @@ def test_offline_online_and_the_end(engine: Engine) -> None:
     subprocess.run(["losetup", "-d", again["device"]], check=True)
     wait_for(lambda: attached.backing_file(again["device"]) is None)
     engine.call("offline", disk="disk")
-    engine.call("logout", session=engine.client.snapshot().sessions[0].id)
-    assert engine.client.snapshot().disks == ()
+    with kept(engine):
+        engine.call("logout", session=engine.client.snapshot().sessions[0].id)
+        assert engine.client.snapshot().disks == ()
     wait_for(lambda: not engine.client.running())
     assert list((engine.runtime / "disks").iterdir()) == []
 
@@ -287,11 +297,7 @@ def test_a_killed_supervisor_comes_back_and_no_byte_is_lost(engine: Engine) -> N
     os.kill(old, signal.SIGKILL)
     wait_for(lambda: engine.pid() != old and engine.worker())
     assert engine.worker()["pid"] == worker, "the worker went on"
-    after = engine.client.snapshot()
-    assert [(d.id, d.name, d.state, d.device, d.diskseq) for d in before.disks] == [
-        (d.id, d.name, d.state, d.device, d.diskseq) for d in after.disks
-    ]
-    assert [(s.id, s.isid) for s in before.sessions] == [(s.id, s.isid) for s in after.sessions]
+    wait_for(lambda: identity(engine.client.snapshot()) == identity(before), what="what the worker says of itself")
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: engine.worker().get("replaced") == 1, what="the new supervisor can replace the worker")
     assert result_of(work) == (0, "same", "")
