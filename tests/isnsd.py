@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -77,6 +78,18 @@ class Isnsd:
     def log(self) -> str:
         """What isnsd has printed."""
         return (self._folder / "log").read_text()
+
+    def freeze(self) -> None:
+        """Have it hang: the kernel still takes connections and bytes for it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that have come to it and that it has not read."""
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        queues = (each[4].partition(":")[2] for each in lines if each[1].endswith(f":{self.portal.port:04X}"))
+        return sum(int(queue, 16) for queue in queues)
 
     def _listens(self) -> bool:
         assert self._process is not None

@@ -273,9 +273,22 @@ class Watch:
             writer.close()
 
 
+class Standing:
+    """What is known of a registration even where whoever waited for an answer has been interrupted."""
+
+    registered = False
+    """Whether the server may have a registration that was not taken back."""
+
+
 @contextlib.asynccontextmanager
 async def watching(
-    server: Portal, name: str, patience: float, *, alias: str = "", inquiry_seconds: int = INQUIRY_S
+    server: Portal,
+    name: str,
+    patience: float,
+    *,
+    alias: str = "",
+    inquiry_seconds: int = INQUIRY_S,
+    standing: Standing | None = None,
 ) -> AsyncIterator[Watch]:
     """Registers `name` for notifications, and takes back in the end what it registered, and no more.
 
@@ -287,24 +300,29 @@ async def watching(
         patience: Seconds for each answer.
         alias: A word for people.
         inquiry_seconds: How often the server is to ask whether we still live, so that it forgets a watch that died.
+        standing: Kept up to date, for who is interrupted.
 
     Raises:
         IscsiError: as `IsnsClient.ask` has it.
     """
+    standing = standing or Standing()
     async with await IsnsClient.connect(server, patience) as client:
         host, server_host = client.local_host, client.server_host
         before = await client.entity(name)
     async with Watch(host, server_host) as notices:
         wanted = Registration(name, alias, before or "", host, notices.portal.port, inquiry_seconds)
-        async with await IsnsClient.connect(server, patience) as client:
-            entity = (await client.register(wanted)).entity
         try:
+            async with await IsnsClient.connect(server, patience) as client:
+                standing.registered = True
+                await client.register(wanted)
             async with await IsnsClient.connect(server, patience) as client:
                 await client.register_notices(name)
             yield notices
         finally:
-            async with await IsnsClient.connect(server, patience) as client:
-                if before is None:
-                    await client.deregister(name, entity)
-                else:
-                    await client.deregister_portal(name, host, notices.portal.port)
+            if standing.registered:
+                async with await IsnsClient.connect(server, patience) as client:
+                    if before is not None:
+                        await client.deregister_portal(name, host, notices.portal.port)
+                    elif (entity := await client.entity(name)) is not None:  # its key may have come to nobody
+                        await client.deregister(name, entity)
+                    standing.registered = False

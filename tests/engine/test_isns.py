@@ -14,7 +14,7 @@ from initiator.engine.isns import IsnsClient, Watch, watching
 from initiator.model import Portal
 from initiator.protocol import isns, isns_nodes
 from initiator.protocol.errors import ConnectionLost, IscsiError, RemoteProtocolError
-from initiator.protocol.isns import Flag, Function, IsnsError, Message, Tag
+from initiator.protocol.isns import Flag, Function, IsnsError, Message, Status, Tag
 from initiator.protocol.isns_nodes import Event, NodeType, Registration
 from tests.isnsd import Isnsd, needs_isnsd
 from tests.until import until
@@ -107,6 +107,54 @@ async def test_a_watch_leaves_a_registration_that_was_there_before(isnsd: Isnsd)
         assert await client.entity(US) == done.entity
         (node,) = (await client.nodes(US)).nodes
         assert node.portals == ()
+
+
+@needs_isnsd
+@pytest.mark.parametrize("known", [False, True], ids=["unknown before", "known before"])
+async def test_a_watch_that_is_interrupted_while_it_registers_takes_that_back(
+    isnsd: Isnsd, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """The server has the registration, and its answer never comes."""
+    async with asking(isnsd.portal) as client:
+        before = (await client.register(Registration(US, "host seven"))).entity if known else None
+    registered = asyncio.Event()
+    register = IsnsClient.register
+
+    async def unanswered(self: IsnsClient, wanted: Registration) -> None:
+        await register(self, wanted)
+        registered.set()
+        await asyncio.Event().wait()
+
+    async def watch() -> None:
+        async with watching(isnsd.portal, US, 10.0):
+            raise AssertionError("it is interrupted before")
+
+    monkeypatch.setattr(IsnsClient, "register", unanswered)
+    interrupted = asyncio.create_task(watch())
+    await registered.wait()
+    interrupted.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await interrupted
+    async with asking(isnsd.portal) as client:
+        assert await client.entity(US) == before
+        assert [node.portals for node in (await client.nodes(US)).nodes] == [()] * known
+
+
+@needs_isnsd
+@pytest.mark.parametrize("known", [False, True], ids=["unknown before", "known before"])
+async def test_a_watch_that_is_refused_says_so(isnsd: Isnsd, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """That it takes back what was never there changes nothing about that."""
+
+    async def refused(self: IsnsClient, wanted: Registration) -> None:
+        raise IsnsError("the registration was refused", Status.INTERNAL_ERROR)
+
+    async with asking(isnsd.portal) as client:
+        if known:
+            await client.register(Registration(US, "host seven"))
+    monkeypatch.setattr(IsnsClient, "register", refused)
+    with pytest.raises(IsnsError, match="the registration was refused"):
+        async with watching(isnsd.portal, US, 10.0):
+            raise AssertionError("it is refused before")
 
 
 @needs_isnsd

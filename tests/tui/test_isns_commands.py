@@ -18,7 +18,9 @@ from initiator.protocol import isns, isns_nodes
 from initiator.protocol.isns import Function
 from tests.engine.test_isns import MAIL, US, asking, target
 from tests.isnsd import Isnsd, needs_isnsd
+from tests.until import until
 from tui.cli import main
+from tui.exits import Exit
 
 pytestmark = needs_isnsd
 
@@ -111,7 +113,8 @@ def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3205" in err
 
 
-def test_a_watch_tells_of_changes_and_leaves_nothing_behind(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def begin_watch(server: str) -> subprocess.Popen[str]:
+    """`mooring isns watch`, once it is registered."""
     words = ["isns", "watch", server, "--initiator", US, "--json"]
     watch = subprocess.Popen(
         [sys.executable, "-m", "tui.cli", *words],
@@ -119,10 +122,15 @@ def test_a_watch_tells_of_changes_and_leaves_nothing_behind(server: str, capsys:
         # whoever runs the tests in a shell's background has it ignored, and so would the child
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    with watch:
+    assert watch.stderr is not None
+    assert "notifications come to 127.0.0.1:" in watch.stderr.readline()
+    return watch
+
+
+def test_a_watch_tells_of_changes_and_leaves_nothing_behind(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with begin_watch(server) as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
-        assert "notifications come to 127.0.0.1:" in watch.stderr.readline()
         tell(server, Function.REGISTER, target(MAIL, "array1", "10.9.1.2"))
         told = json.loads(watch.stdout.readline())
         assert (told["schema"], told["name"]) == (1, MAIL)
@@ -132,6 +140,19 @@ def test_a_watch_tells_of_changes_and_leaves_nothing_behind(server: str, capsys:
         watch.send_signal(signal.SIGINT)
         assert watch.wait(20) == 0, watch.stderr.read()
     assert mooring(capsys, "isns", "deregister", server)["entity"] is None
+
+
+async def test_a_second_ctrl_c_tells_that_the_registration_may_have_stayed(tmp_path: Path) -> None:
+    with Isnsd(tmp_path) as isnsd, begin_watch(str(isnsd.portal)) as watch:
+        isnsd.freeze()
+        watch.send_signal(signal.SIGINT)
+        await until(lambda: isnsd.unread, seconds=30, what="the question of a watch that takes itself back")
+        watch.send_signal(signal.SIGINT)
+        _, told = watch.communicate(timeout=20)
+    assert watch.returncode == Exit.UNKNOWN
+    assert f"interrupted: whether {isnsd.portal} still has the registration of this watch is not known" in told
+    assert f"mooring isns show {isnsd.portal}" in told
+    assert "Traceback" not in told
 
 
 def test_a_watch_whose_time_is_up_leaves_nothing_behind(server: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from initiator import places
-from initiator.engine.isns import IsnsClient, watching
+from initiator.engine.isns import IsnsClient, Standing, watching
 from initiator.engine.whoami import initiator_name
+from initiator.errors import OutcomeUnknownError
 from initiator.model import Portal
 from initiator.names import clean, parse_name, parse_portal
 from initiator.protocol.errors import IscsiError
@@ -85,8 +86,15 @@ def deregister(arguments: argparse.Namespace) -> int:
 def watch(arguments: argparse.Namespace) -> int:
     """`mooring isns watch SERVER`: one line for each change until interrupted."""
     server, name = _server(arguments.server), _name(arguments)
-    with contextlib.suppress(KeyboardInterrupt):
-        _run(_watch(server, name, arguments.seconds, as_lines=arguments.json))
+    standing = Standing()
+    try:
+        _run(_watch(server, name, arguments.seconds, standing, as_lines=arguments.json))
+    except KeyboardInterrupt:
+        if standing.registered:
+            raise OutcomeUnknownError(
+                f"interrupted: whether {server} still has the registration of this watch is not known",
+                fix=f"it forgets it when nobody answers its inquiries; see: mooring isns show {server}",
+            ) from None
     return Exit.DONE
 
 
@@ -125,8 +133,8 @@ async def _deregister(server: Portal, name: str) -> str | None:
         return entity
 
 
-async def _watch(server: Portal, name: str, seconds: float | None, *, as_lines: bool) -> None:
-    async with watching(server, name, PATIENCE_S, alias=socket.gethostname()) as notices:
+async def _watch(server: Portal, name: str, seconds: float | None, standing: Standing, *, as_lines: bool) -> None:
+    async with watching(server, name, PATIENCE_S, alias=socket.gethostname(), standing=standing) as notices:
         say(f"registered at {server} as {name}; notifications come to {notices.portal}")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
