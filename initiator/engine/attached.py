@@ -164,17 +164,21 @@ def started(pid: int) -> int | None:
 
 
 def save(folder: Path, attachments: tuple[Attachment, ...]) -> None:
-    """Write the list, all of it or nothing, and have it on disk before this returns.
+    """Write the list as `write` does."""
+    write(folder / FILE_NAME, json.dumps({"schema": 1, "attached": report.to_json(attachments)}))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, all of it or nothing, and have it on disk before this returns.
 
     Raises:
-        OSError: the runtime folder cannot be written.
+        OSError: its folder cannot be written.
     """
-    path = folder / FILE_NAME
-    fresh = path.with_suffix(".new")
+    fresh = path.with_name(f"{path.name}.new")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(handle, "w") as text:
-        json.dump({"schema": 1, "attached": report.to_json(attachments)}, text)
-        text.flush()
+    with open(handle, "w") as file:
+        file.write(text)
+        file.flush()
         os.fsync(handle)
     os.replace(fresh, path)
 

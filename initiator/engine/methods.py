@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator import places
-from initiator.engine import attach, kernel, options, report, whoami
+from initiator.engine import attach, attached, kernel, options, report, whoami
 from initiator.engine.attached import Attachment, Route, WorkerConfig
 from initiator.engine.client import LOG_NAME
 from initiator.engine.crew import Crew, Member
@@ -262,7 +262,7 @@ class Methods:
             number = 1
         taken = [route.number for member in self.crew.members for route in member.config.routes]
         number = max([number, *(each + 1 for each in taken), *(each.config.key + 1 for each in self.crew.members)])
-        path.write_text(str(number))
+        attached.write(path, str(number))
         return number
 
     def _initiator(self, params: dict[str, Any]) -> str:
