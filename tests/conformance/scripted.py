@@ -32,11 +32,13 @@ from initiator.protocol.negotiation import Negotiation
 from initiator.protocol.pdu import (
     INITIATOR_OPS,
     MAX_DATA_BYTES,
+    NO_TAG,
     Framer,
     LoginRequest,
     LoginResponse,
     LogoutRequest,
     LogoutResponse,
+    NopOut,
     Pdu,
     Reject,
     Response,
@@ -77,11 +79,17 @@ class Peer:
         self._ready: list[Pdu] = []
 
     async def read_pdu(self) -> Pdu:
-        """The next PDU.
+        """The next PDU, without acknowledgements that come only because all was quiet for a while.
 
         Raises:
             GoneError: the initiator has closed the connection.
         """
+        pdu = await self._next_pdu()
+        while isinstance(pdu, NopOut) and pdu.initiator_task_tag == pdu.target_transfer_tag == NO_TAG:
+            pdu = await self._next_pdu()
+        return pdu
+
+    async def _next_pdu(self) -> Pdu:
         while not self._ready:
             async with asyncio.timeout(PATIENCE):
                 data = await self._reader.read(65536)

@@ -379,7 +379,7 @@ async def test_silence_and_closing_after_the_login() -> None:
     ):
         async with Scripted(script) as target:
             with pytest.raises(ConnectionLost) as caught:
-                await discover(target.portal, ME, timeout=0.5 if script is silent else 10.0)
+                await discover(target.portal, ME, timeout=2.0 if script is silent else 10.0)
             assert caught.value.code == code
 
 

@@ -156,7 +156,7 @@ async def test_silent_portal(way: Callable[[Portal, float], Awaitable[object]]) 
 
     async with Scripted(silent) as target:
         with pytest.raises(ConnectionLost) as caught:
-            await way(target.portal, 0.2)
+            await way(target.portal, 2.0)
         assert caught.value.code == "login-timeout"
         assert "the security stage" in str(caught.value)
         await target.settled()
@@ -199,7 +199,7 @@ async def test_single_byte_that_no_target_sends() -> None:
 
     async with Scripted(one_byte) as target:
         with pytest.raises(RemoteProtocolError) as caught:
-            await log_in(target.portal, 0.3)
+            await log_in(target.portal, 2.0)
         assert "opcode" in str(caught.value)
 
 
@@ -214,7 +214,7 @@ async def test_silence_in_the_second_stage() -> None:
 
     async with Scripted(script) as target:
         with pytest.raises(ConnectionLost) as caught:
-            await log_in(target.portal, 0.2)
+            await log_in(target.portal, 2.0)
         assert "the operational stage" in str(caught.value)
         await target.settled()
 
