@@ -7,6 +7,7 @@ Tests that use it carry `@needs_tgtd` and `@pytest.mark.root`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -26,7 +27,6 @@ FAST_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": 
 """tgtd allocates every transfer anew; with this it keeps the memory (for benchmarks)."""
 
 _START_SECONDS = 15.0
-_CONTROL_PORTS = 32768
 
 
 def _missing() -> str:
@@ -66,6 +66,7 @@ class Tgtd:
         self._port = port
         self._environment = dict(environment or {})
         self._control = 0
+        self._claim = -1
         self._targets = 0
 
     def __enter__(self) -> Self:
@@ -89,16 +90,17 @@ class Tgtd:
     def start(self) -> Self:
         """Starts tgtd and waits until it takes orders; after `stop` the same port is used again, without targets."""
         CONTROL.mkdir(parents=True, exist_ok=True)
+        self._control, self._claim = _claim()
         for _ in range(5):
             port = self._port or _free_port(self._hosts)
             if self._try(port):
                 self._port = port
                 self.portals = tuple(Portal(host, port, 1) for host in self._hosts)
                 return self
+        self.stop()
         raise RuntimeError(f"tgtd does not start; its log says: {self.log.read_text()}")
 
     def _try(self, port: int) -> bool:
-        self._control = port % _CONTROL_PORTS or 1
         portals = ",".join(f"portal={host}:{port}" for host in self._hosts)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -107,6 +109,7 @@ class Tgtd:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self._environment},
+                pass_fds=(self._claim,),  # its number stays taken for as long as it lives, whoever started it
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_SECONDS
@@ -114,11 +117,17 @@ class Tgtd:
             if self._adm("--op", "show", "--mode", "portal", check=False).count(f":{port},") == len(self._hosts):
                 return True
             time.sleep(0.02)
-        self.stop()
+        self._end()
         return False
 
     def stop(self) -> None:
         """Ends the process at once (SIGTERM does not, while it has targets). Targets are forgotten, files stay."""
+        self._end()
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
+
+    def _end(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -177,6 +186,23 @@ class Tgtd:
         if check and done.returncode:
             raise RuntimeError(f"tgtadm {arguments}: {done.stderr or done.stdout}")
         return done.stdout
+
+
+def _claim() -> tuple[int, int]:
+    """A number for a control socket that no other tgtd of a test has, and the lock that keeps it so.
+
+    The port would be none: targets in two network namespaces may have the same, and the sockets are in one folder.
+    """
+    number = 0
+    while True:
+        number += 1
+        lock = os.open(CONTROL / f"claim.{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return number, lock
 
 
 def _free_port(hosts: tuple[str, ...]) -> int:
