@@ -35,6 +35,13 @@ def wait_for(condition: Callable[[], T], timeout: float = 20.0, what: str = "") 
         time.sleep(0.02)
 
 
+def let_go(device: str) -> None:
+    """Detach a loop device and wait until it is; its number may be another test's at once."""
+    file = attached.backing_file(device)
+    subprocess.run(["losetup", "-d", device], check=True)
+    wait_for(lambda: attached.backing_file(device) != file, what=f"{device} to be detached from {file}")
+
+
 class Engine:
     """One engine and everything that it makes."""
 

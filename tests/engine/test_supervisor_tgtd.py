@@ -14,7 +14,7 @@ import pytest
 
 from initiator.engine.client import EngineError
 from initiator.model import Disk
-from tests.engine.engines import Engine, real_engine, wait_for
+from tests.engine.engines import Engine, let_go, real_engine, wait_for
 from tests.engine.test_worker import line_of, result_of, writer
 from tests.tgtd import Tgtd, needs_tgtd
 
@@ -47,11 +47,6 @@ def attach(engine: Engine, tgtd: Tgtd, name: str = "data", lun: int = 1, **more:
 def run(*argv: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, (argv, done.stderr)
-
-
-def detach(device: str) -> None:
-    run("losetup", "-d", device)
-    wait_for(lambda: not Path("/sys/block", os.path.basename(device), "loop").exists())
 
 
 def test_from_discovery_to_the_last_byte_in_the_backing_file(real_engine: Engine, tgtd: Tgtd, tmp_path: Path) -> None:
@@ -92,7 +87,7 @@ def test_from_discovery_to_the_last_byte_in_the_backing_file(real_engine: Engine
     finally:
         run("umount", str(where))
     assert engine.call("flush", disk="data")["status"] == 0
-    detach(device)
+    let_go(device)
     engine.call("offline", disk="data")
     for session in shown.sessions:
         engine.call("logout", session=session.id)
@@ -150,7 +145,7 @@ def test_a_session_of_a_worker_is_traced_while_its_disk_is_in_use(real_engine: E
     with pytest.raises(EngineError):
         engine.client.trace("engine:s:99", 0, 1.0, 1)
     assert all(each.reconnects == 0 for each in engine.client.snapshot().sessions)
-    detach(str(disk.device))
+    let_go(str(disk.device))
 
 
 @pytest.mark.check(18)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from initiator.engine.attached import backing_file
 from initiator.errors import MooringError, OutcomeUnknownError
 from initiator.host import run as run_
 from initiator.host.run import CannotRun, Helper, HelperFailed, Stuck, run, run_helper, still_stuck
@@ -203,10 +204,9 @@ async def test_a_loop_device_is_asked_and_cleared(disk: RealDisk) -> None:
         handle = os.open(second, os.O_RDONLY)
         run_helper("loop_clear", {"fd": handle}, 10, pass_fds=(handle,))
         os.close(handle)
-        backing = Path(f"/sys/block/{Path(second).name}/loop/backing_file")
-        await until(lambda: not backing.exists(), what="the loop device to be given up")
+        await until(lambda: backing_file(second) != disk.device, what="the loop device to be given up")
     finally:
-        if Path(f"/sys/block/{Path(second).name}/loop/backing_file").exists():
+        if backing_file(second) == disk.device:  # and not another test's already
             sh("losetup", "-d", second)
 
 
