@@ -141,7 +141,6 @@ def kept(engine: Engine) -> Iterator[None]:
 @pytest.fixture
 def engine(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine whose only disk is a file."""
-    monkeypatch.setenv("MOORING_ENGINE_WATCHDOG", "1.5")
     monkeypatch.setenv("MOORING_ENGINE_IDLE", "30")
     monkeypatch.setenv("MOORING_ENGINE_ADOPTION", "5")
     monkeypatch.setenv("MOORING_ENGINE_BUFFERS", "16")
