@@ -44,7 +44,7 @@ def play(runtime: Path) -> Iterator[Callable[[Play], EngineClient]]:
 
         threads.append(threading.Thread(target=serve, daemon=True))
         threads[0].start()
-        return EngineClient(runtime, timeout=0.3)
+        return EngineClient(runtime, timeout=10.0)
 
     yield begin
     for thread in threads:
@@ -98,7 +98,7 @@ def test_silence_is_an_unknown_outcome_and_ends_in_time(play: Callable[[Play], E
 
     began = time.monotonic()
     with pytest.raises(EngineSilent) as caught:
-        play(answer).call("offline", disk="x")
+        play(answer).call("offline", timeout=0.3, disk="x")
     done.set()
     assert caught.value.code == "outcome-unknown"
     assert time.monotonic() - began < 3.0
@@ -116,7 +116,7 @@ def test_a_trickle_of_bytes_does_not_extend_the_time(play: Callable[[Play], Engi
 
     began = time.monotonic()
     with pytest.raises(EngineSilent):
-        play(answer).call("offline", disk="x")
+        play(answer).call("offline", timeout=0.3, disk="x")
     done.set()
     assert time.monotonic() - began < 3.0
 
