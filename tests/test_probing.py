@@ -102,7 +102,7 @@ async def test_the_process_measures_until_it_is_closed(tmp_path: Path) -> None:
             count = len(changes)
             tgtd.stop()
             await until(lambda: probes.wrong() != {}, seconds=30)
-            assert len(changes) > count
+            await until(lambda: len(changes) > count, what="the word that something changed")
             assert probes.wrong()["kernel:s:1"].startswith("a probe has lost the target")
             twin = dataclasses.replace(asked, state=str(state), session="kernel:s:2")
             probes.want((dataclasses.replace(asked, state=str(state)), twin))

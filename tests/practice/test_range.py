@@ -156,6 +156,12 @@ def offline(client: EngineClient, disk: str) -> bool:
 
 
 @pytest.fixture
+def own_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the standard one, which a range beside this one could take while the target is dead."""
+    monkeypatch.setattr("initiator.practice.process.STANDARD_PORT", 0)
+
+
+@pytest.fixture
 def whole(own_folders: Path) -> Iterator[RangeInfo]:
     """A range with everything."""
     said: list[str] = []
@@ -221,6 +227,7 @@ def test_what_was_not_synced_is_lost_and_a_sitter_is_found_and_ended(whole: Rang
 
 @pytest.mark.root
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("own_port")
 def test_a_killed_target_under_mounted_disks_is_started_again(whole: RangeInfo) -> None:
     mountpoint = Path(str(whole.disks[0].mountpoint))
     (mountpoint / "before").write_text("before")
@@ -303,6 +310,7 @@ def test_an_attach_that_fails_leaves_nothing(own_folders: Path, monkeypatch: pyt
 
 @pytest.mark.root
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("own_port")
 @pytest.mark.parametrize("kind", [Kind.PROCESS, Kind.ATTACH, Kind.MOUNT])
 def test_a_start_that_is_killed_is_found_and_ended(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
