@@ -112,7 +112,8 @@ class Engine:
             subprocess.run(["losetup", "-d", device], check=False)
         for mount in kernel.own_mounts():
             if mount.mountpoint.startswith(folder):
-                subprocess.run(["umount", mount.mountpoint], check=True)
+                umount = ["umount", mount.mountpoint]  # busy while a killed process is still closing what it had open
+                wait_for(lambda umount=umount: not subprocess.run(umount).returncode, what=str(umount))  # type: ignore[misc]
 
 
 @contextlib.contextmanager
