@@ -38,9 +38,9 @@ def attach(engine: Engine, tgtd: Tgtd, name: str = "data", lun: int = 1, **more:
     engine.client.ensure()
     portals = [str(portal) for portal in tgtd.portals]
     engine.call("attach", target=TARGET, lun=lun, portals=portals, name=name, **more)
+    wait_for(lambda: engine.state(name) == "attached")
     found = engine.disk(name)
     assert found is not None
-    assert found.state.value == "attached"
     return found
 
 
