@@ -45,8 +45,13 @@ class Player:
         self.count = 1
         """Which frame is shown, counted from the first that was."""
         self._next = next(self._moments, None)
-        self._began = clock()
+        self._began: float | None = None
         self._from = first.at
+
+    def begin(self) -> None:
+        """Start the clock, at the first call only: until then it is the time of the first frame, and stays so."""
+        if self._began is None:
+            self._began = self._clock()
 
     @property
     def ended(self) -> bool:
@@ -55,18 +60,20 @@ class Player:
 
     def now(self) -> float:
         """The recorded Unix time that it is in the replay; it stops with the last frame."""
-        at = self._from + (self._clock() - self._began) * self._speed
-        return max(self.current.at, at if self._next is not None else self.current.at)
+        return max(self.current.at, self._at() if self._next is not None else self.current.at)
 
     def advance(self) -> tuple[Event, ...]:
         """Goes on to the frame whose time has come; gives what happened on the way."""
         events: list[Event] = []
-        now = self._from + (self._clock() - self._began) * self._speed
+        now = self._at()
         while self._next is not None and self._next.at <= now:
             self.current, self._next = self._next, next(self._moments, None)
             self.count += 1
             events.extend(self.current.events)
         return tuple(events)
+
+    def _at(self) -> float:
+        return self._from if self._began is None else self._from + (self._clock() - self._began) * self._speed
 
 
 class ReplaySource:
@@ -87,6 +94,7 @@ class ReplaySource:
         """The frame whose time it is, judged as it would have been then."""
         self._events = (*self._events, *self.player.advance())[-1000:]
         look = self._lookout.look()
+        self.player.begin()  # the first reading imports much, and what happens meanwhile would never be seen
         return Reading(look.snapshot, self._events, Judged(look.health, look.fabric))
 
     def pulse(self) -> Hashable:

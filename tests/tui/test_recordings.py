@@ -143,6 +143,20 @@ def test_the_player_shows_each_frame_at_its_time(tape: Path) -> None:
     assert [event.text for event in source.read().events] == ["second 5", "second 10"]
 
 
+def test_nothing_of_a_recording_passes_before_its_first_frame_was_read(tape: Path) -> None:
+    clock = Clock()
+    source = ReplaySource(Player(Recording(tape), clock=clock))
+    clock.now = 7.0  # the dashboard has started meanwhile
+    felt = source.pulse()
+    assert source.player.now() == BEGAN
+    assert source.read().snapshot.taken_at == BEGAN
+    assert source.pulse() == felt
+    clock.now = 12.0
+    reading = source.read()
+    assert reading.snapshot.taken_at == BEGAN + 5
+    assert [event.text for event in reading.events] == ["second 5"]
+
+
 def test_the_player_begins_where_it_is_told(tape: Path) -> None:
     assert Player(Recording(tape), since=BEGAN + 7.5).current.at == BEGAN + 8
     with pytest.raises(RecordingError, match="ends before"):
