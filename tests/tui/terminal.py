@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
+_BEHIND = b"what is behind everything else"
 
 
 class Terminal:
@@ -96,8 +97,18 @@ class Terminal:
                 pass
 
     def ended(self, seconds: float = 20.0) -> int:
-        """Wait for the end of the program; gives its exit code."""
-        return self.child.wait(seconds)
+        """Wait for the end of the program, and until all that it wrote has been read; gives its exit code."""
+        code = self.child.wait(seconds)
+        if self._slave >= 0:
+            self.catch_up()
+        return code
+
+    def catch_up(self) -> None:
+        """Wait until all that a program which writes no more has written is in `output`."""
+        os.write(self._slave, _BEHIND)
+        self.wait_for(_BEHIND.decode())
+        with self._news:
+            self.output = self.output.replace(_BEHIND, b"")
 
     def modes(self) -> list[Any]:
         """How the terminal is set now."""

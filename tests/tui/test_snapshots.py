@@ -206,7 +206,7 @@ def test_a_removal_under_way(snap_compare: Compare, tmp_path: pathlib.Path, size
         with await progress(parts, pilot) as journal:
             fakes.walk(journal, parts.remover.started[0], until_step="flush")
             parts.wall.at += 1.4
-            await until(lambda: "▶ now" in screen_text(parts.app))
+            await until(lambda: "▶ now       Have the target write" in screen_text(parts.app))
 
     assert picture(snap_compare, tmp_path, size, under_way)
 
