@@ -165,7 +165,7 @@ def test_a_cable_is_pulled_while_a_removal_runs(shore: Harbour, tmp_path: Path) 
         terminal.wait("Go on")
         wanted = fill(Path(data["mountpoint"]), 16)
         for portal in shore.portals:
-            ranges.fault("delay", [portal, "100"])
+            ranges.fault("delay", [portal, "200"])
         terminal.confirm("data")
         terminal.wait("now       Unmount")
         ranges.fault("cut", [pulled])

@@ -68,7 +68,8 @@ def killed_at(step: str, state: Path) -> Iterator[None]:
                 record = json.loads(line)
                 runner = record["data"].get("pid", runner) if record["kind"] == "run" else runner
                 if record["step"] == step and runner is not None:
-                    os.kill(runner, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has done the rest already
+                        os.kill(runner, signal.SIGKILL)
                     started.wait(30)
                     yield
                     return
