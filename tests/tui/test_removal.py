@@ -7,14 +7,15 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 from textual import events
 from textual.widgets import Button, Input
 
-from initiator.errors import MooringError
+from initiator.errors import MooringError, OutcomeUnknownError
 from safety.findings import Finding, Level
-from safety.journal import Journal, Kind, Mark, Outcome, Unfinished, boot_id
+from safety.journal import Journal, Kind, Mark, Outcome, Reader, Record, Unfinished, boot_id
 from tests.tui import fakes, samples
 from tests.tui.fakes import Bench, dashboard
 from tests.until import until
@@ -281,6 +282,45 @@ async def test_a_stopped_removal_offers_to_go_on_or_back(tmp_path: pathlib.Path)
             fakes.end(journal, Outcome.UNDONE, "data is back as it was.")
             await until(lambda: "data is back as it was." in bench.text())
             assert not bench.app.screen.query_one("#undo", Button).display
+
+
+async def test_one_that_takes_long_to_begin_again_is_not_called_gone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts it waits two minutes for its first word, on however slow a machine."""
+    monkeypatch.setattr("tui.screens.progress.PATIENCE_S", 0.0)
+    fails = threading.Event()
+    polls: list[Reader] = []
+    poll = Reader.poll
+
+    def counted(reader: Reader) -> list[Record]:
+        polls.append(reader)
+        return poll(reader)
+
+    def start(journal: pathlib.Path) -> None:
+        assert fails.wait(30)
+        raise OutcomeUnknownError("The runner has written nothing.", fix="look at its log")
+
+    with subprocess.Popen(["true"]) as first:
+        pass
+    async with dashboard(tmp_path) as bench:
+        with await open_progress(bench) as journal:
+            fakes.run_by(journal, first.pid)
+            fakes.end(journal, Outcome.STOPPED, "The gate did not close.", "resume, or undo")
+            await until(lambda: "The gate did not close." in bench.text())
+            monkeypatch.setattr(bench.remover, "resume", start)
+            monkeypatch.setattr(Reader, "poll", counted)
+            bench.app.screen.query_one("#resume", Button).press()
+            await until(lambda: not bench.app.screen.query_one("#resume", Button).display)
+            before = len(polls)
+            await until(lambda: len(polls) > before + 3, what="the journal to be looked into")
+            await bench.pilot.pause()
+            assert "The runner is gone." not in bench.text()
+            assert not bench.app.screen.query_one("#resume", Button).display
+            fails.set()
+            await until(lambda: "The runner has written nothing. look at its log" in bench.text())
+            assert "The runner is gone." in bench.text()
+            assert bench.app.screen.query_one("#resume", Button).display
 
 
 async def test_a_policy_forbids_to_go_on_and_back_too(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import threading
 import time
@@ -30,7 +31,7 @@ POLL_S = 0.1
 SECRETS_NEEDED = {"secret-needed": 1, "secrets-needed": 2}
 """What the runner says when it cannot log in again without CHAP secrets, and how many; the second is the target's."""
 PATIENCE_S = 10.0
-"""How long a runner that was started may take to write its first record."""
+"""How long the first record of a runner that has begun may take to be read."""
 
 
 class News(Message):
@@ -61,9 +62,13 @@ class Follower(threading.Thread):
         self._stopped.set()
 
     def expect_runner(self) -> None:
-        """A runner was just started: wait for its first word before calling it lost."""
+        """A runner is being started: until its first word, or until `give_up`, it is not called lost."""
         self._ended = False
-        self._patient_until = time.monotonic() + PATIENCE_S
+        self._patient_until = math.inf
+
+    def give_up(self) -> None:
+        """It could not be started."""
+        self._patient_until = 0.0
 
     def run(self) -> None:
         """The thread's work."""
@@ -235,6 +240,8 @@ class ProgressScreen(Dialog[None]):
 
     def _started(self, result: MooringError | None) -> None:
         if self.is_attached and isinstance(result, MooringError):
+            if self._follower is not None:
+                self._follower.give_up()
             self._failure = " ".join(filter(None, (str(result), result.fix)))
             self.progress.runner_lost = True
             self._show()
