@@ -34,6 +34,19 @@ sys.exit(removal._follow(path, removal._plan_of(path), as_object=True))
 """
 
 
+IMPATIENT = f"""
+import os, signal
+from tui import exits
+from tui.commands import removal
+def say(*lines):
+    for line in lines:
+        exits.say(line)
+        os.kill(os.getpid(), signal.SIGINT)
+removal.say = say
+{FOLLOW}"""
+"""The same, under somebody who presses Ctrl+C at each line."""
+
+
 class Following:
     """The command that follows a removal, in a process of its own; the runner is played by this one."""
 
@@ -58,6 +71,10 @@ class Following:
     def interrupt(self) -> str:
         """Ctrl+C; what is said then."""
         self._process.send_signal(signal.SIGINT)
+        return self.rest()
+
+    def rest(self) -> str:
+        """All that it says from here on."""
         assert self._process.stderr is not None
         return self._process.stderr.read()
 
@@ -69,14 +86,15 @@ class Following:
 
 
 @pytest.fixture
-def following() -> Iterator[Following]:
+def following(request: pytest.FixtureRequest) -> Iterator[Following]:
+    program = getattr(request, "param", FOLLOW)
     plan = fakes.plan(samples.practice())
     path = runner.journal_dir() / "20261128T080000Z-one.jsonl"
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(fakes.begin(path, plan))
         fakes.run_by(journal, os.getpid())
         process = subprocess.Popen(
-            [sys.executable, "-c", FOLLOW, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             # whoever runs the tests in a shell's background has it ignored, and so would the child
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
@@ -99,6 +117,25 @@ def test_a_follower_that_is_interrupted_says_that_the_removal_goes_on(
     assert printed["steps"][-1]["mark"] == "verified"
     assert cli.main(["report", "data"]) == Exit.DONE
     assert "Removal of data on quay: not ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("following", [IMPATIENT], ids=["impatient"], indirect=True)
+def test_pressing_ctrl_c_again_hides_nothing(following: Following) -> None:
+    following.step()
+    said = following.rest()
+    assert "-> how it stands: mooring report data" in said
+    assert f"journal: {following.journal.path}" in said
+    code, printed = following.end()
+    assert (code, printed["outcome"], printed["steps"][-1]["mark"]) == (Exit.UNKNOWN, None, "verified")
+
+
+@pytest.mark.parametrize("following", [IMPATIENT], ids=["impatient"], indirect=True)
+def test_an_end_that_is_told_while_ctrl_c_is_pressed_is_the_end(following: Following) -> None:
+    fakes.end(following.journal, Outcome.STOPPED, "The gate did not close.")
+    said = following.rest()
+    assert "-> mooring resume data, or: mooring undo data" in said
+    code, printed = following.end()
+    assert (code, printed["outcome"]) == (Exit.STOPPED, "stopped")
 
 
 def test_so_does_one_whose_narration_nobody_reads(following: Following) -> None:

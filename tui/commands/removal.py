@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from initiator.engine.client import EngineClient
@@ -299,10 +300,21 @@ def _carry_out(begin: Callable[[], Path], made: Plan, *, as_object: bool, told: 
     try:
         path = begin()
     except KeyboardInterrupt:
-        say("interrupted while the runner was started: it may begin, and then goes on by itself")
-        say(f"  -> how it stands: mooring report {shlex.quote(made.name)}")
+        with _undisturbed():
+            say("interrupted while the runner was started: it may begin, and then goes on by itself")
+            say(f"  -> how it stands: mooring report {shlex.quote(made.name)}")
         return Exit.UNKNOWN
     return _follow(path, made, as_object=as_object, told=told)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """For the last words, which take no time: whoever presses Ctrl+C again is still to know how it stands."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
@@ -315,7 +327,7 @@ def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
         told: How many records earlier runs have written, which nobody wants to read again.
     """
     last: Record | None = None
-    number = -1
+    number, left = -1, False
     begun: dict[str, float] = {}
     steps = {step.id: step for step in made.steps}
     try:
@@ -324,9 +336,17 @@ def _follow(path: Path, made: Plan, *, as_object: bool, told: int = 0) -> int:
             if number >= told:
                 _narrate(record, steps, begun)
     except (KeyboardInterrupt, BrokenPipeError):
-        if last is None or last.outcome is None or number < told:
-            return _not_followed(path, made, as_object=as_object)
-        let_go_of_pipes()  # it has ended all the same
+        left = True
+    with _undisturbed():
+        if left:
+            if last is None or last.outcome is None or number < told:
+                return _not_followed(path, made, as_object=as_object)
+            let_go_of_pipes()  # it has ended all the same
+        return _ended(path, made, last, as_object=as_object)
+
+
+def _ended(path: Path, made: Plan, last: Record | None, *, as_object: bool) -> int:
+    """Tell how to go on after a journal's last record; gives the exit code."""
     outcome = last.outcome if last is not None else None
     if outcome is None:
         say("the runner died; the journal is kept", f"  -> mooring resume {shlex.quote(made.name)}, or: mooring undo")
