@@ -82,6 +82,8 @@ class Nursery:
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed: list[subprocess.Popen[bytes]] = []
+        """Those that have not ended yet: nobody is kept waiting for them, and they are collected later."""
         self._owes = False
         """Whether an answer is to come yet: it was too late for who had asked."""
         self._since = 0.0
@@ -110,6 +112,7 @@ class Nursery:
             self._lock.release()
 
     def _born(self, channel: int, pass_fds: Sequence[int], until: float) -> Born:
+        self._killed = [each for each in self._killed if each.poll() is None]
         try:
             return self._ask(channel, pass_fds, until)
         except TimeoutError:  # it may only be slow, and would be as slow again if it were started anew
@@ -166,6 +169,7 @@ class Nursery:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:  # it holds the descriptors of what was asked of it
                 self._process.kill()
+                self._killed.append(self._process)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(0.1)
             self._process = None

@@ -28,6 +28,8 @@ from initiator.names import clean
 
 _PATIENCE = 0.2
 """Seconds that a killed child gets to die."""
+_UNSCHEDULED = 2.0
+"""Seconds at most that one gets which does not sleep in the kernel: a busy host has not let it run yet."""
 _LARGEST_FRAME = 64 << 20
 _ROOM_FOR_FDS = socket.CMSG_SPACE(253 * array.array("i").itemsize)
 """The kernel passes no more at once (SCM_MAX_FD)."""
@@ -395,11 +397,29 @@ def _give_up(child: subprocess.Popen[bytes] | Born, what: str, started: float) -
     for stream in (child.stdin, child.stdout, child.stderr):
         if stream is not None:
             stream.close()
-    try:
-        child.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
+    if not _dies(child, min(time.monotonic() - started, _UNSCHEDULED)):
         _left_behind.append(child)
     return Stuck(what, child.pid, sleeping, round(time.monotonic() - started, 3), child.returncode is None)
+
+
+def _dies(child: subprocess.Popen[bytes] | Born, seconds: float) -> bool:
+    """Whether a killed child ends, within `seconds` if it may still do so; they are never more than it had to work."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            child.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            if _uninterruptible(child.pid) or time.monotonic() >= until:
+                return False
+        else:
+            return True
+
+
+def _uninterruptible(pid: int, proc: str = "/proc") -> bool:
+    """Whether a process is in D state: one that SIGKILL has woken is not any more, though it may not have run yet."""
+    with contextlib.suppress(OSError), open(f"{proc}/{pid}/stat", errors="replace") as text:
+        return text.read().rpartition(")")[2].split()[0] == "D"
+    return False
 
 
 def _reap() -> None:

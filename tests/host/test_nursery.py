@@ -223,15 +223,45 @@ async def test_one_that_waits_for_another_thread_obeys_its_deadline(folder: int)
         other.join()
 
 
-def test_one_that_is_silent_for_too_long_is_ended(folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_is_silent_for_too_long_is_ended(folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nursery_, "PATIENCE", 0.1)
     before = nursery()
     os.kill(before, signal.SIGSTOP)
     with pytest.raises(CannotRun):
         run_helper("statvfs", {"mounts": []}, 0.3)
-    assert name_of(before) == ""
-    run_helper("fsync", {"fd": folder}, 20, pass_fds=(folder,))
+
+    def is_gone() -> bool:
+        run_helper("fsync", {"fd": folder}, 20, pass_fds=(folder,))
+        return not name_of(before)
+
+    await until(is_gone, what="its end, which the next order collects")
     assert nursery() != before
+
+
+class Slow(subprocess.Popen[bytes]):
+    """A nursery that does not end while anybody waits for it."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        raise subprocess.TimeoutExpired("sleep", timeout or 0.0)
+
+
+def test_one_that_ends_late_is_collected_by_the_next_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery_, "PATIENCE", 0.0)
+    started: list[Slow] = []
+
+    def start(channel: int) -> subprocess.Popen[bytes]:
+        started.append(Slow(["sleep", "1000"], stdin=channel))
+        return started[-1]
+
+    silent = Nursery(start)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            silent.bear(0, (), 0.01)
+        os.waitid(os.P_PID, started[-1].pid, os.WEXITED | os.WNOWAIT)
+    first, second = started
+    assert (first.returncode, second.returncode) == (-signal.SIGKILL, None)
+    silent.close()
+    assert second.poll() == -signal.SIGKILL
 
 
 def test_sizes_are_not_known_without_a_helper_and_it_is_said_why() -> None:
