@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import socket
@@ -194,7 +195,8 @@ def test_a_practice_range_is_known_by_its_record(host: Tree, tmp_path: Path) -> 
     assert read(host, REPORT, tmp_path).practice
 
 
-def test_this_host() -> None:
+def test_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "Sizes", functools.partial(volumes.Sizes, deadline=10.0))
     snapshot = inventory.read()
     assert snapshot.host == socket.gethostname()
     (root,) = [volume for volume in snapshot.volumes if volume.mountpoint == "/" and volume.namespace is None]
@@ -208,6 +210,7 @@ def test_this_host() -> None:
 @pytest.mark.root
 def test_a_dead_volume_does_not_hold_up_a_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_root()
+    monkeypatch.setattr(volumes, "Sizes", functools.partial(volumes.Sizes, deadline=4.0))
     real = volumes.relevant
     # a FUSE file system without a device is no volume; here it stands for one whose disk has died
     monkeypatch.setattr(

@@ -81,7 +81,8 @@ def _plain(text: str | None) -> str | None:
 class Sizes:
     """Asks how full mounts are, in a helper child, and survives mounts that never answer.
 
-    A mount that hung is not asked again before its child has come back and `retry_after` seconds are over.
+    A mount that hung is not asked again before its child has come back and `retry_after` seconds are over. Where the
+    child could be killed, only a second one tells whether the mount hangs: the first may not have been let run.
 
     Args:
         deadline: Seconds that one round of questions may take.
@@ -127,10 +128,11 @@ class Sizes:
                 else:
                     waiting[mount.mount_id] = mount
         found: dict[str, Size] = {}
+        doubted: set[str] = set()
         until = self._clock() + self._deadline
         while waiting and (left := until - self._clock()) > 0:
             try:
-                hung = self._round(waiting, found, left, labels)
+                hung = self._round(waiting, found, left, labels, doubted)
             except CannotRun as error:
                 return found, (Problem("sizes", "the file systems", str(error)),)
             if hung:
@@ -140,9 +142,17 @@ class Sizes:
         return found, tuple(Problem("sizes", mount.mountpoint, reason) for mount in silent.values())
 
     def _round(
-        self, waiting: dict[int, Mount], found: dict[str, Size], seconds: float, nameless: frozenset[str]
+        self,
+        waiting: dict[int, Mount],
+        found: dict[str, Size],
+        seconds: float,
+        nameless: frozenset[str],
+        doubted: set[str],
     ) -> Mount | None:
-        """Asks `waiting` in order and takes out who answers, and all mounts of the one that hangs, which it gives."""
+        """Asks `waiting` in order and takes out who answers, and all mounts of the one that hangs, which it gives.
+
+        One that may hang is noted in `doubted`, and its mounts come last then.
+        """
         asked = [(mount.mountpoint, mount.mount_id) for mount in waiting.values()]
         labels = tuple(one.mount_id for one in waiting.values() if one.dev in nameless and one.fstype in _TELLING)
         try:
@@ -157,9 +167,14 @@ class Sizes:
             hung = next(iter(waiting.values()), None)
             if hung is None:  # all have answered; only the end of the answer came too late
                 return None
-            self._suspects[hung.dev] = (stuck.pid, self._clock() + self._retry_after)
-            for mount_id in [mount_id for mount_id, mount in waiting.items() if mount.dev == hung.dev]:
+            its = {mount_id: mount for mount_id, mount in waiting.items() if mount.dev == hung.dev}
+            for mount_id in its:
                 del waiting[mount_id]
+            if not stuck.left_behind and hung.dev not in doubted:
+                doubted.add(hung.dev)
+                waiting.update(its)
+                return None
+            self._suspects[hung.dev] = (stuck.pid, self._clock() + self._retry_after)
             return hung
         except HelperFailed:
             waiting.clear()
