@@ -15,6 +15,7 @@ from initiator import places as folders
 from initiator.errors import MooringError
 from initiator.host import agents, hostfiles, sysfs
 from initiator.host import mounts as mounts_
+from initiator.host.helper import HELPER
 from initiator.host.mounts import Mount
 from initiator.host.services import Automount
 from initiator.host.usage import KernelUse, Kind, Opener, Usage, read_usage
@@ -37,7 +38,9 @@ _HOW = {
 }
 _LOOKS = 4
 _PASSING_S = 0.15
-_UDEV_S = 15.0
+_LETS_GO_S = {**dict.fromkeys(UDEV, 15.0), HELPER: 3.0}
+"""Seconds for which those are waited for who let go of a device by themselves. A helper of another Mooring opens every
+loop device, to ask what it stands on, and has two seconds for it."""
 _SYSTEM = ("/", "/usr", "/etc", "/var", "/boot", "/boot/efi", "/run", "/lib", "/bin", "/sbin")
 
 
@@ -177,13 +180,15 @@ def _foreign(usage: Usage, *, claims: bool) -> tuple[Opener, ...]:
 def _settled_usage(root: Path, devs: set[str], bare: set[str], *, claims: bool) -> Usage:
     """Who uses the disk, but not who opens its device only in passing, as losetup and blkid do with every device.
 
-    udev's workers hold a device for as long as its events take, which on a busy host are seconds.
+    udev's workers hold a device for as long as its events take, which on a busy host are seconds, and a helper for as
+    long as it is not let run.
     """
-    end, looks = time.monotonic() + _UDEV_S, 0
+    began, looks = time.monotonic(), 0
     while True:
         usage, looks = read_usage(root, devs, bare=bare), looks + 1
         passing = [one for one in _foreign(usage, claims=claims) if one.kind is Kind.DEVICE]
-        patient = all(one.comm in UDEV for one in passing) and time.monotonic() < end
+        waited = time.monotonic() - began
+        patient = all(waited < _LETS_GO_S.get(one.comm, 0.0) for one in passing)
         if not passing or (looks >= _LOOKS and not patient):
             return usage
         time.sleep(_PASSING_S)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NURSERY = "mooring-nursery"
 """What the parent of helpers is called; the kernel keeps 15 characters."""
+HELPER = "mooring-helper"
+"""What a helper is called."""
 
 
 class Done:
@@ -369,7 +371,7 @@ def nursery() -> None:
 def _live(handles: Sequence[int], numbers: Sequence[int]) -> NoReturn:
     """A helper's whole life: with its descriptors in place, and none of the nursery's."""
     try:
-        _be_called("mooring-helper")
+        _be_called(HELPER)
         _settle((handles[0], *handles), (0, 1, *numbers))
         serve()
     finally:

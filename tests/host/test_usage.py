@@ -13,6 +13,7 @@ import pytest
 from initiator.host import openers
 from initiator.host import usage as usage_
 from initiator.host.blockreader import read_block
+from initiator.host.helper import HELPER
 from initiator.host.mounts import read_mounts
 from initiator.host.run import HelperFailed
 from initiator.host.usage import KernelUse, Kind, LoopUse, Usage, living_superblocks, read_usage
@@ -20,6 +21,7 @@ from initiator.model import Swap
 from tests.host.conftest import RealDisk, need_root, sh
 from tests.host.hanging import HangingMount
 from tests.host.tree import Tree
+from tests.journeys.host import until
 
 LIVE = Path("/")
 ROOT = "20 1 8:1 / / rw - ext4 /dev/sda1 rw"
@@ -296,7 +298,14 @@ def busy(disk: RealDisk) -> RealDisk:
 
 
 def look(disk: RealDisk) -> Usage:
-    usage = read_usage(LIVE, {disk.dev})
+    """Who uses it, when no helper of a test beside this one is just asking the device what it stands on."""
+
+    def undisturbed() -> Usage | None:
+        usage = read_usage(LIVE, {disk.dev})
+        passing = [opener for opener in usage.openers if opener.comm == HELPER and opener.kind is Kind.DEVICE]
+        return None if passing else usage
+
+    usage: Usage = until(undisturbed, what="a look in which no helper passes by")
     assert not [problem for problem in usage.problems if problem.source == "usage" and disk.kname in problem.subject]
     return usage
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from initiator.host.helper import HELPER
 from initiator.host.usage import Kind, Opener, Usage
 from safety import evidence
 from safety.facts import UDEV
@@ -44,17 +45,23 @@ def looked(monkeypatch: pytest.MonkeyPatch, found: Iterable[str | None]) -> tupl
     return evidence._settled_usage(Path("/"), {"8:0"}, set(), claims=False), clock.now
 
 
-@pytest.mark.parametrize("comm", sorted(UDEV))
-def test_udev_is_waited_for(monkeypatch: pytest.MonkeyPatch, comm: str) -> None:
-    usage, took = looked(monkeypatch, [comm] * 20 + [None])
+@pytest.mark.parametrize("comm", [*sorted(UDEV), HELPER])
+def test_udev_and_helpers_are_waited_for(monkeypatch: pytest.MonkeyPatch, comm: str) -> None:
+    usage, took = looked(monkeypatch, [comm] * 18 + [None])
     assert usage.openers == ()
-    assert took == pytest.approx(3.0)
+    assert took == pytest.approx(2.7)
 
 
 def test_a_udev_that_does_not_come_to_an_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     usage, took = looked(monkeypatch, ["(udev-worker)"] * 1000)
     assert [one.comm for one in usage.openers] == ["(udev-worker)"]
     assert 15 <= took < 16
+
+
+def test_a_helper_that_does_not_come_to_an_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, took = looked(monkeypatch, [HELPER] * 1000)
+    assert [one.comm for one in usage.openers] == [HELPER]
+    assert 3 <= took < 4
 
 
 def test_others_have_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
