@@ -149,7 +149,7 @@ async def test_what_the_target_answers_late_still_counts(host: Path, target: Tar
     async with writing(host, target) as writer:
         await writer.feed(content[:MIB])
         await until(lambda: held(target, MIB) == content[:MIB], seconds=30)
-        give(target, "delay", "1500")
+        give(target, "delay", "2750")
         await writer.feed(content[MIB:])
         await until(lambda: held(target, 2 * MIB) == content, seconds=30)
         writer.interrupt()
