@@ -127,7 +127,7 @@ def logout(kind: str, session: Session, scene: Scene) -> Step:
             "target": session.target,
             "portal": str(session.portal),
             "link": session.link,
-            "connections": _ends(session),
+            "connections": ends(session),
         },
         disks=tuple(unit.disk.id for unit in scene.units_over(session)),
     )
@@ -324,7 +324,7 @@ def deepest_first(own: tuple[Mount, ...], everything: tuple[Mount, ...]) -> tupl
     return tuple(sorted(own, key=lambda mount: (-depth(mount), -mount.mount_id)))
 
 
-def _ends(session: Session) -> list[dict[str, Any]]:
+def ends(session: Session) -> list[dict[str, Any]]:
     """The two ends of each TCP connection of a session."""
     return [
         {

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from safety.kind import Kind
 from safety.plan import Step
+from safety.plan_common import ends
 from safety.work import Work
 
 
@@ -24,11 +25,18 @@ class LogoutOf(Kind):
     def listed(self, work: Work, step: Step) -> Listed | None:
         """The session, while it is there."""
 
+    def follow(self, work: Work, step: Step) -> None:
+        """Learn which connection has to be seen to close, where the session has logged in anew since the plan."""
+        if not _known(step) or work.connection_of(step) is not None:
+            return
+        for session in work.world.snapshot().sessions:
+            if session.id == step.params["session"]:
+                work.newer[step.id] = ends(session)
+
     def verify(self, work: Work, step: Step) -> str:
         """Neither the list of sessions nor the kernel's TCP table has it any more."""
         work.until(lambda: self._left(work, step), step.deadline_s)
-        known = any(ends["local_port"] is not None for ends in step.params["connections"])
-        tcp = "its TCP connection is closed" if known else "which TCP connection it had is not known"
+        tcp = "its TCP connection is closed" if _known(step) else "which TCP connection it had is not known"
         return f"{step.params['name']} is not listed any more, and {tcp}"
 
     def standing(self, work: Work, step: Step) -> str | None:
@@ -37,8 +45,7 @@ class LogoutOf(Kind):
 
     def untouched(self, work: Work, step: Step) -> bool:
         """Whether it is listed, and has its connection still, where that is known."""
-        known = any(ends["local_port"] is not None for ends in step.params["connections"])
-        return self.listed(work, step) is not None and (not known or work.connection_of(step) is not None)
+        return self.listed(work, step) is not None and (not _known(step) or work.connection_of(step) is not None)
 
     def _left(self, work: Work, step: Step) -> str | None:
         session = self.listed(work, step)
@@ -48,3 +55,8 @@ class LogoutOf(Kind):
         if found is not None:
             return f"A TCP connection from port {found.local_port} to {step.params['portal']} is still open."
         return None
+
+
+def _known(step: Step) -> bool:
+    """Whether the kernel told, when the plan was made, which connection the session had."""
+    return any(each["local_port"] is not None for each in step.params["connections"])

@@ -131,6 +131,7 @@ class Logout(LogoutOf):
     def apply(self, work: Work, step: Step) -> None:
         """Tell the engine."""
         if self.listed(work, step) is not None:
+            self.follow(work, step)
             work.engine("logout", step, session=step.params["session"])
 
     def undo(self, work: Work, step: Step) -> str:

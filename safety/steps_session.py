@@ -82,6 +82,7 @@ class LogoutKernel(LogoutOf):
     def apply(self, work: Work, step: Step) -> None:
         """By the session's number, whatever record it came from."""
         if lanes.listed(work, lanes.door_of(step)) is not None:
+            self.follow(work, step)
             work.world.kernel.logout(lanes.door_of(step).sid)
 
     def undo(self, work: Work, step: Step) -> str:

@@ -67,6 +67,8 @@ class Work:
     """Counters of these paths after their flush."""
     proofs: dict[str, str] = dataclasses.field(default_factory=dict)
     """What was answered to steps whose effect no state shows (flushes), by step, in this run."""
+    newer: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    """TCP connections that a session has made since the plan, as there, by the step that logs it out."""
 
     def on(self, disks: Collection[str]) -> Work:
         """The same work, about these disks alone."""
@@ -201,11 +203,11 @@ class Work:
         Raises:
             Unreadable: the kernel does not tell.
         """
+        known = (*step.params["connections"], *self.newer.get(step.id, ()))
+        own = {(ends["local_port"], ends["peer_host"], ends["peer_port"]) for ends in known}
         for found in self.world.connections():
-            for ends in step.params["connections"]:
-                same = found.local_port == ends["local_port"] and found.peer_port == ends["peer_port"]
-                if same and ends["local_port"] is not None and found.peer_host == ends["peer_host"]:
-                    return found
+            if (found.local_port, found.peer_host, found.peer_port) in own:
+                return found
         return None
 
     def find(self, snapshot: Snapshot) -> Disk | None:

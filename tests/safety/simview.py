@@ -232,7 +232,9 @@ class SimView:
                 target=TARGET,
                 portal=each.portals[0],
                 connections=(
-                    Connection(f"c{each.sid}", "0", "up", 0, "127.0.0.9", 50000 + each.sid, each.portals[0].host, 3260),
+                    Connection(
+                        f"c{each.sid}", "0", "up", 0, "127.0.0.9", self._port(each.sid), each.portals[0].host, 3260
+                    ),
                 ),
                 link="link:lo",
             )
@@ -350,7 +352,11 @@ class SimView:
         return self.records.get(door.sid % 10)
 
     def connections(self) -> tuple[Ends, ...]:
-        return tuple(Ends("127.0.0.9", 50000 + sid, f"127.0.0.{sid % 10}", 3260) for sid in self.sids)
+        return tuple(Ends("127.0.0.9", self._port(sid), f"127.0.0.{sid % 10}", 3260) for sid in self.sids)
+
+    def _port(self, sid: int) -> int:
+        """Another one after each login."""
+        return 50000 + sid + 1000 * (sid in self.back_at)
 
     def loop(self, dev: str) -> LoopState | None:
         raise AssertionError("no loop device has part in this")

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from safety.journal import Kind, Outcome, read
+from safety.world import Ends
 from tests.safety.removals import begin, last, quick_disk
 from tests.safety.simkernel import SimKernel
 from tests.safety.test_removal_kernel import assert_gone, planned, run
@@ -52,3 +53,19 @@ def test_a_session_that_stays_away_stops_it_and_when_it_is_back_it_is_gone_on_wi
     world.back_at = {}
     assert run(path, world) is Outcome.DONE, last(path)
     assert_gone(world, written)
+
+
+def test_the_connection_of_a_session_that_came_back_has_to_be_seen_to_close(tmp_path: Path) -> None:
+    """It is another one than when the plan was made."""
+    world = SimKernel()
+    path = begin(tmp_path, planned(world))
+    away(world, 5.0)
+    connections = world.connections
+
+    def stays() -> tuple[Ends, ...]:
+        return (*connections(), Ends("127.0.0.9", 51002, "127.0.0.2", 3260)) if world.back_at else connections()
+
+    world.connections = stays  # type: ignore[method-assign]
+    assert run(path, world) is Outcome.STOPPED
+    assert "A TCP connection from port 51002 to 127.0.0.2:3260" in last(path).text
+    assert world.sids == {}
