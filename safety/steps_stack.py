@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from initiator.host.run import HelperFailed
 from initiator.model import BlockNode, Swap
@@ -220,14 +220,21 @@ class StopArray(_Close):
         work.world.kernel.command(("mdadm", "--stop", f"/dev/{node.kname}"), step.deadline_s)
 
     def undo(self, work: Work, step: Step) -> str:
-        """Assemble it from the members of today, unless udev did already."""
+        """Assemble it from the members of today, unless udev does: it begins as soon as it sees the first of them."""
         bring_back(work)
-        if not self.nodes(work, step):
+        if self._lacks(work, step) is not None:
             members = [stand.path_of(resolve(work, place)) for place in step.params["members"]]
             argv = ("mdadm", "--assemble", f"/dev/{step.params['kname']}", *members)
-            _again(work, argv, step.deadline_s)
-            work.until(lambda: None if self.nodes(work, step) else "The array does not show.", _SETTLE_S)
+            _again(work, argv, step.deadline_s, lambda: self._lacks(work, step))
         return f"the array {self.nodes(work, step)[0].kname} runs"
+
+    def _lacks(self, work: Work, step: Step) -> str | None:
+        found, wanted = self.nodes(work, step), len(step.params["members"])
+        if not found:
+            return "The array does not show."
+        if len(found[0].slaves) < wanted:
+            return f"The array {found[0].kname} has {len(found[0].slaves)} of its {wanted} members."
+        return None if found[0].size_bytes else f"The array {found[0].kname} does not run."
 
 
 class ClosePart(_Close):
@@ -252,14 +259,21 @@ class ClosePart(_Close):
         return f"{step.params['name']} is there"
 
 
-def _again(work: Work, argv: Sequence[str], deadline: float) -> None:
-    """Run a tool that brings something back; it may come too early, while udev still looks at the new device."""
+def _again(work: Work, argv: Sequence[str], deadline: float, lacks: Callable[[], str | None] | None = None) -> None:
+    """Run a tool that brings something back; it may come too early, while udev still looks at the new device.
+
+    Args:
+        lacks: What is not as it should be yet. Where nothing is, somebody else was faster, whatever the tool says.
+
+    Raises:
+        NotProven: after some time the tool still fails, or something still lacks.
+    """
 
     def attempt() -> str | None:
         try:
             work.world.kernel.command(argv, deadline)
         except StepError as error:
-            return str(error)
-        return None
+            return None if lacks is not None and lacks() is None else str(error)
+        return lacks() if lacks is not None else None
 
     work.until(attempt, _SETTLE_S)
